@@ -43,20 +43,20 @@ class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A table of the file. Unknown keys are refused."""
 
 
-class VanSection(Section):
+class VanSection(Section, frozen=True):
     """[van]: who this is."""
 
     id: Annotated[Name, Meta(description="the van's identity; must equal the common name of its certificate")]
 
 
-class DeploymentSection(Section):
+class DeploymentSection(Section, frozen=True):
     """[deployment]: what the van is out for."""
 
     id: Annotated[Name, Meta(description="the deployment's identifier")]
     place: Annotated[str, Meta(max_length=200, description="where the van stands, in words")] = ""
 
 
-class CameraSection(Section):
+class CameraSection(Section, frozen=True):
     """[camera]: where frames come from."""
 
     source: Annotated[
@@ -72,7 +72,7 @@ class CameraSection(Section):
     stall_s: Annotated[float, Meta(gt=0, le=60, description="a live source without a frame for so long is lost")] = 5.0
 
 
-class ModelsSection(Section):
+class ModelsSection(Section, frozen=True):
     """[models]: which packs the van runs."""
 
     directory: Annotated[str, Meta(description="folder of model packs; empty: the packs that ship with LFR Edge")] = ""
@@ -82,14 +82,14 @@ class ModelsSection(Section):
     threads: Annotated[int, Meta(ge=1, le=64, description="threads per model")] = 2
 
 
-class DetectorSection(Section):
+class DetectorSection(Section, frozen=True):
     """[detector]: what counts as a face."""
 
     score: Annotated[Share, Meta(description="lowest score that the tracker sees at all")] = 0.2
     iou: Annotated[Share, Meta(description="overlap above which two boxes are one face")] = 0.3
 
 
-class TrackSection(Section):
+class TrackSection(Section, frozen=True):
     """[track]: what counts as one passage."""
 
     high_score: Annotated[Share, Meta(description="score above which a detection may begin a track")] = 0.45
@@ -99,7 +99,7 @@ class TrackSection(Section):
     confirm_frames: Annotated[int, Meta(ge=1, le=30, description="frames before a track is believed")] = 2
 
 
-class QualitySection(Section):
+class QualitySection(Section, frozen=True):
     """[quality]: which faces are good enough to be searched."""
 
     min_eye_distance: Annotated[float, Meta(ge=4, le=500, description="pixels between the eyes")] = 14.0
@@ -111,7 +111,7 @@ class QualitySection(Section):
     min_score: Annotated[Share, Meta(description="the detector's score")] = 0.45
 
 
-class DecisionSection(Section):
+class DecisionSection(Section, frozen=True):
     """[decision]: when a resemblance becomes an alert."""
 
     threshold: Annotated[
@@ -124,7 +124,7 @@ class DecisionSection(Section):
     ] = 30.0
 
 
-class WatchlistSection(Section):
+class WatchlistSection(Section, frozen=True):
     """[watchlist]: the list of this deployment."""
 
     store: Annotated[str, Meta(min_length=1, description="the encrypted store")] = "watchlist.db"
@@ -139,7 +139,7 @@ class WatchlistSection(Section):
     destroy_at_end: Annotated[bool, Meta(description="destroy key and store when the deployment ends")] = True
 
 
-class StoreSection(Section):
+class StoreSection(Section, frozen=True):
     """[store]: what the van keeps until it is delivered or due for deletion."""
 
     directory: Annotated[str, Meta(description="folder for the outbox and the audit log")] = "state"
@@ -147,7 +147,7 @@ class StoreSection(Section):
     outbox_limit: Annotated[int, Meta(ge=1, le=1_000_000, description="undelivered alerts at most")] = 10_000
 
 
-class AlertSection(Section):
+class AlertSection(Section, frozen=True):
     """[alert]: the way to the control room."""
 
     host: Annotated[str, Meta(min_length=1)] = "localhost"
@@ -163,14 +163,14 @@ class AlertSection(Section):
     probe_margin: Annotated[float, Meta(ge=0.0, le=1.0, description="how far round the face the probe reaches")] = 0.35
 
 
-class MemorySection(Section):
+class MemorySection(Section, frozen=True):
     """[memory]: what the operating system must grant before anything biometric is held."""
 
     lock: Annotated[bool, Meta(description="lock all memory, so that nothing reaches swap")] = True
     refuse_swap: Annotated[bool, Meta(description="do not start while swap is on and memory cannot be locked")] = True
 
 
-class Config(Section):
+class Config(Section, frozen=True):
     """The whole file."""
 
     van: VanSection
