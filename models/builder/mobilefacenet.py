@@ -20,7 +20,9 @@ def write_float(source: Path, target: Path) -> None:
     """Writes the float32 graph with PRELU operators, input (1,112,112,3) RGB (x − 127.5) / 128, output (1,192)."""
     model = flatbuffer_utils.read_model(str(source))
     graph = model.subgraphs[0]
-    codes = [max(c.builtinCode, c.deprecatedBuiltinCode) for c in model.operatorCodes]
+    for code in model.operatorCodes:  # a file from before 2021 fills only the deprecated byte, which today's tools skip
+        code.builtinCode = max(code.builtinCode, code.deprecatedBuiltinCode)
+    codes = [code.builtinCode for code in model.operatorCodes]
     prelu = schema.OperatorCodeT()
     prelu.builtinCode = prelu.deprecatedBuiltinCode = Op.PRELU
     prelu.version = 1
@@ -69,8 +71,7 @@ def _one_face_at_a_time(model: schema.ModelT) -> None:
         if shape and shape[0] == 2:
             graph.tensors[index].shape = [1, *shape[1:]]
     for operator in graph.operators:
-        code = model.operatorCodes[operator.opcodeIndex]
-        if max(code.builtinCode, code.deprecatedBuiltinCode) == Op.RESHAPE:
+        if model.operatorCodes[operator.opcodeIndex].builtinCode == Op.RESHAPE:
             features = graph.tensors[operator.outputs[0]].shape[-1]
             shape = np.array([1, features], np.int32)
             model.buffers[graph.tensors[operator.inputs[1]].buffer].data = np.frombuffer(shape.tobytes(), np.uint8)
@@ -100,6 +101,10 @@ def _drop_unused(model: schema.ModelT) -> None:
             buffers.append(model.buffers[tensor.buffer])
         tensor.buffer = moved[tensor.buffer]
     model.buffers, model.metadata = buffers, []
+    codes = sorted({operator.opcodeIndex for operator in graph.operators})
+    model.operatorCodes = [model.operatorCodes[old] for old in codes]
+    for operator in graph.operators:
+        operator.opcodeIndex = codes.index(operator.opcodeIndex)
     signature = schema.SignatureDefT()
     signature.signatureKey, signature.subgraphIndex = "serving_default", 0
     signature.inputs, signature.outputs = [schema.TensorMapT()], [schema.TensorMapT()]
