@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import re
 import shutil
 import tempfile
 import tomllib
 from pathlib import Path
 
 import numpy as np
+import tomlkit
+from ai_edge_litert.interpreter import Interpreter
 
 import calibration
 import centerface
@@ -105,19 +106,17 @@ def check_source(pack: str, source: Path) -> None:
 def settle(pack: str, scratch: Path, record: bool) -> list[str]:
     """Copies built files to their place. Returns those whose digest is not the card's."""
     card_path = MODELS / pack / "card.toml"
-    text = card_path.read_text()
+    card = tomlkit.parse(card_path.read_text())
     wrong = []
-    for variant, entry in tomllib.loads(text)["variants"].items():
+    for variant, entry in card["variants"].items():
         built = scratch / pack / entry["file"]
         if not built.exists():
             continue
         digest = sha256(built)
         agrees = digest == entry["sha256"]
-        if record and not agrees:
-            line = re.compile(rf'(file = "{re.escape(entry["file"])}"\nsha256 = )"[^"]*"')
-            text, count = line.subn(rf'\1"{digest}"', text)
-            if count != 1:
-                raise SystemExit(f"{card_path}: {variant} needs a line sha256 right after its file. Add it.")
+        if record:
+            entry["sha256"] = digest
+            describe(built, entry)
         elif not agrees:
             wrong.append(f"{pack}:{variant}")
         print(f"{pack}:{variant}  {digest[:16]}…  {'same' if agrees else 'recorded' if record else 'DIFFERS'}")
@@ -125,8 +124,23 @@ def settle(pack: str, scratch: Path, record: bool) -> list[str]:
             target = MODELS / pack / entry["file"]
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(built, target)
-    card_path.write_text(text)
+    if record:
+        card_path.write_text(tomlkit.dumps(card))
     return wrong
+
+
+def describe(model: Path, entry: tomlkit.items.Table) -> None:
+    """Writes the shapes, types and steps of a file's tensors into its variant of the card."""
+    interpreter = Interpreter(model_path=str(model))
+    found = {d["name"]: d for d in interpreter.get_input_details() + interpreter.get_output_details()}
+    for said in (entry["input"], *entry["outputs"]):
+        detail = found.get(said["name"]) or (
+            interpreter.get_input_details() if said is entry["input"] else interpreter.get_output_details()
+        )[0]
+        said["shape"], said["dtype"] = [int(n) for n in detail["shape"]], np.dtype(detail["dtype"]).name
+        scale, zero_point = detail["quantization"]
+        if scale:
+            said["scale"], said["zero_point"] = float(f"{scale:.9g}"), int(zero_point)
 
 
 def sha256(path: Path) -> str:
