@@ -11,6 +11,7 @@ about ten degrees near frontal, and it saturates beyond sixty: enough to tell a 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -35,6 +36,10 @@ GOOD_EYE_DISTANCE = 40.0
 """Pixels between the eyes above which size no longer limits the embedding: the chip itself has 35."""
 
 
+MAX_ROLL = 60.0
+"""Degrees; people who walk do not tilt their heads further, wrong landmarks do."""
+
+
 def assess(image: NDArray[np.uint8], face: TrackedFace, limits: QualitySection) -> QualityReport:
     """Judge one face of one frame.
 
@@ -44,7 +49,7 @@ def assess(image: NDArray[np.uint8], face: TrackedFace, limits: QualitySection) 
         limits: what is good enough.
 
     Returns:
-        The report; its ``reason`` is the first limit that was missed, in the order of the fields below.
+        The report; its ``reason`` is the first limit that was missed, or None.
     """
     eye_left, eye_right, nose, mouth_left, mouth_right = face.landmarks.astype(np.float64)
     across = eye_right - eye_left
@@ -57,15 +62,9 @@ def assess(image: NDArray[np.uint8], face: TrackedFace, limits: QualitySection) 
     if grey.size:
         grey.fill(0)
 
-    reason = _first_reason(image.shape, face, limits, eye_distance, yaw, pitch, roll, sharpness, brightness)
-    weight = 0.0
-    if reason is None:
-        size = min(1.0, eye_distance / GOOD_EYE_DISTANCE)
-        frontal = max(0.05, math.cos(math.radians(min(85.0, math.hypot(yaw, pitch)))))
-        weight = float(np.clip(face.score * size * frontal, 0.0, 1.0))
-    return QualityReport(
-        reason=reason,
-        weight=weight,
+    report = QualityReport(
+        reason=None,
+        weight=0.0,
         eye_distance=eye_distance,
         yaw=yaw,
         pitch=pitch,
@@ -73,41 +72,32 @@ def assess(image: NDArray[np.uint8], face: TrackedFace, limits: QualitySection) 
         sharpness=sharpness,
         brightness=brightness,
     )
+    reason = _first_reason(image, face, limits, report)
+    if reason is not None:
+        return replace(report, reason=reason)
+    size = min(1.0, eye_distance / GOOD_EYE_DISTANCE)
+    frontal = max(0.05, math.cos(math.radians(min(85.0, math.hypot(yaw, pitch)))))
+    return replace(report, weight=float(np.clip(face.score * size * frontal, 0.0, 1.0)))
 
 
 def _first_reason(
-    shape: tuple[int, ...],
-    face: TrackedFace,
-    limits: QualitySection,
-    eye_distance: float,
-    yaw: float,
-    pitch: float,
-    roll: float,
-    sharpness: float,
-    brightness: float,
+    image: NDArray[np.uint8], face: TrackedFace, limits: QualitySection, measured: QualityReport
 ) -> QualityReason | None:
-    height, width = shape[:2]
+    height, width = image.shape[:2]
     points = face.landmarks
     inside = (points[:, 0] >= 0) & (points[:, 0] < width) & (points[:, 1] >= 0) & (points[:, 1] < height)
-    if face.score < limits.min_score:
-        return QualityReason.UNCERTAIN
-    if not bool(inside.all()):
-        return QualityReason.CUT_OFF
-    if eye_distance < limits.min_eye_distance:
-        return QualityReason.TOO_SMALL
-    if abs(roll) > 60 or not _is_a_face(points):
-        return QualityReason.IMPLAUSIBLE
-    if abs(yaw) > limits.max_yaw:
-        return QualityReason.TURNED_AWAY
-    if abs(pitch) > limits.max_pitch:
-        return QualityReason.TILTED
-    if brightness < limits.min_brightness:
-        return QualityReason.TOO_DARK
-    if brightness > limits.max_brightness:
-        return QualityReason.TOO_BRIGHT
-    if sharpness < limits.min_sharpness:
-        return QualityReason.TOO_BLURRED
-    return None
+    misses = (
+        (face.score < limits.min_score, QualityReason.UNCERTAIN),
+        (not bool(inside.all()), QualityReason.CUT_OFF),
+        (measured.eye_distance < limits.min_eye_distance, QualityReason.TOO_SMALL),
+        (abs(measured.roll) > MAX_ROLL or not _is_a_face(points), QualityReason.IMPLAUSIBLE),
+        (abs(measured.yaw) > limits.max_yaw, QualityReason.TURNED_AWAY),
+        (abs(measured.pitch) > limits.max_pitch, QualityReason.TILTED),
+        (measured.brightness < limits.min_brightness, QualityReason.TOO_DARK),
+        (measured.brightness > limits.max_brightness, QualityReason.TOO_BRIGHT),
+        (measured.sharpness < limits.min_sharpness, QualityReason.TOO_BLURRED),
+    )
+    return next((reason for missed, reason in misses if missed), None)
 
 
 def _is_a_face(points: NDArray[np.float32]) -> bool:
