@@ -65,6 +65,10 @@ class BiometricHandle(Protocol):
     @property
     def erased(self) -> bool: ...
 
+    def erase(self, cause: ErasureCause = ...) -> None:
+        """Overwrite in place and let go; safe to call twice."""
+        ...
+
 
 def _require(condition: bool, record: str, field_name: str, must: str, got: object) -> None:  # noqa: FBT001
     if not condition:
