@@ -2,8 +2,7 @@
 
 A reader thread takes frames as they come and keeps exactly one. When the next one arrives before the
 pipeline asked, the waiting one is overwritten and counted as dropped: the van looks at the street as it
-is, not as it was. Decoded pixels lie in buffers that are reused and behind custody handles, never in a
-queue.
+is, not as it was. Decoded pixels lie behind custody handles, one at a time, never in a queue.
 
 Files are played at their own speed (``pace = "live"``), as a camera would deliver them, or frame by
 frame without drops (``pace = "every-frame"``) for tests and measurements.
