@@ -136,7 +136,6 @@ class WatchlistSection(Section, frozen=True):
         Meta(description="auto: exact up to exact_up_to templates, HNSW with exact confirmation beyond"),
     ] = "auto"
     exact_up_to: Annotated[int, Meta(ge=0, le=1_000_000)] = 20_000
-    destroy_at_end: Annotated[bool, Meta(description="destroy key and store when the deployment ends")] = True
 
 
 class StoreSection(Section, frozen=True):
@@ -191,6 +190,13 @@ class Config(Section, frozen=True):
     def path(self, value: str) -> Path:
         """A path of the file, made absolute."""
         return Path(self.base, value) if self.base else Path(value)
+
+    def source(self) -> str:
+        """``camera.source``, made absolute where it is a path and not a device or an address."""
+        source = self.camera.source
+        if "://" in source or source.startswith("/dev/") or source.isdigit():
+            return source
+        return str(self.path(source))
 
 
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<key>[^`]*)`")
