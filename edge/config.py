@@ -136,7 +136,6 @@ class WatchlistSection(Section, frozen=True):
         Meta(description="auto: exact up to exact_up_to templates, HNSW with exact confirmation beyond"),
     ] = "auto"
     exact_up_to: Annotated[int, Meta(ge=0, le=1_000_000)] = 20_000
-    destroy_at_end: Annotated[bool, Meta(description="destroy key and store when the deployment ends")] = True
 
 
 class StoreSection(Section, frozen=True):

@@ -82,6 +82,10 @@ class Decider:
             return Outcome.COOLING_DOWN
         return Outcome.ALERT
 
+    def forget_votes(self, track_id: UUID) -> None:
+        """The track's template was begun anew: what was counted before may have been another person."""
+        self._votes.pop(track_id, None)
+
     def forget(self, track_id: UUID) -> None:
         """The passage has ended: nothing of it is kept."""
         self._votes.pop(track_id, None)
