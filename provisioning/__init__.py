@@ -1,0 +1,1 @@
+"""What is done away from the van: keys, lists, authorities, images, and the scene that the demo shows."""
