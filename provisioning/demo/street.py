@@ -19,6 +19,7 @@ __all__ = [
     "HORIZON",
     "PICTURE",
     "Colour",
+    "Floats",
     "Pixels",
     "draw_street",
     "light_at",
