@@ -9,6 +9,7 @@ side.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 from uuid import UUID
 
@@ -16,13 +17,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.config import QualitySection
+from edge.config import ModelsSection, QualitySection
 from edge.errors import FaceNotEnrollable
 from edge.records import Detections, QualityReason, QualityReport, TrackedFace
+from edge.sight import align as alignment
+from edge.sight import detect, embed, runtime
 from edge.sight.quality import assess
 from provisioning.enrol import EncodedFace
 
-__all__ = ["ENROLMENT", "ModelEncoder"]
+__all__ = ["ENROLMENT", "ModelEncoder", "make_encoder"]
 
 ENROLMENT = QualitySection(
     min_eye_distance=24.0,
@@ -41,6 +44,8 @@ RIVAL = 0.5
 """Share of the largest face's height from which a second face makes a picture ambiguous."""
 BORDER = 0.5
 """Share of a picture's size laid round it when no face is found: a passport picture may be all face."""
+EYES_BEFORE_ALIGNMENT = 70.0
+"""Pixels between the eyes, twice those of a chip: beyond that a picture is shrunk before it is aligned."""
 PICTURE_SIDE = 320
 """Longest side of the picture that the control room sees, in pixels."""
 PICTURE_MARGIN = 0.45
@@ -82,7 +87,7 @@ class ModelEncoder:
         detector: finds faces.
         align: cuts a chip out of an image by five landmarks.
         embedder: makes a template of a chip and its mirror image.
-        model: the embedder's digest, ``sha256:…``.
+        model: the embedder's digest, as :attr:`edge.sight.embed.Embedder.digest` gives it.
         limits: what a reference picture must be.
     """
 
@@ -115,7 +120,7 @@ class ModelEncoder:
         report = assess(image, face, self._limits)
         if report.reason is not None:
             raise FaceNotEnrollable(name, _cause(report, self._limits), _ADVICE[report.reason])
-        chip = self._align(image, face.landmarks)
+        chip = self._chip(image, face, report.eye_distance)
         template = self._embedder.embed_flipped(chip)
         chip.fill(0)
         return EncodedFace(
@@ -126,6 +131,15 @@ class ModelEncoder:
             yaw=report.yaw,
             pitch=report.pitch,
         )
+
+    def _chip(self, image: NDArray[np.uint8], face: TrackedFace, eye_distance: float) -> NDArray[np.uint8]:
+        """Cut the chip out of a copy that is shrunk by averaging, or a large picture would be sampled with gaps."""
+        scale = min(1.0, EYES_BEFORE_ALIGNMENT / eye_distance)
+        if scale == 1.0:
+            return self._align(image, face.landmarks)
+        size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+        small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+        return self._align(small, (face.landmarks * np.float32(scale)).astype(np.float32))
 
     def _only_face(self, image: NDArray[np.uint8], name: str) -> TrackedFace:
         found = self._find(image)
@@ -190,3 +204,19 @@ def _picture(image: NDArray[np.uint8], box: NDArray[np.float32]) -> bytes:
     done, data = cv2.imencode(".jpg", crop, [cv2.IMWRITE_JPEG_QUALITY, 88])
     assert done  # a uint8 BGR array of positive size always encodes
     return data.tobytes()
+
+
+def make_encoder(
+    detector: str = "", embedder: str = "", *, models: Path | None = None, threads: int = 1
+) -> ModelEncoder:
+    """The encoder over model packs; an empty name is the configuration's default.
+
+    Raises:
+        ModelRejected, RuntimeUnavailable: see :func:`edge.sight.runtime.load`.
+    """
+    names = ModelsSection()
+    found = runtime.load(detector or names.detector, kind="detector", directory=models, threads=threads)
+    vectors = embed.Embedder(
+        runtime.load(embedder or names.embedder, kind="embedder", directory=models, threads=threads)
+    )
+    return ModelEncoder(detect.Detector(found), alignment.align, vectors, model=vectors.digest)

@@ -19,6 +19,7 @@ from edge.errors import EdgeError, NothingToEnrol
 from edge.match.identity import ListMeta
 from edge.match.watchlist import WatchlistStore
 from edge.trust.secret import create_secret, read_secret
+from provisioning.encoder import make_encoder
 from provisioning.enrol import Enrolment, FaceEncoder, enrol
 from provisioning.sources import Record, Source, read_csv, read_folder
 
@@ -84,8 +85,7 @@ def _enrol_with_progress(source: Source, encoder: FaceEncoder, *, quiet: bool) -
     columns = (TextColumn("enrolling"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), disable=quiet or not sys.stderr.isatty()) as bar:
         task = bar.add_task("enrol", total=len(source.subjects))
-        result = enrol(source, encoder, progress=lambda _: bar.update(task, advance=1))
-    return result
+        return enrol(source, encoder, progress=lambda _: bar.update(task, advance=1))
 
 
 def _print_report(report: dict[str, Any], out: Path) -> None:
@@ -110,7 +110,7 @@ def fail(error: EdgeError) -> typer.Exit:
 
 
 @app.command("build")
-def build(
+def build(  # noqa: PLR0917
     out: Annotated[Path, typer.Option(help="folder for the store, its key and the report")],
     images: Annotated[Path | None, typer.Option(help="folder with one folder of pictures per reference")] = None,
     csv: Annotated[Path | None, typer.Option(help="CSV with the columns reference, path and the record")] = None,
@@ -184,8 +184,3 @@ _SHOWN = (
 def _row(entry: Any) -> dict[str, Any]:
     names = (*_SHOWN[:-1], "custody_image", "age_band")
     return {**{name: getattr(entry, name) for name in names}, "templates": len(entry.templates)}
-
-
-def make_encoder(detector: str = "", embedder: str = "") -> FaceEncoder:
-    """The encoder over the model packs that ship with LFR Edge; empty names are the configuration's defaults."""
-    raise NotImplementedError
