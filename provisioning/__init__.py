@@ -1,1 +1,1 @@
-"""What is done away from the van: keys, lists, authorities, images, and the scene that the demo shows."""
+"""What engineers and intelligence units run, never on a van: keys, lists, brokers, the demo."""

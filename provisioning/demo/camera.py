@@ -23,7 +23,8 @@ _SHUTTER: Final = 1 / 45  # seconds: a van's camera at dusk
 _FOCUS: Final = 4.6  # metres
 _BLUR: Final = 5.5  # pixels of standard deviation for each dioptre out of focus
 _GRAIN: Final = 5.0  # grey levels of standard deviation
-_EXPOSURE: Final = 0.98
+_EXPOSURE: Final = 1.12
+_TURN: Final = [2 * math.pi * n / 20 for n in range(20)]
 _SHIFT: Final = 3  # OpenCV's fixed-point bits for outlines
 
 
@@ -124,13 +125,14 @@ class Camera:
             leg = [(hip - 0.085, hem), (hip + 0.085, hem), (foot + 0.055, 0.07 + lift), (foot - 0.055, 0.07 + lift)]
             corners = [self._pixel(x, y, moment.z if y > 0.4 else z) for x, y in leg]
             self._fill(picture, corners, _dimmed(figure.trousers, light, dim))
-            shoe = [(foot + 0.055 * math.cos(a), 0.05 + lift + 0.055 * math.sin(a)) for a in np.linspace(0, 2 * math.pi, 16)]
+            toe = 0.5 + 0.5 * max(0.0, -swing)
+            shoe = [(foot + side * 0.012 + 0.050 * math.cos(a), 0.045 + lift + (0.03 + 0.03 * toe) * math.sin(a)) for a in _TURN]
             self._fill(picture, [self._pixel(x, y, z) for x, y in shoe], _dimmed((22, 20, 20), light, 1.0))
 
     def _shadow(self, picture: Pixels, moment: Moment) -> None:
         column, row = self._pixel(moment.x, 0, moment.z)
         reach = FOCAL * self._scale / moment.z
-        wide, tall = int(0.62 * reach), max(4, int(0.20 * reach))
+        wide, tall = int(0.46 * reach), max(4, int(0.15 * reach))
         left, right = max(0, int(column - wide)), min(self.size[0], int(column + wide))
         top, foot = max(0, int(row - tall)), min(self.size[1], int(row + tall))
         if right - left < 2 or foot - top < 2:
@@ -138,7 +140,7 @@ class Camera:
         xs = (np.arange(left, right, dtype=np.float32) - column) / wide
         ys = (np.arange(top, foot, dtype=np.float32) - row) / tall
         fall = np.clip(1 - (xs[None, :] ** 2 + ys[:, None] ** 2), 0, 1)
-        gain = cv2.merge([np.asarray(255 * (1 - 0.62 * fall), np.uint8)] * 3)
+        gain = cv2.merge([np.asarray(255 * (1 - 0.55 * fall), np.uint8)] * 3)
         part = picture[top:foot, left:right]
         cv2.multiply(part, gain, dst=part, scale=1 / 255)
 

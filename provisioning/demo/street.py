@@ -102,7 +102,7 @@ def draw_street(rng: np.random.Generator) -> Pixels:
     rows, cols = np.mgrid[0:height, 0:width].astype(np.float32)
     reach = ((cols - _CENTRE) / _CENTRE) ** 2 + ((rows - height * 0.45) / (height * 0.6)) ** 2
     soft *= (1.0 - 0.13 * np.clip(reach, 0.0, 2.0))[..., None]
-    return np.clip(soft, 0, 255).astype(np.uint8)
+    return np.clip(1.13 * soft, 0, 255).astype(np.uint8)
 
 
 def _sky(rng: np.random.Generator) -> Floats:

@@ -1,0 +1,1 @@
+"""From a decision to the control room: message, outbox, publish."""

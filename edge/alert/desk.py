@@ -1,0 +1,50 @@
+"""Where the pipeline hands an alert over: after :meth:`AlertDesk.submit` returns, it cannot be lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from edge.alert.message import seal
+from edge.alert.outbox import Outbox
+from edge.records import Alert
+from edge.trust.keys import Recipients, SigningKey
+
+__all__ = ["AlertDesk", "Wakeable"]
+
+
+class Wakeable(Protocol):
+    """What the desk asks of a publisher."""
+
+    def wake(self) -> None:
+        """Look into the outbox: there is something new."""
+        ...
+
+
+class AlertDesk:
+    """Numbers, signs, encrypts and commits an alert, then wakes the publisher.
+
+    Args:
+        outbox: where it is committed.
+        signing_key: the van's.
+        recipients: the control rooms that may read it.
+        publisher: who sends it.
+    """
+
+    def __init__(self, outbox: Outbox, signing_key: SigningKey, recipients: Recipients, publisher: Wakeable) -> None:
+        self._outbox = outbox
+        self._signing_key = signing_key
+        self._recipients = recipients
+        self._publisher = publisher
+
+    def submit(self, make: Callable[[int], Alert]) -> Alert:
+        """Commit the alert that ``make`` builds for the sequence number it is given, and return it.
+
+        Raises:
+            OutboxFull: too many undelivered alerts wait.
+            StoreUnavailable: the disk refuses.
+            AlertRejected: the alert breaks the contract. In each case no number is used up.
+        """
+        alert = self._outbox.append(make, lambda alert: seal(alert, self._signing_key, self._recipients))
+        self._publisher.wake()
+        return alert

@@ -1,0 +1,310 @@
+"""The life of a van's service: protect memory, check itself, open the list, watch, and put everything away.
+
+:class:`Appliance` builds the parts from the configuration and owns their order of start and stop. It
+fails closed: whatever is missing or wrong at start is an error with a next step and nothing runs; a
+part that fails while running stops matching first and speaks afterwards.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Literal, Self
+
+from edge.alert.desk import AlertDesk
+from edge.alert.outbox import Outbox
+from edge.alert.publish import Broker, LinkState, Publisher
+from edge.alert.status import HealthBody
+from edge.clock import Clock, SystemClock
+from edge.config import Config
+from edge.custody.memory import MemoryProtection, protect
+from edge.custody.retention import Custodian
+from edge.errors import CustodyBreached, EdgeError, KeyUnusable, WatchlistUnreadable
+from edge.match.decide import Decider
+from edge.match.identity import DestructionReceipt
+from edge.match.index import Index
+from edge.match.watchlist import WatchlistStore, destroy_files
+from edge.pipeline import Pipeline
+from edge.records import Alert, ErasureReceipt
+from edge.sight.capture import Capture
+from edge.sight.detect import Detector
+from edge.sight.embed import Embedder
+from edge.sight.runtime import Model
+from edge.sight.runtime import load as load_model
+from edge.system import notify
+from edge.system.health import Health, spread, write_status
+from edge.system.journal import get_logger
+from edge.trust.keys import Recipients, SigningKey
+from edge.trust.secret import CREDENTIAL, read_secret
+from edge.trust.tls import client_context
+
+__all__ = ["Appliance", "load_models", "open_watchlist", "retire"]
+
+log = get_logger("appliance")
+STATUS_EVERY_S = 1.0
+RECEIPTS_KEPT = 100_000
+"""Erasure times kept for the spread; a busy day has fewer passages."""
+OUTBOX_FILE = "outbox.db"
+STATUS_FILE = "status.json"
+DELIVER_AT_END_S = 20.0
+"""How long a stopping van waits for the broker; what is undelivered stays in the outbox."""
+
+
+def load_models(config: Config) -> tuple[Detector, Embedder]:
+    """The detector and the embedder that the configuration names, checked against their cards.
+
+    Raises:
+        ModelRejected: a pack is missing, or is not what its card says.
+        RuntimeUnavailable: the runtime is not installed.
+    """
+    models = config.models
+    directory = config.path(models.directory) if models.directory else None
+
+    def load(reference: str, kind: Literal["detector", "embedder"]) -> Model:
+        return load_model(reference, directory=directory, kind=kind, runtime=models.runtime, threads=models.threads)
+
+    detector = Detector(load(models.detector, "detector"), score=config.detector.score, iou=config.detector.iou)
+    return detector, Embedder(load(models.embedder, "embedder"))
+
+
+def open_watchlist(config: Config, embedder: Embedder) -> WatchlistStore:
+    """The list of this deployment, if it was built for this embedder.
+
+    Raises:
+        WatchlistUnreadable, KeyUnusable, ModelRejected: see :meth:`edge.match.watchlist.WatchlistStore.open`.
+    """
+    key = read_secret(config.watchlist.key, Path(config.base))
+    return WatchlistStore.open(config.path(config.watchlist.store), key, model=f"sha256:{embedder.digest}")
+
+
+def retire(config: Config, cause: str, clock: Clock | None = None) -> DestructionReceipt:
+    """Destroy the list: its key, then the store; a list that no longer opens is destroyed all the same.
+
+    Raises:
+        WatchlistUnreadable: there is no list.
+        StoreUnavailable: a file could not be overwritten.
+    """
+    key_file = None if config.watchlist.key.startswith(CREDENTIAL) else config.path(config.watchlist.key)
+    path = config.path(config.watchlist.store)
+    now = (clock or SystemClock()).now()
+    if not path.exists():
+        raise WatchlistUnreadable(str(path), "there is no list to destroy", "Nothing is left to do")
+    try:
+        store = WatchlistStore.open(path, read_secret(config.watchlist.key, Path(config.base)))
+    except (KeyUnusable, WatchlistUnreadable) as error:
+        log.warning("destroyed_unread", why=str(error))
+        return DestructionReceipt("", "", now, cause, (), destroy_files(path, key_file))
+    return store.destroy(key_file=key_file, cause=cause, at=now)
+
+
+class Appliance:
+    """One van's service. Use it as a context manager; :meth:`run` blocks until the end.
+
+    Args:
+        config: the checked configuration.
+        clock: the machine's, or one turned by hand in tests.
+        on_receipt: told of every passage that was forgotten.
+        on_alert: told of every alert that was accepted.
+
+    Raises:
+        EdgeError: on entering, for whatever is missing or wrong; nothing is left running.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        clock: Clock | None = None,
+        on_receipt: Callable[[ErasureReceipt], None] | None = None,
+        on_alert: Callable[[Alert], None] | None = None,
+    ) -> None:
+        self._config = config
+        self._clock: Clock = clock or SystemClock()
+        self._on_receipt = on_receipt
+        self._on_alert = on_alert
+        self._held_ms: deque[float] = deque(maxlen=RECEIPTS_KEPT)
+        self._state = "starting"
+        self._why = ""
+        self._written = 0.0
+        self._begun = 0.0
+        self._memory: MemoryProtection | None = None
+        self._close = ExitStack()
+
+    # -- start and stop ----------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        with ExitStack() as parts:
+            self._start(parts)
+            self._close = parts.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close.close()
+
+    def _start(self, parts: ExitStack) -> None:
+        config, base = self._config, Path(self._config.base)
+        self._memory = protect(config.memory)
+        self._state_folder = config.path(config.store.directory)
+
+        self.detector, self.embedder = load_models(config)
+        store = open_watchlist(config, self.embedder)
+        parts.callback(store.close)
+        matrix = store.matrix()
+        self.index = Index(
+            matrix.references, matrix.vectors, method=config.watchlist.index, exact_up_to=config.watchlist.exact_up_to
+        )
+        parts.callback(self.index.erase)
+
+        outbox = Outbox(
+            self._state_folder / OUTBOX_FILE,
+            read_secret(config.store.key, base),
+            config.van.id,
+            limit=config.store.outbox_limit,
+        )
+        parts.callback(outbox.close)
+        self.outbox = outbox
+        alert = config.alert
+        tls = client_context(alert.ca, alert.certificate, alert.certificate_key, base)
+        self.publisher = Publisher(
+            outbox, Broker(alert.host, alert.port, tls), config.van.id, on_state=self._link, clock=self._clock
+        )
+        desk = AlertDesk(
+            outbox,
+            SigningKey.load(alert.signing_key, base),
+            Recipients.load(config.path(alert.recipients)),
+            self.publisher,
+        )
+
+        self.custodian = Custodian(self._clock, on_receipt=self._receipt, on_breach=self._breach)
+        self.custodian.start()
+        parts.callback(self.custodian.stop)
+        self.capture = Capture(
+            config.camera, self.custodian, self._clock, source=config.source(), on_event=self._camera
+        )
+        self.pipeline = Pipeline(
+            config=config,
+            clock=self._clock,
+            source=self.capture,
+            detector=self.detector,
+            embedder=self.embedder,
+            index=self.index,
+            subjects=store,
+            decider=Decider(config.decision),
+            custodian=self.custodian,
+            sink=desk,
+            on_turn=self._turn,
+            on_alert=self._on_alert,
+        )
+        self.capture.start()
+        parts.callback(self.capture.stop)
+        self.publisher.start()
+        parts.callback(self.publisher.stop)
+
+    def run(self) -> Health:
+        """Watch until the source ends or :meth:`stop` is called; returns the counters of the whole run.
+
+        Raises:
+            EdgeError: matching had to stop; everything held was erased before this is raised.
+        """
+        self._state, self._begun = "watching", time.monotonic()
+        line = f"watching {self._config.camera.source} for {len(self.index)} templates"
+        log.info("watching", source=self._config.camera.source, templates=len(self.index), method=self.index.method)
+        notify.ready(line)
+        try:
+            self.pipeline.run()
+            if self.capture.error is not None:
+                raise self.capture.error
+            self._state, self._why = "stopped", "the source has ended"
+        except EdgeError as error:
+            self._state, self._why = "refused", str(error)
+            raise
+        finally:
+            notify.stopping(self._why or "stopped")
+            ran = time.monotonic() - self._begun
+            self.capture.stop()
+            self.custodian.purge()
+            if not self.publisher.wait_empty(DELIVER_AT_END_S):
+                log.warning("alerts_wait", undelivered=self.outbox.counters().waiting)
+            self._write(self.health(ran))
+        return self.health(ran)
+
+    def stop(self) -> None:
+        """Ask :meth:`run` to return; safe in a signal handler."""
+        self.pipeline.stop()
+
+    # -- what it says of itself --------------------------------------------------------------------
+
+    def health(self, ran_s: float | None = None) -> Health:
+        """The counters as they stand."""
+        counts, totals = self.pipeline.counts, self.custodian.totals()
+        ran = ran_s if ran_s is not None else time.monotonic() - self._begun
+        return Health(
+            van=self._config.van.id,
+            deployment=self._config.deployment.id,
+            state=self._state,
+            why=self._why,
+            at=self._clock.now(),
+            frames=counts.frames,
+            dropped=self.capture.counts().dropped,
+            fps=round(counts.frames / ran, 2) if ran > 0 else 0.0,
+            faces_seen=counts.faces_seen,
+            embedded=counts.embedded,
+            refused=dict(counts.refused),
+            alerts=counts.alerts,
+            undelivered=self.outbox.counters().waiting,
+            erasure_ms=spread(list(self._held_ms)),
+            nonmatch_overdue=totals.overdue,
+            stage_ms={stage: round(spent, 1) for stage, spent in counts.stage_ms.items()},
+            list_entries=len(self.index),
+            threshold=self._config.decision.threshold,
+            memory_locked=self._memory.locked if self._memory else False,
+        )
+
+    def _turn(self) -> None:
+        notify.alive()
+        now = time.monotonic()
+        if now - self._written < STATUS_EVERY_S:
+            return
+        self._written = now
+        health = self.health()
+        self._write(health)
+        box = self.outbox.counters()
+        self.publisher.report(
+            HealthBody(
+                van=health.van,
+                at=health.at,
+                frames=health.frames,
+                frames_dropped=health.dropped,
+                faces=health.faces_seen,
+                erased=self.custodian.totals().passages,
+                overdue=health.nonmatch_overdue,
+                alerts=health.alerts,
+                alerts_delivered=box.delivered,
+                alerts_expired=box.expired,
+                alerts_waiting=box.waiting,
+            )
+        )
+
+    def _write(self, health: Health) -> None:
+        write_status(self._state_folder / STATUS_FILE, health)
+
+    def _receipt(self, receipt: ErasureReceipt) -> None:
+        if not receipt.matched:
+            self._held_ms.append(receipt.held_after_last_seen_ms)
+        if self._on_receipt is not None:
+            self._on_receipt(receipt)
+
+    def _breach(self, breach: CustodyBreached) -> None:
+        log.critical("custody_breached", why=str(breach))
+        self.pipeline.stop()
+
+    def _camera(self, what: str, why: str) -> None:
+        self._state, self._why = ("camera lost", why) if what == "lost" else ("watching", "")
+        notify.status(why)
+        log.warning("camera", what=what, why=why)
+
+    def _link(self, state: LinkState, error: EdgeError | None) -> None:
+        log.info("broker", state=state.value, why=str(error) if error else "")

@@ -1,0 +1,172 @@
+"""``lfr-edge``: what runs on the van."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from edge.errors import EdgeError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="lfr-edge",
+    help="Watch a street for the people on a short, lawful, encrypted list; forget everybody else within seconds.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="the van's configuration (TOML)", show_default=True)]
+Json = Annotated[bool, typer.Option("--json", help="machine-readable: one JSON document on standard output")]
+
+
+def _print(document: Any, lines: list[str], *, as_json: bool) -> None:
+    print(msgspec.json.encode(document).decode() if as_json else "\n".join(lines), flush=True)
+
+
+@app.command("check-config")
+def check_config(
+    file: Annotated[Path, typer.Argument(help="the configuration file")],
+    as_json: Json = False,
+) -> None:
+    """Check a configuration file and name the key at fault. Exit 0 when it is good, 4 when it is not."""
+    from edge.config import load
+
+    config = load(file)
+    summary = {"file": str(file), "van": config.van.id, "deployment": config.deployment.id, "good": True}
+    _print(summary, [f"{file}: good. Van {config.van.id}, deployment {config.deployment.id}."], as_json=as_json)
+
+
+@app.command()
+def run(
+    config: ConfigFile = Path("lfr.toml"),
+    as_json: Json = False,
+    events: Annotated[bool, typer.Option("--events", help="one JSON line per alert and erasure on stdout")] = False,
+) -> None:
+    """Run the service until the source ends or it is told to stop (SIGTERM, Ctrl-C).
+
+    Nothing runs unless memory is protected, the models are what their cards say, the list opens, and the
+    keys are there. The last line on standard output is the run in numbers.
+    """
+    from edge.appliance import Appliance
+    from edge.config import load
+    from edge.records import Alert, ErasureReceipt
+    from edge.system import journal
+
+    journal.configure()
+
+    def tell(kind: str, **fields: Any) -> None:
+        if events:
+            print(json.dumps({"event": kind, **fields}), flush=True)
+
+    def on_receipt(receipt: ErasureReceipt) -> None:
+        tell(
+            "forgotten",
+            track=str(receipt.track_id),
+            matched=receipt.matched,
+            cause=receipt.cause.value,
+            after_ms=round(receipt.held_after_last_seen_ms, 1),
+        )
+
+    def on_alert(alert: Alert) -> None:
+        tell("alert", id=str(alert.alert_id), reference=alert.reference, similarity=round(alert.similarity, 4))
+
+    with Appliance(load(config), on_receipt=on_receipt, on_alert=on_alert) as appliance:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: appliance.stop())
+        tell("watching", templates=len(appliance.index))
+        health = appliance.run()
+    _print(health, _health_lines(health), as_json=as_json or events)
+
+
+@app.command("self-test")
+def self_test(config: ConfigFile = Path("lfr.toml"), as_json: Json = False) -> None:
+    """Check every part without watching anybody. Exit 0 when the van could start now."""
+    from edge.config import load
+    from edge.selftest import self_test as examine
+    from edge.system import journal
+
+    journal.configure()
+    checks = examine(load(config))
+    lines = [f"{'ok  ' if check.good else 'FAIL'}  {check.name}: {check.detail}" for check in checks]
+    _print(checks, lines, as_json=as_json)
+    if not all(check.good for check in checks):
+        raise typer.Exit(max(check.exit_code for check in checks))
+
+
+@app.command()
+def status(config: ConfigFile = Path("lfr.toml"), as_json: Json = False) -> None:
+    """What the running service last said of itself."""
+    from edge.appliance import STATUS_FILE
+    from edge.config import load
+    from edge.system.health import read_status
+
+    settings = load(config)
+    health = read_status(settings.path(settings.store.directory) / STATUS_FILE)
+    _print(health, _health_lines(health), as_json=as_json)
+
+
+@app.command()
+def retire(
+    config: ConfigFile = Path("lfr.toml"),
+    cause: Annotated[str, typer.Option(help="why, in words; it goes into the receipt")] = "the deployment has ended",
+    as_json: Json = False,
+) -> None:
+    """Destroy the list: its key first, then the store. The receipt keeps digest, time, cause and references."""
+    from edge.appliance import retire as destroy
+    from edge.config import load
+
+    receipt = destroy(load(config), cause)
+    lines = [
+        f"The list {receipt.digest} is destroyed ({receipt.cause}): {', '.join(receipt.files)}.",
+        f"{len(receipt.references)} references remain for the record: {', '.join(receipt.references) or 'unknown'}",
+    ]
+    _print(receipt, lines, as_json=as_json)
+
+
+@app.command()
+def bench(
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="take models and threads from here")] = None,
+    rounds: Annotated[int, typer.Option(min=5, help="measurements per stage")] = 50,
+    as_json: Json = False,
+) -> None:
+    """Measure each stage on this machine, on made-up pixels: nobody's face is needed."""
+    from edge.bench import bench as measure
+    from edge.config import load
+
+    report = measure(load(config) if config else None, rounds=rounds)
+    lines = [f"{report.machine}, {report.runtime}, {report.threads} thread(s), medians of {report.rounds}:"]
+    lines += [f"  {stage:<32}{value:8.2f} ms" for stage, value in report.median_ms.items()]
+    _print(report, lines, as_json=as_json)
+
+
+def _health_lines(health: Any) -> list[str]:
+    erased = health.erasure_ms
+    after = "nobody yet" if erased.max is None else f"{erased.p50:.0f} ms median, {erased.max:.0f} ms at most"
+    return [
+        f"{health.van}, deployment {health.deployment}: {health.state}{': ' + health.why if health.why else ''}",
+        f"  frames {health.frames} at {health.fps} per second, {health.dropped} overtaken by newer ones",
+        f"  faces {health.faces_seen}, alerts {health.alerts}, waiting for the broker {health.undelivered}",
+        f"  forgotten after the last frame: {after}; overdue {health.nonmatch_overdue}",
+    ]
+
+
+def main() -> None:
+    """Entry point: a plain line and an exit code instead of a traceback."""
+    begun = time.monotonic()
+    try:
+        app()
+    except EdgeError as error:
+        print(f"lfr-edge: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print(f"lfr-edge: stopped by hand after {time.monotonic() - begun:.0f} s", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,1 @@
+"""What reads the alerts: receive, verify, decrypt, show."""

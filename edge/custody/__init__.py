@@ -1,0 +1,1 @@
+"""How long anything biometric may live, and the proof that it is gone."""

@@ -1,0 +1,70 @@
+"""Taking things out of files and out of memory for good, as far as a program can.
+
+Overwriting a file in place reaches the same blocks on a plain disk; on flash with wear levelling an
+old copy may survive in a spare cell. That is why everything biometric on disk is encrypted and why
+:func:`shred` is called on the *key* first: without its 32 bytes the rest is noise, wherever it lies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+from pathlib import Path
+
+from edge.errors import StoreUnavailable
+
+__all__ = ["fsync_folder", "scrub", "shred"]
+
+_CHUNK = 1 << 20
+_BYTES_HEADER = bytes.__basicsize__ - 1
+"""Where the characters of a CPython ``bytes`` begin, counted from the object's address."""
+
+
+def shred(path: Path) -> bool:
+    """Overwrite a file with random bytes, push that to the device, and unlink it. True if it was there.
+
+    Safe to repeat: a power cut between any two steps leaves a file that is whole, is noise or is gone.
+
+    Raises:
+        StoreUnavailable: the file system refuses.
+    """
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise StoreUnavailable(str(path), f"cannot be destroyed ({error.strerror})", "Check its owner") from None
+    try:
+        left = os.fstat(handle).st_size
+        while left > 0:
+            left -= os.write(handle, os.urandom(min(left, _CHUNK)))
+        os.fsync(handle)
+    except OSError as error:
+        raise StoreUnavailable(str(path), f"cannot be overwritten ({error.strerror})", "Destroy the medium") from None
+    finally:
+        os.close(handle)
+    path.unlink(missing_ok=True)
+    fsync_folder(path.parent)
+    return True
+
+
+def fsync_folder(folder: Path) -> None:
+    """Push a folder's entries to the device, so that a rename or an unlink survives a power cut."""
+    with contextlib.suppress(FileNotFoundError):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def scrub(value: bytes) -> None:
+    """Overwrite the characters of a ``bytes`` that nobody else holds, before it is let go.
+
+    A data base or a decryption hands its result out as ``bytes``, which Python frees without
+    overwriting. Call this only on an object that was made a moment ago and is used nowhere else:
+    one-character and empty strings are shared by the interpreter and left alone.
+    """
+    if len(value) > 1:
+        ctypes.memset(id(value) + _BYTES_HEADER, 0, len(value))

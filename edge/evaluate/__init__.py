@@ -1,0 +1,1 @@
+"""Measured accuracy: open-set identification and speed."""

@@ -1,0 +1,1 @@
+"""From an embedding to a decision: watchlist, index, decide."""

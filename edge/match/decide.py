@@ -1,0 +1,92 @@
+"""When does a resemblance become an alert? Pure: searches in, decisions out; time is an argument.
+
+Three rules, in this order:
+
+1. *Threshold.* The similarity of the track's template to the subject reaches the threshold.
+2. *k of n.* The same subject was first and above the threshold in ``votes`` of the last ``window``
+   searches of the track, this one included. One lucky frame raises nothing.
+3. *Cool-down.* A subject that was just alerted raises no second alert, and one track raises one alert.
+
+An alert asks a person to look; it decides nothing about anybody.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from uuid import UUID
+
+from edge.clock import NS_PER_S
+from edge.config import DecisionSection
+from edge.records import Decision, Outcome, SearchResult
+
+__all__ = ["Decider"]
+
+
+class Decider:
+    """Applies the rules, track by track.
+
+    Args:
+        settings: votes, window and cool-down.
+        threshold: the similarity that must be reached, -1..1; at least ``settings.threshold`` is used.
+    """
+
+    def __init__(self, settings: DecisionSection, *, threshold: float | None = None) -> None:
+        self._settings = settings
+        self._threshold = settings.threshold if threshold is None else max(threshold, settings.threshold)
+        self._votes: dict[UUID, deque[str | None]] = {}
+        self._alerted_tracks: set[UUID] = set()
+        self._alerted_at: dict[str, int] = {}
+
+    @property
+    def threshold(self) -> float:
+        """The similarity that must be reached."""
+        return self._threshold
+
+    def decide(self, track_id: UUID, result: SearchResult, now_ns: int) -> Decision:
+        """Count one search of a track.
+
+        Args:
+            track_id: the passage.
+            result: what the list's search found for the track's template.
+            now_ns: monotonic time of the frame.
+        """
+        best = result.best
+        above = best is not None and best.similarity >= self._threshold
+        vote = best.reference if best is not None and above else None
+        votes = self._votes.setdefault(track_id, deque(maxlen=self._settings.window))
+        votes.append(vote)
+        agreeing = sum(1 for name in votes if vote is not None and name == vote)
+        outcome = self._outcome(track_id, vote, agreeing, now_ns)
+        if outcome is Outcome.ALERT and vote is not None:
+            self._alerted_tracks.add(track_id)
+            self._alerted_at[vote] = now_ns
+        return Decision(
+            track_id=track_id,
+            outcome=outcome,
+            reference=vote,
+            similarity=None if best is None else best.similarity,
+            threshold=self._threshold,
+            votes=agreeing,
+            window=len(votes),
+        )
+
+    def _outcome(self, track_id: UUID, vote: str | None, agreeing: int, now_ns: int) -> Outcome:
+        if vote is None:
+            return Outcome.NO_MATCH
+        if agreeing < self._settings.votes:
+            return Outcome.GATHERING
+        if track_id in self._alerted_tracks:
+            return Outcome.COOLING_DOWN
+        last = self._alerted_at.get(vote)
+        if last is not None and now_ns - last < self._settings.cooldown_s * NS_PER_S:
+            return Outcome.COOLING_DOWN
+        return Outcome.ALERT
+
+    def forget_votes(self, track_id: UUID) -> None:
+        """The track's template was begun anew: what was counted before may have been another person."""
+        self._votes.pop(track_id, None)
+
+    def forget(self, track_id: UUID) -> None:
+        """The passage has ended: nothing of it is kept."""
+        self._votes.pop(track_id, None)
+        self._alerted_tracks.discard(track_id)

@@ -1,0 +1,340 @@
+"""The path of one face, and the only file that orders its stages.
+
+    frame → detect → track → quality → align → embed → template → search → decide → alert
+                                                                               └────→ forget
+
+One thread runs it. Capture reads in its own thread and keeps the newest frame only; the publisher
+sends in its own thread from the outbox. Between them nothing queues. Whatever is held of a face lives
+behind a custody handle that is erased in the same turn, except the track's template, which lives until
+the passage has ended.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Protocol
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.alert.probe import encode, probe_picture
+from edge.clock import Clock, uuid7
+from edge.config import Config
+from edge.custody.erase import Kind
+from edge.custody.retention import Custodian
+from edge.errors import BiometricErased
+from edge.match.decide import Decider
+from edge.match.index import Index
+from edge.match.template import TrackTemplate
+from edge.records import (
+    Alert,
+    Decision,
+    Detections,
+    ErasureCause,
+    Frame,
+    Outcome,
+    QualityReport,
+    TrackedFace,
+    WatchlistEntry,
+)
+from edge.sight.align import align
+from edge.sight.quality import assess
+from edge.sight.track import Tracker
+from edge.system.journal import get_logger
+
+__all__ = ["AlertSink", "FrameSource", "Pipeline", "PipelineCounts", "Subjects"]
+
+log = get_logger("pipeline")
+
+
+class FrameSource(Protocol):
+    """What the pipeline asks of :class:`edge.sight.capture.Capture`."""
+
+    def next(self, timeout: float) -> Frame | None: ...
+    @property
+    def ended(self) -> bool: ...
+
+
+class FaceDetector(Protocol):
+    """What the pipeline asks of :class:`edge.sight.detect.Detector`."""
+
+    def detect(self, image: NDArray[np.uint8]) -> Detections: ...
+    def flush(self) -> None: ...
+
+
+class FaceEmbedder(Protocol):
+    """What the pipeline asks of :class:`edge.sight.embed.Embedder`."""
+
+    def embed(self, chip: NDArray[np.uint8]) -> NDArray[np.float32]: ...
+    def flush(self) -> None: ...
+    @property
+    def digest(self) -> str: ...
+
+
+class Subjects(Protocol):
+    """What the pipeline asks of the list besides the index."""
+
+    def entry(self, reference: str) -> WatchlistEntry: ...
+    @property
+    def digest(self) -> str: ...
+
+
+class AlertSink(Protocol):
+    """What the pipeline asks of :class:`edge.alert.desk.AlertDesk`."""
+
+    def submit(self, make: Callable[[int], Alert]) -> Alert: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """One frame as the stages see it while it lives: never kept beyond the turn."""
+
+    frame: Frame
+    image: NDArray[np.uint8] = field(repr=False)
+    boxes: NDArray[np.float32] = field(repr=False)
+
+
+@dataclass(slots=True)
+class PipelineCounts:
+    """What happened since the start, in numbers: fit for a journal, a metric or a page.
+
+    Attributes:
+        frames: frames processed.
+        faces_seen: passages that were confirmed.
+        embedded: faces that were good enough and were searched.
+        refused: faces that were not, by reason.
+        alerts: alerts raised.
+        cooled: alerts that the cool-down held back.
+        restarts: templates begun anew because an embedding contradicted them.
+        stage_ms: milliseconds spent, by stage.
+    """
+
+    frames: int = 0
+    faces_seen: int = 0
+    embedded: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    alerts: int = 0
+    cooled: int = 0
+    restarts: int = 0
+    stage_ms: dict[str, float] = field(default_factory=dict)
+
+
+class Pipeline:
+    """Runs the path of one face until the source ends or it is told to stop.
+
+    Args:
+        config: limits and settings.
+        clock: for tracks and alerts.
+        source: gives frames.
+        detector, embedder: the models.
+        index: the list in memory; may be replaced while running with :meth:`replace_index`.
+        subjects: what the list knows of a subject.
+        decider: the rules.
+        custodian: gives out handles and closes passages.
+        sink: takes alerts; must not return before an alert can no longer be lost.
+        on_turn: called after every frame and at least every quarter of a second, for the watchdog.
+        on_alert: called with every alert that was accepted.
+    """
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        clock: Clock,
+        source: FrameSource,
+        detector: FaceDetector,
+        embedder: FaceEmbedder,
+        index: Index,
+        subjects: Subjects,
+        decider: Decider,
+        custodian: Custodian,
+        sink: AlertSink,
+        on_turn: Callable[[], None] | None = None,
+        on_alert: Callable[[Alert], None] | None = None,
+    ) -> None:
+        self._config = config
+        self._clock = clock
+        self._source = source
+        self._detector = detector
+        self._embedder = embedder
+        self._index = index
+        self._subjects = subjects
+        self._decider = decider
+        self._custodian = custodian
+        self._sink = sink
+        self._on_turn = on_turn
+        self._on_alert = on_alert
+        self._tracker = Tracker(config.track)
+        self._templates: dict[UUID, TrackTemplate] = {}
+        self._matching = threading.Lock()
+        self._stop = threading.Event()
+        self.counts = PipelineCounts()
+
+    # -- life ------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Process frames until the source has ended or :meth:`stop` is called; then forget everyone.
+
+        Raises:
+            CustodyBreached: something biometric outlived its deadline.
+            EdgeError: an alert could not be accepted (disk full, outbox full): matching stops loudly.
+        """
+        try:
+            while not self._stop.is_set() and not self._source.ended:
+                frame = self._source.next(timeout=0.25)
+                if self._custodian.breach is not None:
+                    raise self._custodian.breach
+                if frame is None:
+                    self._end(self._tracker.expire(self._clock.monotonic_ns()))
+                else:
+                    self.process(frame)
+                if self._on_turn is not None:
+                    self._on_turn()
+        finally:
+            self._end(self._tracker.end_all())
+            self._detector.flush()
+            self._embedder.flush()
+
+    def stop(self) -> None:
+        """Ask :meth:`run` to return after the frame in hand."""
+        self._stop.set()
+
+    def replace_index(self, index: Index) -> None:
+        """Search ``index`` from now on; the one before is erased. Returns when no search uses the old one."""
+        with self._matching:
+            old, self._index = self._index, index
+            old.erase()
+
+    # -- one frame -------------------------------------------------------------------------------
+
+    def process(self, frame: Frame) -> None:
+        """Take one frame through all stages; the frame is erased when this returns, whatever happens."""
+        try:
+            image = frame.pixels.array
+            with self._timed("detect"):
+                detections = self._detector.detect(image)
+            with self._timed("track"):
+                update = self._tracker.update(detections, frame.captured_ns)
+            self._end(update.ended)
+            for face in update.faces:
+                self._face(_View(frame, image, detections.boxes), face)
+            self.counts.frames += 1
+        except BiometricErased as error:
+            # The sweeper was faster than a stalled machine: nothing was lost but this frame.
+            log.warning("frame_given_up", frame=frame.index, why=error.cause)
+        finally:
+            frame.pixels.erase()
+
+    def _face(self, view: _View, face: TrackedFace) -> None:
+        self._custodian.seen(face.track_id, view.frame.captured_ns)
+        if face.track_id not in self._templates:
+            self._templates[face.track_id] = TrackTemplate(self._custodian, face.track_id)
+            self.counts.faces_seen += 1
+        with self._timed("quality"):
+            report = assess(view.image, face, self._config.quality)
+        if report.reason is not None:
+            self.counts.refused[report.reason.name.lower()] += 1
+            return
+        decision = self._identify(view, face, report)
+        if decision.outcome is Outcome.COOLING_DOWN:
+            self.counts.cooled += 1
+        if decision.outcome is Outcome.ALERT:
+            self._alert(view, face, report, decision)
+
+    def _identify(self, view: _View, face: TrackedFace, report: QualityReport) -> Decision:
+        template = self._templates[face.track_id]
+        with self._timed("align"):
+            chip = self._custodian.hold(Kind.CHIP, align(view.image, face.landmarks), track_id=face.track_id)
+        with chip, self._timed("embed"):
+            vector = self._custodian.hold(Kind.EMBEDDING, self._embedder.embed(chip.array), track_id=face.track_id)
+        with vector:
+            restarts = template.restarts
+            if template.fold(vector.array, report.weight):
+                self._decider.forget_votes(face.track_id)
+            self.counts.restarts += template.restarts - restarts
+        self.counts.embedded += 1
+        with self._timed("search"), template.probe() as probe, self._matching:
+            result = self._index.search(probe.array)
+        return self._decider.decide(face.track_id, result, view.frame.captured_ns)
+
+    def _alert(self, view: _View, face: TrackedFace, report: QualityReport, decision: Decision) -> None:
+        reference = decision.reference
+        if reference is None or decision.similarity is None:
+            return
+        with self._timed("alert"):
+            entry = self._subjects.entry(reference)
+            picture = probe_picture(view.image, view.boxes, face.box, self._config.alert.probe_margin)
+            with self._custodian.hold(Kind.PROBE, picture, track_id=face.track_id) as probe:
+                probe_jpeg = encode(probe.array)
+            now = self._clock.now()
+            similarity = decision.similarity
+
+            def make(sequence: int) -> Alert:
+                return Alert(
+                    alert_id=uuid7(self._clock),
+                    van=self._config.van.id,
+                    deployment=self._config.deployment.id,
+                    sequence=sequence,
+                    raised_at=now,
+                    seen_at=view.frame.captured_at,
+                    expires_at=now + timedelta(seconds=self._config.alert.expiry_s),
+                    reference=reference,
+                    category=entry.category,
+                    similarity=similarity,
+                    threshold=decision.threshold,
+                    votes=decision.votes,
+                    frames=face.frames,
+                    eye_distance=report.eye_distance,
+                    place=self._config.deployment.place,
+                    watchlist=self._subjects.digest,
+                    model=f"sha256:{self._embedder.digest}",
+                    image_taken=entry.image_taken,
+                    probe_jpeg=probe_jpeg,
+                    reference_jpeg=entry.reference_jpeg,
+                )
+
+            alert = self._sink.submit(make)
+        self._custodian.matched(face.track_id)
+        self.counts.alerts += 1
+        log.info("alert_raised", alert=alert.alert_id, sequence=alert.sequence, reference=alert.reference)
+        if self._on_alert is not None:
+            self._on_alert(alert)
+
+    # -- forgetting ------------------------------------------------------------------------------
+
+    def _end(self, ended: tuple[UUID, ...]) -> None:
+        """Forget passages that have ended, to the last copy that a model may hold."""
+        for track_id in ended:
+            template = self._templates.pop(track_id, None)
+            if template is not None:
+                template.erase()
+            self._decider.forget(track_id)
+            self._custodian.close(track_id, ErasureCause.TRACK_ENDED)
+        if ended:
+            self._embedder.flush()
+
+    def _timed(self, stage: str) -> _Timed:
+        return _Timed(self.counts.stage_ms, stage)
+
+
+class _Timed:
+    """Adds the milliseconds of a block to a stage's total."""
+
+    __slots__ = ("_begun", "_stage", "_totals")
+
+    def __init__(self, totals: dict[str, float], stage: str) -> None:
+        self._totals = totals
+        self._stage = stage
+
+    def __enter__(self) -> None:
+        self._begun = time.perf_counter_ns()
+
+    def __exit__(self, *_: object) -> None:
+        spent = (time.perf_counter_ns() - self._begun) / 1e6
+        self._totals[self._stage] = self._totals.get(self._stage, 0.0) + spent

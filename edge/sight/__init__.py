@@ -1,0 +1,1 @@
+"""From a camera to an embedding: capture, detect, track, quality, align, embed."""

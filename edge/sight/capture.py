@@ -1,0 +1,319 @@
+"""Frames from a camera, a stream, a video file or a folder of pictures: the newest wins, the rest is counted.
+
+A reader thread takes frames as they come and keeps exactly one. When the next one arrives before the
+pipeline asked, the waiting one is overwritten and counted as dropped: the van looks at the street as it
+is, not as it was. Decoded pixels lie behind custody handles, one at a time, never in a queue.
+
+Files are played at their own speed (``pace = "live"``), as a camera would deliver them, or frame by
+frame without drops (``pace = "every-frame"``) for tests and measurements.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.clock import Clock
+from edge.config import CameraSection
+from edge.custody.erase import Kind
+from edge.custody.retention import Custodian
+from edge.errors import CameraUnavailable, ImageUnreadable, VideoUnreadable
+from edge.records import Frame
+from edge.sight.picture import read_image
+
+__all__ = ["Capture", "CaptureCounts", "SourceKind", "source_kind"]
+
+PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+FIRST_WAIT_S = 0.5
+"""First wait before a lost source is opened again; doubles up to ``reconnect_s``."""
+
+
+class SourceKind(StrEnum):
+    """What ``camera.source`` names."""
+
+    FILE = "video file"
+    FOLDER = "folder of pictures"
+    DEVICE = "camera"
+    STREAM = "stream"
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureCounts:
+    """Frames since the start.
+
+    Attributes:
+        delivered: frames that the source gave.
+        dropped: frames that were overwritten before the pipeline asked.
+        unreadable: pictures or packets that could not be decoded.
+        reconnects: how often a lost source came back.
+    """
+
+    delivered: int
+    dropped: int
+    unreadable: int
+    reconnects: int
+
+
+def source_kind(source: str) -> SourceKind:
+    """Tell a camera from a stream, a folder and a file; by its name alone if nothing is there."""
+    if "://" in source:
+        return SourceKind.STREAM
+    if source.isdigit() or source.startswith("/dev/"):
+        return SourceKind.DEVICE
+    return SourceKind.FOLDER if Path(source).is_dir() else SourceKind.FILE
+
+
+class _Source:
+    """One opened source."""
+
+    def __init__(self, source: str, kind: SourceKind, stall_s: float) -> None:
+        self.unreadable = 0
+        self._video: cv2.VideoCapture | None = None
+        self._pictures: Iterator[Path] = iter(())
+        if kind is SourceKind.FOLDER:
+            found = sorted(p for p in Path(source).iterdir() if p.suffix.lower() in PICTURES)
+            if not found:
+                raise VideoUnreadable(
+                    source, "is a folder without a picture in it", "Give a folder of JPEG or PNG files"
+                )
+            self._pictures = iter(found)
+            self.fps = 0.0
+            return
+        self._video = self._open(source, kind, stall_s)
+        rate = float(self._video.get(cv2.CAP_PROP_FPS))
+        self.fps = rate if 1.0 <= rate <= 240.0 else 25.0
+
+    @staticmethod
+    def _open(source: str, kind: SourceKind, stall_s: float) -> cv2.VideoCapture:
+        os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp")
+        if kind is SourceKind.FILE:
+            path = Path(source)
+            if not path.is_file():
+                raise VideoUnreadable(source, "there is no such file", "Check the path in camera.source")
+            if path.stat().st_size == 0:
+                raise VideoUnreadable(source, "is empty", "Copy the video again")
+        if kind is SourceKind.DEVICE:
+            number = source.removeprefix("/dev/video")
+            if source.startswith("/dev/") and not Path(source).exists():
+                raise CameraUnavailable(
+                    source, "there is no such camera", "Check its cable; list cameras: ls /dev/video*"
+                )
+            video = cv2.VideoCapture(int(number), cv2.CAP_V4L2) if number.isdigit() else cv2.VideoCapture(source)
+            video.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+        else:
+            stall_ms = int(stall_s * 1000)
+            limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, stall_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, stall_ms]
+            video = cv2.VideoCapture(source, cv2.CAP_FFMPEG, limits)
+        if not video.isOpened():
+            video.release()
+            if kind is SourceKind.FILE:
+                raise VideoUnreadable(
+                    source, "is not a video that can be decoded, or is cut off", "Convert it to MP4 (H.264)"
+                )
+            what = "does not open" if kind is SourceKind.DEVICE else "does not answer"
+            raise CameraUnavailable(source, what, "Check its cable, address and password")
+        return video
+
+    def read(self) -> NDArray[np.uint8] | None:
+        """The next frame; None at the end."""
+        if self._video is not None:
+            good, image = self._video.read()
+            return np.asarray(image, np.uint8) if good and image is not None else None
+        for path in self._pictures:
+            try:
+                return read_image(path)
+            except ImageUnreadable:
+                self.unreadable += 1
+        return None
+
+    def close(self) -> None:
+        if self._video is not None:
+            self._video.release()
+            self._video = None
+
+
+class Capture:
+    """Delivers frames, one at a time, as custody handles.
+
+    Args:
+        settings: source and pace.
+        custodian: gives out the handles.
+        clock: stamps the frames.
+        on_event: told of ``lost`` and ``back`` with the reason, for the journal and the page.
+
+    Raises:
+        VideoUnreadable, CameraUnavailable: at :meth:`start`, when the source cannot be opened at all.
+    """
+
+    def __init__(
+        self,
+        settings: CameraSection,
+        custodian: Custodian,
+        clock: Clock,
+        *,
+        source: str | None = None,
+        on_event: Callable[[str, str], None] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._source_name = settings.source if source is None else source
+        self._kind = source_kind(self._source_name)
+        self._custodian = custodian
+        self._clock = clock
+        self._on_event = on_event
+        self._condition = threading.Condition()
+        self._waiting: Frame | None = None
+        self._ended = False
+        self._error: CameraUnavailable | VideoUnreadable | None = None
+        self._delivered = 0
+        self._dropped = 0
+        self._unreadable = 0
+        self._reconnects = 0
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._source: _Source | None = None
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the source is a camera or a stream, which is opened again when it is lost."""
+        return self._kind in {SourceKind.DEVICE, SourceKind.STREAM}
+
+    def counts(self) -> CaptureCounts:
+        with self._condition:
+            return CaptureCounts(self._delivered, self._dropped, self._unreadable, self._reconnects)
+
+    def start(self) -> None:
+        """Open the source and begin to read."""
+        self._source = _Source(self._source_name, self._kind, self._settings.stall_s)
+        self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop reading; the frame that waits is erased."""
+        self._stop.set()
+        with self._condition:
+            self._condition.notify_all()
+        if self._thread is not None:
+            self._thread.join(timeout=8)
+        with self._condition:
+            if self._waiting is not None:
+                self._waiting.pixels.erase()
+                self._waiting = None
+
+    def next(self, timeout: float) -> Frame | None:
+        """Wait for the newest frame; None when none came within ``timeout`` seconds or the source ended.
+
+        The caller erases ``frame.pixels``.
+        """
+        with self._condition:
+            if self._waiting is None and not self._ended:
+                self._condition.wait(timeout)
+            frame, self._waiting = self._waiting, None
+            self._condition.notify_all()
+            return frame
+
+    @property
+    def ended(self) -> bool:
+        """Whether the source has no more frames and none waits."""
+        with self._condition:
+            return self._ended and self._waiting is None
+
+    @property
+    def error(self) -> CameraUnavailable | VideoUnreadable | None:
+        """Why the source ended, if not by its regular end."""
+        return self._error
+
+    # -- the reader's thread ---------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.is_set():
+                if self._source is None:
+                    break
+                self._read_until_end(self._source)
+                self._unreadable += self._source.unreadable
+                self._source.close()
+                if not self.is_live or self._stop.is_set():
+                    break
+                self._source = self._reopen()
+        finally:
+            if self._source is not None:
+                self._source.close()
+            if self._delivered == 0 and not self._stop.is_set() and not self.is_live:
+                self._error = VideoUnreadable(
+                    self._source_name, "has no frame that can be decoded", "Check the file; convert it to MP4 (H.264)"
+                )
+            with self._condition:
+                self._ended = True
+                self._condition.notify_all()
+
+    def _reopen(self) -> _Source | None:
+        self._event("lost", f"{self._source_name} stopped delivering frames")
+        wait = FIRST_WAIT_S
+        while not self._stop.wait(wait):
+            try:
+                source = _Source(self._source_name, self._kind, self._settings.stall_s)
+            except (CameraUnavailable, VideoUnreadable):
+                wait = min(self._settings.reconnect_s, wait * 2)
+                continue
+            self._reconnects += 1
+            self._event("back", f"{self._source_name} delivers frames again")
+            return source
+        return None
+
+    def _read_until_end(self, source: _Source) -> None:
+        every = self._settings.pace == "every-frame" and not self.is_live
+        played = not self.is_live and not every
+        shortest = 1.0 / self._settings.max_fps
+        interval = 1.0 / source.fps if source.fps else shortest
+        begun = time.monotonic()
+        next_kept = begun
+        count = 0
+        while not self._stop.is_set():
+            due = begun + count * interval
+            if played and self._stop.wait(max(0.0, due - time.monotonic())):
+                break
+            image = source.read()
+            if image is None:
+                break
+            count += 1
+            now = time.monotonic()
+            with self._condition:
+                self._delivered += 1
+                if not every and now < next_kept - shortest / 4:
+                    image.fill(0)
+                    self._dropped += 1
+                    continue
+            next_kept = max(next_kept, now - shortest) + shortest
+            self._offer(image, wait=every)
+
+    def _offer(self, image: NDArray[np.uint8], *, wait: bool) -> None:
+        """Put a frame where the pipeline finds it, in place of the one that waits."""
+        pixels = image
+        if not (image.flags.owndata and image.flags.c_contiguous and image.flags.writeable):
+            pixels = image.copy()
+        with self._condition:
+            while wait and self._waiting is not None and not self._stop.is_set():
+                self._condition.wait(0.5)
+            if self._waiting is not None:
+                self._waiting.pixels.erase()
+                self._dropped += 1
+            self._waiting = Frame(
+                index=self._delivered - 1,
+                captured_ns=self._clock.monotonic_ns(),
+                captured_at=self._clock.now(),
+                pixels=self._custodian.hold(Kind.FRAME, pixels),
+            )
+            self._condition.notify_all()
+
+    def _event(self, what: str, why: str) -> None:
+        if self._on_event is not None:
+            self._on_event(what, why)

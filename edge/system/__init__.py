@@ -1,0 +1,1 @@
+"""The van's operating system: journal, service manager, health."""

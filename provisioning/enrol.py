@@ -1,0 +1,160 @@
+"""From pictures to entries of a watchlist, with a reason for everything that is left out.
+
+A wrong reference picture is worse than none: a face that is blurred or turned resembles many people,
+and a picture with two faces may enrol the bystander. So enrolment is stricter than the street, and it
+never guesses which of two faces is meant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.errors import FaceNotEnrollable, ImageUnreadable
+from edge.records import WatchlistEntry
+from edge.sight.picture import read_image
+from provisioning.sources import Refusal, Source, Subject
+
+__all__ = ["EncodedFace", "Enrolment", "FaceEncoder", "enrol"]
+
+MAX_PICTURES = 10
+"""Pictures per reference that are used; more add search time and hardly any accuracy."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedFace:
+    """The one face of a picture.
+
+    Attributes:
+        template: ``(d,)`` float32 of length 1.
+        picture: JPEG of the face with some margin, for the control room.
+        eye_distance: pixels between the eyes in the picture as it was handed in.
+        sharpness: variance of the Laplacian at chip size, grey levels squared.
+        yaw: degrees to the side.
+        pitch: degrees up or down.
+    """
+
+    template: NDArray[np.float32] = field(repr=False, compare=False)
+    picture: bytes = field(repr=False)
+    eye_distance: float
+    sharpness: float
+    yaw: float
+    pitch: float
+
+
+class FaceEncoder(Protocol):
+    """Whatever finds, aligns and embeds the one face of a picture."""
+
+    @property
+    def model(self) -> str:
+        """Digest of the embedder, ``sha256:…``."""
+        ...
+
+    @property
+    def dimension(self) -> int:
+        """Length of a template."""
+        ...
+
+    def encode(self, image: NDArray[np.uint8], name: str) -> EncodedFace:
+        """Encode the one face of ``image``, ``(H, W, 3)`` uint8 BGR; ``name`` is for the error.
+
+        Raises:
+            FaceNotEnrollable: no face, several, or one that is too small, turned or blurred.
+        """
+        ...
+
+
+@dataclass(slots=True)
+class Enrolment:
+    """What came of a source.
+
+    Attributes:
+        entries: the enrolled, sorted by reference.
+        refused: what was left out and why, source refusals included.
+        pictures: pictures that were looked at.
+        used: pictures that became a template.
+        faces: per reference, how good each used picture is.
+    """
+
+    entries: list[WatchlistEntry] = field(default_factory=list)
+    refused: list[Refusal] = field(default_factory=list)
+    pictures: int = 0
+    used: int = 0
+    faces: dict[str, list[EncodedFace]] = field(default_factory=dict)
+
+
+def enrol(source: Source, encoder: FaceEncoder, *, progress: Callable[[Subject], None] | None = None) -> Enrolment:
+    """Enrol every subject of ``source`` that can be, and say why the others cannot.
+
+    A subject is enrolled when at least one picture is good; its other pictures' refusals are listed all
+    the same. The reference picture is the one with the most pixels between the eyes.
+    """
+    result = Enrolment(refused=list(source.refused))
+    for subject in source.subjects:
+        if progress is not None:
+            progress(subject)
+        faces = list(_faces(subject, encoder, result))
+        if not faces:
+            result.refused.append(
+                Refusal(
+                    subject.reference,
+                    subject.reference,
+                    "has no picture that could be enrolled",
+                    "Find another picture of this person",
+                )
+            )
+            continue
+        result.faces[subject.reference] = faces
+        result.entries.append(_entry(subject, faces))
+    return result
+
+
+def _faces(subject: Subject, encoder: FaceEncoder, result: Enrolment) -> Iterator[EncodedFace]:
+    for number, path in enumerate(subject.pictures):
+        result.pictures += 1
+        if number >= MAX_PICTURES:
+            reason = f"is one too many: {MAX_PICTURES} pictures of a person are used"
+            result.refused.append(Refusal(subject.reference, str(path), reason, "Keep the best ones"))
+            continue
+        face = _face(subject.reference, path, encoder, result)
+        if face is not None:
+            result.used += 1
+            yield face
+
+
+def _face(reference: str, path: Path, encoder: FaceEncoder, result: Enrolment) -> EncodedFace | None:
+    try:
+        image = read_image(path)
+    except ImageUnreadable as error:
+        result.refused.append(Refusal(reference, str(path), error.cause, error.next_step))
+        return None
+    try:
+        return encoder.encode(image, str(path))
+    except FaceNotEnrollable as error:
+        result.refused.append(Refusal(reference, str(path), error.cause, error.next_step))
+        return None
+    finally:
+        image.fill(0)
+
+
+def _entry(subject: Subject, faces: list[EncodedFace]) -> WatchlistEntry:
+    record = subject.record
+    best = max(faces, key=lambda face: face.eye_distance)
+    return WatchlistEntry(
+        reference=subject.reference,
+        category=record.category,
+        lawful_basis=record.lawful_basis,
+        image_source=record.image_source,
+        image_taken=record.image_taken,
+        custody_image=record.custody_image,
+        review_by=record.review_by,
+        delete_by=record.delete_by,
+        age_band=record.age_band,
+        templates=np.stack([face.template for face in faces]).astype(np.float32),
+        reference_jpeg=best.picture,
+    )

@@ -1,0 +1,236 @@
+"""The watchlist at rest."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge.errors import KeyUnusable, ModelRejected, RecordInvalid, WatchlistUnreadable
+from edge.match.identity import ListMeta
+from edge.match.watchlist import WatchlistStore, destroy_files
+from edge.records import WatchlistEntry
+from edge.trust.secret import create_secret
+from tests.sealedpages import decrypted_pages
+
+NOW = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
+META = ListMeta(deployment="D-1", model="sha256:" + "a" * 64, dimension=192, created=NOW)
+
+
+def entry(reference: str = "R-1", *, rows: int = 1, seed: int = 0, **changes: object) -> WatchlistEntry:
+    rng = np.random.default_rng([seed, *reference.encode()])
+    vectors = rng.standard_normal((rows, 192)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    values: dict[str, object] = {
+        "reference": reference,
+        "category": "wanted on warrant",
+        "lawful_basis": "warrant",
+        "image_source": "custody",
+        "image_taken": "2024-05-06",
+        "custody_image": True,
+        "review_by": "2026-06-01",
+        "delete_by": "2026-09-01",
+        "age_band": "25-34",
+        "templates": vectors,
+        "reference_jpeg": b"\xff\xd8" + rng.bytes(3000) + b"\xff\xd9",
+    }
+    return WatchlistEntry(**{**values, **changes})  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def key() -> bytes:
+    return secrets.token_bytes(32)
+
+
+@pytest.fixture
+def store(tmp_path: Path, key: bytes) -> WatchlistStore:
+    return WatchlistStore.create(tmp_path / "list.db", key, META)
+
+
+def test_what_was_added_is_read_back_after_reopening(store: WatchlistStore, key: bytes) -> None:
+    first, second = entry("R-1"), entry("R-2", rows=3, image_taken=None, delete_by=None)
+    assert store.add([second, first]) == 2
+    store.close()
+    with WatchlistStore.open(store.path, key, model=META.model) as again:
+        assert again.meta == META
+        assert again.references() == ("R-1", "R-2")
+        assert again.entries() == [first, second]
+        np.testing.assert_array_equal(again.entry("R-2").templates, second.templates)
+        assert again.entry("R-1").reference_jpeg == first.reference_jpeg
+        matrix = again.matrix()
+        assert matrix.references == ("R-2", "R-2", "R-2", "R-1")
+        np.testing.assert_array_equal(matrix.vectors, np.vstack([second.templates, first.templates]))
+        again.verify()
+
+
+def test_an_entry_that_is_not_there_is_a_key_error(store: WatchlistStore) -> None:
+    with pytest.raises(KeyError):
+        store.entry("R-9")
+
+
+def test_the_same_content_has_the_same_identity_whatever_the_order(tmp_path: Path, key: bytes) -> None:
+    later = ListMeta(META.deployment, META.model, META.dimension, datetime(2026, 3, 2, tzinfo=UTC))
+    one = WatchlistStore.create(tmp_path / "one.db", key, META)
+    two = WatchlistStore.create(tmp_path / "two.db", key, later)
+    one.add([entry("R-1"), entry("R-2")])
+    two.add([entry("R-2")])
+    two.add([entry("R-1")])
+    assert one.digest == two.digest
+    assert one.digest.startswith("sha256:")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        entry("R-1", category="missing person"),
+        entry("R-1", delete_by=None),
+        entry("R-1", seed=1),
+        entry("R-1", reference_jpeg=b"other"),
+        entry("R-2"),
+    ],
+    ids=["category", "delete-by", "template", "picture", "reference"],
+)
+def test_any_change_of_an_entry_changes_the_identity(tmp_path: Path, key: bytes, changed: WatchlistEntry) -> None:
+    one = WatchlistStore.create(tmp_path / "one.db", key, META)
+    two = WatchlistStore.create(tmp_path / "two.db", key, META)
+    one.add([entry("R-1")])
+    two.add([changed])
+    assert one.digest != two.digest
+
+
+def test_removing_an_entry_keeps_the_list_s_identity_and_changes_its_content(store: WatchlistStore) -> None:
+    store.add([entry("R-1"), entry("R-2")])
+    named = store.digest
+    assert store.content_digest() == named
+    assert store.remove("R-1")
+    assert not store.remove("R-1")
+    assert store.references() == ("R-2",)
+    assert store.matrix().references == ("R-2",)
+    assert store.digest == named
+    assert store.content_digest() != named
+
+
+def test_entries_whose_date_is_over_are_due(store: WatchlistStore) -> None:
+    store.add(
+        [
+            entry("deleted", delete_by="2026-03-01", review_by=None),
+            entry("reviewed", delete_by=None, review_by="2026-03-01"),
+            entry("open", delete_by=None, review_by=None),
+        ]
+    )
+    assert store.due("2026-03-01") == ()
+    assert store.due("2026-03-02") == ("deleted", "reviewed")
+
+
+def test_adding_is_all_or_nothing(store: WatchlistStore) -> None:
+    store.add([entry("R-1")])
+    before = store.digest
+    with pytest.raises(RecordInvalid, match="R-1: is on the list already"):
+        store.add([entry("R-2"), entry("R-1", seed=1)])
+    assert store.references() == ("R-1",)
+    assert store.digest == before
+
+
+def test_templates_of_another_length_or_scale_are_refused(store: WatchlistStore) -> None:
+    with pytest.raises(RecordInvalid, match="length 128, the list's are 192"):
+        store.add([entry(templates=np.eye(1, 128, dtype=np.float32))])
+    with pytest.raises(RecordInvalid, match="not of length 1"):
+        store.add([entry(templates=np.ones((1, 192), np.float32))])
+
+
+def test_a_wrong_key_is_refused_and_says_so(store: WatchlistStore) -> None:
+    store.close()
+    with pytest.raises(KeyUnusable, match="does not open with this key"):
+        WatchlistStore.open(store.path, secrets.token_bytes(32))
+    with pytest.raises(KeyUnusable, match="5 bytes instead of 32"):
+        WatchlistStore.open(store.path, b"short")
+
+
+def test_a_list_for_another_embedder_is_refused(store: WatchlistStore, key: bytes) -> None:
+    store.close()
+    with pytest.raises(ModelRejected, match="built for another embedder"):
+        WatchlistStore.open(store.path, key, model="sha256:" + "b" * 64)
+
+
+def test_a_missing_list_is_refused(tmp_path: Path, key: bytes) -> None:
+    with pytest.raises(WatchlistUnreadable, match="no such store"):
+        WatchlistStore.open(tmp_path / "nothing.db", key)
+    assert not (tmp_path / "nothing.db").exists()
+
+
+def test_a_list_is_never_made_over_another(store: WatchlistStore, key: bytes) -> None:
+    with pytest.raises(WatchlistUnreadable, match="exists already"):
+        WatchlistStore.create(store.path, key, META)
+
+
+def test_a_damaged_file_is_refused_and_not_half_read(store: WatchlistStore, key: bytes) -> None:
+    store.add([entry(f"R-{n}") for n in range(40)])
+    store.close()
+    content = bytearray(store.path.read_bytes())
+    for at in range(5 * 4096 + 100, len(content), 4096):  # every page from the sixth on
+        content[at] ^= 1
+    store.path.write_bytes(content)
+    with pytest.raises(WatchlistUnreadable, match="is damaged"), WatchlistStore.open(store.path, key) as again:
+        again.matrix()
+
+
+def test_nothing_readable_is_ever_on_disk(store: WatchlistStore, tmp_path: Path) -> None:
+    secret = entry("R-0815-secret", category="a-category-to-look-for")
+    store.add([secret])
+    needles = [b"R-0815-secret", b"a-category-to-look-for", secret.templates.tobytes()[:64], secret.reference_jpeg[:64]]
+    for file in tmp_path.iterdir():
+        content = file.read_bytes()
+        assert not any(needle in content for needle in needles), file.name
+        assert not content.startswith(b"SQLite format 3")
+
+
+def test_a_removed_entry_is_not_in_the_decrypted_pages(store: WatchlistStore, key: bytes) -> None:
+    gone, kept = entry("R-gone-for-good"), entry("R-kept")
+    needles = (b"R-gone-for-good", gone.templates.tobytes()[:64], gone.reference_jpeg[:64])
+    store.add([gone, kept])
+    before = decrypted_pages(store.path, key)
+    assert all(needle in before for needle in needles)
+    store.remove("R-gone-for-good")
+    after = decrypted_pages(store.path, key)
+    assert kept.templates.tobytes()[:64] in after
+    assert not any(needle in after for needle in needles)
+    assert store.path.with_name("list.db-wal").stat().st_size == 0
+
+
+def test_destroying_leaves_a_receipt_and_no_file(tmp_path: Path) -> None:
+    key_file = tmp_path / "list.key"
+    key = create_secret(key_file)
+    store = WatchlistStore.create(tmp_path / "list.db", key, META)
+    store.add([entry("R-2"), entry("R-1")])
+    digest = store.digest
+    receipt = store.destroy(key_file=key_file, cause="end of the deployment", at=NOW)
+    assert receipt.digest == digest
+    assert receipt.references == ("R-1", "R-2")
+    assert (receipt.deployment, receipt.cause, receipt.at) == ("D-1", "end of the deployment", NOW)
+    assert receipt.files[:2] == ("list.key", "list.db")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_destroying_overwrites_before_it_unlinks(tmp_path: Path) -> None:
+    key_file = tmp_path / "list.key"
+    key = create_secret(key_file)
+    store = WatchlistStore.create(tmp_path / "list.db", key, META)
+    store.add([entry("R-1")])
+    before = (tmp_path / "list.db").read_bytes()
+    for name in ("list.key", "list.db"):
+        (tmp_path / f"held-{name}").hardlink_to(tmp_path / name)  # the same blocks under a second name
+    store.destroy(key_file=key_file, cause="test", at=NOW)
+    after = (tmp_path / "held-list.db").read_bytes()
+    assert len(after) == len(before)
+    assert not any(after[at : at + 64] == before[at : at + 64] for at in range(0, len(before), 4096))
+    assert key.hex().encode() not in (tmp_path / "held-list.key").read_bytes()
+
+
+def test_a_damaged_list_can_still_be_destroyed(tmp_path: Path) -> None:
+    (tmp_path / "list.db").write_bytes(b"damaged")
+    (tmp_path / "list.key").write_bytes(b"00")
+    assert destroy_files(tmp_path / "list.db", tmp_path / "list.key") == ("list.key", "list.db")
+    assert destroy_files(tmp_path / "list.db", tmp_path / "list.key") == ()
