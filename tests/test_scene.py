@@ -51,7 +51,9 @@ def test_every_photograph_has_a_source_and_is_the_file_named_there() -> None:
     for folder, prefix in ((PORTRAITS, ""), (ENROL / "SUBJECT-001", "../enrol/SUBJECT-001/")):
         for photo in folder.glob("*.jpg"):
             name = prefix + photo.name
-            assert len(re.findall(rf"^\| `{re.escape(name)}` \|", SOURCES, re.M)) == 2, f"{name}: source and check sum rows"
+            assert len(re.findall(rf"^\| `{re.escape(name)}` \|", SOURCES, re.M)) == 2, (
+                f"{name}: source and check sum rows"
+            )
             assert f"`{sha256(photo)}` |\n" in SOURCES, f"{name} is not the file that SOURCES.md describes"
 
 
@@ -163,7 +165,9 @@ def test_a_cut_out_keeps_the_face_and_drops_what_is_behind_it() -> None:
     for portrait in load_script().portraits:
         _, cover = cut_out(portrait, PORTRAITS)
         chin, middle = round(0.40 * PER_METRE), cover.shape[1] // 2
-        assert cover[chin - 130 : chin - 40, middle - 35 : middle + 35].min() > 0.95, f"{portrait.file}: a hole in the face"
+        assert cover[chin - 130 : chin - 40, middle - 35 : middle + 35].min() > 0.95, (
+            f"{portrait.file}: a hole in the face"
+        )
         assert cover[:40].max() < 0.05 and cover[:, :40].max() < 0.05 and cover[:, -40:].max() < 0.05
 
 

@@ -45,7 +45,9 @@ class Camera:
         # One tile of grain, larger than the picture, laid at another place for every frame.
         rows, cols = self.size[1] + 96, self.size[0] + 96
         grain = rng.normal(0, _GRAIN, (rows, cols)).astype(np.float32)
-        grain = 1.25 * cv2.GaussianBlur(grain, (0, 0), 0.55) + rng.normal(0, 0.35 * _GRAIN, (rows, cols)).astype(np.float32)
+        grain = 1.25 * cv2.GaussianBlur(grain, (0, 0), 0.55) + rng.normal(0, 0.35 * _GRAIN, (rows, cols)).astype(
+            np.float32
+        )
         self._brighter = cv2.merge([np.clip(grain, 0, 255).astype(np.uint8)] * 3)
         self._darker = cv2.merge([np.clip(-grain, 0, 255).astype(np.uint8)] * 3)
 
@@ -81,7 +83,10 @@ class Camera:
         if right - left < 2 or foot - top < 2:
             return
         place = np.array(
-            [[cos, sin, column - left - cos * chin_x - sin * chin_y], [-sin, cos, row - top + sin * chin_x - cos * chin_y]]
+            [
+                [cos, sin, column - left - cos * chin_x - sin * chin_y],
+                [-sin, cos, row - top + sin * chin_x - cos * chin_y],
+            ]
         )
         seen = cv2.warpAffine(layer, place, (right - left, foot - top), flags=cv2.INTER_LINEAR)
         seen = self._blurred(seen, moment, velocity)
@@ -105,7 +110,10 @@ class Camera:
             kernel = np.zeros((length, length), np.float32)
             middle = length // 2
             step = ((after[0] - before[0]) / smear * middle, (after[1] - before[1]) / smear * middle)
-            start, end = (round(middle - step[0]), round(middle - step[1])), (round(middle + step[0]), round(middle + step[1]))
+            start, end = (
+                (round(middle - step[0]), round(middle - step[1])),
+                (round(middle + step[0]), round(middle + step[1])),
+            )
             cv2.line(kernel, start, end, 1.0, 1)
             seen = cv2.filter2D(seen, -1, kernel / kernel.sum())
         sigma = _BLUR * abs(1 / moment.z - 1 / _FOCUS) * self._scale
@@ -126,7 +134,10 @@ class Camera:
             corners = [self._pixel(x, y, moment.z if y > 0.4 else z) for x, y in leg]
             self._fill(picture, corners, _dimmed(figure.trousers, light, dim))
             toe = 0.5 + 0.5 * max(0.0, -swing)
-            shoe = [(foot + side * 0.012 + 0.050 * math.cos(a), 0.045 + lift + (0.03 + 0.03 * toe) * math.sin(a)) for a in _TURN]
+            shoe = [
+                (foot + side * 0.012 + 0.050 * math.cos(a), 0.045 + lift + (0.03 + 0.03 * toe) * math.sin(a))
+                for a in _TURN
+            ]
             self._fill(picture, [self._pixel(x, y, z) for x, y in shoe], _dimmed((22, 20, 20), light, 1.0))
 
     def _shadow(self, picture: Pixels, moment: Moment) -> None:
