@@ -86,7 +86,9 @@ class _Canvas:
         self.alpha: Floats = np.zeros(self.shape, np.float32)
 
     def pixels(self, points: Points) -> NDArray[np.int32]:
-        scaled = [((x + self.half_width) * PER_METRE * _SUBPIXEL, (y + _HEADROOM) * PER_METRE * _SUBPIXEL) for x, y in points]
+        scaled = [
+            ((x + self.half_width) * PER_METRE * _SUBPIXEL, (y + _HEADROOM) * PER_METRE * _SUBPIXEL) for x, y in points
+        ]
         return np.array(scaled, np.float32).round().astype(np.int32)
 
     def mask(self, points: Points, soft: float = 0.8) -> _Cover:
@@ -213,8 +215,19 @@ def _coat(canvas: _Canvas, cloth: Floats, outfit: Outfit) -> None:
     for hand in hands:
         canvas.paint(canvas.mask(hand, 2.0), tuple(0.8 * c for c in outfit.skin))
     half = [
-        (0.0, 0.0), (0.055, 0.02), (0.085, 0.058), (0.17, 0.088), (0.222, 0.13), (0.25, 0.22), (0.268, 0.40),
-        (0.285, 0.60), (0.284, 0.765), (0.224, 0.77), (0.212, 0.80), (0.222, HEM_BELOW_CHIN), (0.10, HEM_BELOW_CHIN + 0.012),
+        (0.0, 0.0),
+        (0.055, 0.02),
+        (0.085, 0.058),
+        (0.17, 0.088),
+        (0.222, 0.13),
+        (0.25, 0.22),
+        (0.268, 0.40),
+        (0.285, 0.60),
+        (0.284, 0.765),
+        (0.224, 0.77),
+        (0.212, 0.80),
+        (0.222, HEM_BELOW_CHIN),
+        (0.10, HEM_BELOW_CHIN + 0.012),
     ]
     canvas.paint(canvas.mask(_smooth(_both_sides(half, wide)), 1.2), cloth)
     for side in (-1, 1):
@@ -253,12 +266,18 @@ def _back_of_head(canvas: _Canvas, rng: np.random.Generator, outfit: Outfit) -> 
     neck = _smooth(_both_sides([(0.055, -0.08), (0.06, 0.0), (0.08, 0.06), (0.03, 0.09)]))
     canvas.paint(canvas.mask(neck, 2.0), tuple(0.75 * c for c in outfit.skin))
     for side in (-1, 1):
-        canvas.paint(canvas.mask(_ellipse(side * 0.083, -0.10, 0.013, 0.030), 2.0), tuple(0.85 * c for c in outfit.skin))
+        canvas.paint(
+            canvas.mask(_ellipse(side * 0.083, -0.10, 0.013, 0.030), 2.0), tuple(0.85 * c for c in outfit.skin)
+        )
     strands = cv2.resize(
-        rng.normal(1.0, 0.22, (16, 260)).astype(np.float32), (canvas.shape[1], canvas.shape[0]), interpolation=cv2.INTER_CUBIC
+        rng.normal(1.0, 0.22, (16, 260)).astype(np.float32),
+        (canvas.shape[1], canvas.shape[0]),
+        interpolation=cv2.INTER_CUBIC,
     )
     hair = np.asarray(np.float32(outfit.hair) * np.clip(strands, 0.3, 1.8)[..., None], np.float32)
-    shape = _smooth(_both_sides([(0.0, -0.27), (0.06, -0.262), (0.09, -0.20), (0.092, -0.11), (0.07, -0.03), (0.03, -0.01)]))
+    shape = _smooth(
+        _both_sides([(0.0, -0.27), (0.06, -0.262), (0.09, -0.20), (0.092, -0.11), (0.07, -0.03), (0.03, -0.01)])
+    )
     canvas.paint(canvas.mask(shape, 2.5), hair)
 
 
@@ -272,8 +291,16 @@ def _lapels(canvas: _Canvas, cloth: Floats, outfit: Outfit, *, closed: bool) -> 
         return
     for side in (-1, 1):
         shape = [
-            (0.056, 0.012), (0.078, 0.016), (0.125, 0.070), (0.150, 0.150), (0.128, 0.165), (0.135, 0.185), (0.012, 0.34),
-            (0.004, 0.31), (0.040, 0.19), (0.060, 0.09),
+            (0.056, 0.012),
+            (0.078, 0.016),
+            (0.125, 0.070),
+            (0.150, 0.150),
+            (0.128, 0.165),
+            (0.135, 0.185),
+            (0.012, 0.34),
+            (0.004, 0.31),
+            (0.040, 0.19),
+            (0.060, 0.09),
         ]
         outline = [(side * x, y) for x, y in shape]
         canvas.shade(canvas.mask([(x + side * 0.008, y + 0.010) for x, y in outline], 6.0), 0.62)
@@ -285,7 +312,15 @@ def _scarf(canvas: _Canvas, rng: np.random.Generator, colour: Colour, breadth: f
     tail = [(0.01, 0.10), (0.075, 0.09), (0.095, 0.40), (0.02, 0.41)]
     canvas.shade(canvas.mask([(x + 0.012, y + 0.015) for x, y in tail], 8.0), 0.55)
     canvas.paint(canvas.mask(_smooth(tail, 2), 1.5), np.asarray(wool * 0.9, np.float32))
-    wrap = [(0.0, 0.022), (0.045, 0.008), (0.088 * breadth, -0.022), (0.112 * breadth, 0.03), (0.108 * breadth, 0.085), (0.05, 0.125), (0.0, 0.13)]
+    wrap = [
+        (0.0, 0.022),
+        (0.045, 0.008),
+        (0.088 * breadth, -0.022),
+        (0.112 * breadth, 0.03),
+        (0.108 * breadth, 0.085),
+        (0.05, 0.125),
+        (0.0, 0.13),
+    ]
     canvas.paint(canvas.mask(_smooth(_both_sides(wrap), 2), 1.8), wool)
     for offset, bend in ((0.035, 0.03), (0.065, 0.038), (0.092, 0.03)):
         fold = [(x, offset + bend - 5.5 * bend * (x / 0.11) ** 2 * 0.4) for x in np.linspace(-0.10, 0.10, 16)]
@@ -296,7 +331,14 @@ def _hat(canvas: _Canvas, rng: np.random.Generator, outfit: Outfit, x: float, ha
     felt = _cloth(canvas, rng, outfit.hat_colour)
     wide = half * 1.04
     if outfit.hat == "beanie":
-        dome = [(0.0, -0.318), (0.55 * wide, -0.305), (0.95 * wide, -0.25), (wide, -0.185), (0.55 * wide, -0.172), (0.0, -0.168)]
+        dome = [
+            (0.0, -0.318),
+            (0.55 * wide, -0.305),
+            (0.95 * wide, -0.25),
+            (wide, -0.185),
+            (0.55 * wide, -0.172),
+            (0.0, -0.168),
+        ]
         shape = [(x + px, py) for px, py in _smooth(_both_sides(dome), 2)]
         canvas.paint(canvas.mask(shape, 2.0), felt)
         rib = [(x + float(px), -0.212 + 0.9 * float(px) ** 2) for px in np.linspace(-wide, wide, 20)]
@@ -317,7 +359,9 @@ def _umbrella(canvas: _Canvas, colour: Colour) -> None:
     ribs = [float(np.sin(a)) * reach for a in np.linspace(np.pi / 2, -np.pi / 2, 7)]
     for right, left in zip(ribs, ribs[1:], strict=False):
         for t in np.linspace(0, 1, 10):
-            scallops.append((x + right + (left - right) * float(t), foot - 0.12 * (right - left) * float(np.sin(np.pi * t))))
+            scallops.append(
+                (x + right + (left - right) * float(t), foot - 0.12 * (right - left) * float(np.sin(np.pi * t)))
+            )
     shadow = [(-0.16, -0.22), (0.16, -0.22), (0.14, -0.13), (-0.14, -0.13)]
     canvas.shade(canvas.mask(shadow, 16.0), 0.70)
     canopy = canvas.mask(arc + scallops, 1.5)

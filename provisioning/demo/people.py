@@ -87,15 +87,22 @@ def cut_out(portrait: Portrait, folder: Path) -> tuple[Floats, Floats]:
     neck, deep = portrait.neck * PER_METRE, portrait.collar * PER_METRE
     throat = np.array(
         [
-            (origin[0] - neck, below - 60), (origin[0] + neck, below - 60), (origin[0] + neck + 0.12 * deep, below + 60),
-            (origin[0] + 14, below + max(60.0, deep)), (origin[0] - 14, below + max(60.0, deep)),
+            (origin[0] - neck, below - 60),
+            (origin[0] + neck, below - 60),
+            (origin[0] + neck + 0.12 * deep, below + 60),
+            (origin[0] + 14, below + max(60.0, deep)),
+            (origin[0] - 14, below + max(60.0, deep)),
             (origin[0] - neck - 0.12 * deep, below + 60),
         ],
         np.int32,
     )
     cv2.fillPoly(allowed, [throat], 255)
     labels = np.where(allowed > 0, cv2.GC_PR_FGD, cv2.GC_BGD).astype(np.uint8)
-    face = ((origin[0], below - 0.5 * FACE_HEIGHT * PER_METRE), (0.62 * (right - left) * scale, 0.86 * (chin - top) * scale), 0.0)
+    face = (
+        (origin[0], below - 0.5 * FACE_HEIGHT * PER_METRE),
+        (0.62 * (right - left) * scale, 0.86 * (chin - top) * scale),
+        0.0,
+    )
     cv2.ellipse(labels, face, int(cv2.GC_FGD), -1)
     spine = ((origin[0], below + 0.3 * deep), (0.9 * neck, 0.08 * PER_METRE + 1.3 * deep), 0.0)
     cv2.ellipse(labels, spine, int(cv2.GC_FGD), -1)

@@ -1,6 +1,6 @@
 """Render the demo's street scene into a video, and say what is true of it.
 
-    python -m provisioning.demo.scene OUT.mp4
+python -m provisioning.demo.scene OUT.mp4
 """
 
 from __future__ import annotations
@@ -16,7 +16,16 @@ import numpy as np
 from edge.errors import StoreUnavailable
 from provisioning.demo.camera import Camera
 from provisioning.demo.clothes import dress
-from provisioning.demo.script import ENROL, PORTRAITS, FaceTruth, PassageTruth, SceneTruth, gaits, load_script, tell_truth
+from provisioning.demo.script import (
+    ENROL,
+    PORTRAITS,
+    FaceTruth,
+    PassageTruth,
+    SceneTruth,
+    gaits,
+    load_script,
+    tell_truth,
+)
 from provisioning.demo.street import draw_street
 
 __all__ = ["ENROL", "FaceTruth", "PassageTruth", "SceneTruth", "main", "render", "truth_path"]
@@ -61,14 +70,24 @@ def render(
     rng = np.random.default_rng(seed)
     camera = Camera(draw_street(rng), rng, scale=scale)
     figures = [
-        dress(script.by_file.get(passage.portrait), passage.outfit, PORTRAITS, np.random.default_rng([seed, n]), mirrored=passage.mirrored)
+        dress(
+            script.by_file.get(passage.portrait),
+            passage.outfit,
+            PORTRAITS,
+            np.random.default_rng([seed, n]),
+            mirrored=passage.mirrored,
+        )
         for n, passage in enumerate(script.passages)
     ]
     offsets = gaits(script, seed)
     unfinished = path.with_name(f".{path.stem}.part{path.suffix}")
     writer = cv2.VideoWriter(str(unfinished), cv2.VideoWriter_fourcc(*_CODEC), float(script.fps), camera.size)
     if not writer.isOpened():
-        raise StoreUnavailable(str(path), "the video cannot be written", "check that its folder exists and may be written, and that its name ends in .mp4")
+        raise StoreUnavailable(
+            str(path),
+            "the video cannot be written",
+            "check that its folder exists and may be written, and that its name ends in .mp4",
+        )
     try:
         for frame in range(total):
             people = []
@@ -83,7 +102,9 @@ def render(
         unfinished.replace(path)
         truth.write(truth_path(path))
     except OSError as error:
-        raise StoreUnavailable(str(path), error.strerror or "the video cannot be written", "free some space or choose another folder") from error
+        raise StoreUnavailable(
+            str(path), error.strerror or "the video cannot be written", "free some space or choose another folder"
+        ) from error
     finally:
         writer.release()
         unfinished.unlink(missing_ok=True)
@@ -96,7 +117,9 @@ def main(arguments: list[str] | None = None) -> int:
 
     from rich.progress import Progress, TimeElapsedColumn
 
-    parser = argparse.ArgumentParser(prog="python -m provisioning.demo.scene", description="Render the demo's street scene.")
+    parser = argparse.ArgumentParser(
+        prog="python -m provisioning.demo.scene", description="Render the demo's street scene."
+    )
     parser.add_argument("video", type=Path, metavar="OUT.mp4")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--scale", type=float, default=1.0, help="share of 1920 x 1080")
@@ -105,13 +128,17 @@ def main(arguments: list[str] | None = None) -> int:
         with Progress(*Progress.get_default_columns(), TimeElapsedColumn()) as bar:
             task = bar.add_task("Rendering the street", total=None)
             truth = render(
-                options.video, seed=options.seed, scale=options.scale,
+                options.video,
+                seed=options.seed,
+                scale=options.scale,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
     except StoreUnavailable as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    print(f"{options.video}: {truth.frames} frames, {len(truth.passages)} people pass, {truth.alerts_expected} of them on the list")
+    print(
+        f"{options.video}: {truth.frames} frames, {len(truth.passages)} people pass, {truth.alerts_expected} of them on the list"
+    )
     return 0
 
 

@@ -87,7 +87,9 @@ def draw_street(rng: np.random.Generator) -> Pixels:
     visible = ground.shape[0]
     wet = np.zeros_like(ground)
     wet[: mirror.shape[0]] = mirror[:visible]
-    fade = np.float32(0.45) * np.clip(1.0 - np.arange(visible, dtype=np.float32) / (0.92 * top), 0.0, 1.0)[:, None, None]
+    fade = (
+        np.float32(0.45) * np.clip(1.0 - np.arange(visible, dtype=np.float32) / (0.92 * top), 0.0, 1.0)[:, None, None]
+    )
     facade_foot = view[top:].copy()
     view[top:] = ground * (1.0 - 0.25 * fade) + wet * fade
     _put_back_above_ground(view, facade_foot, top)
@@ -102,7 +104,7 @@ def draw_street(rng: np.random.Generator) -> Pixels:
     rows, cols = np.mgrid[0:height, 0:width].astype(np.float32)
     reach = ((cols - _CENTRE) / _CENTRE) ** 2 + ((rows - height * 0.45) / (height * 0.6)) ** 2
     soft *= (1.0 - 0.13 * np.clip(reach, 0.0, 2.0))[..., None]
-    return np.clip(soft, 0, 255).astype(np.uint8)
+    return np.clip(1.13 * soft, 0, 255).astype(np.uint8)
 
 
 def _sky(rng: np.random.Generator) -> Floats:
@@ -180,7 +182,9 @@ def _shop_row(rng: np.random.Generator) -> Floats:
     ground_floor = tall - int(3.5 * scale)
     for index, left in enumerate(range(0, wide, int(5.5 * scale))):
         right = min(left + int(5.5 * scale), wide)
-        wall[:ground_floor, left:right] *= np.float32([rng.uniform(0.7, 1.1), rng.uniform(0.75, 1.1), rng.uniform(0.8, 1.15)])
+        wall[:ground_floor, left:right] *= np.float32(
+            [rng.uniform(0.7, 1.1), rng.uniform(0.75, 1.1), rng.uniform(0.8, 1.15)]
+        )
         for x in range(left + 50, right - 80, 110):
             _window(wall, rng, (x, 60, x + 62, 190), lit=bool(rng.random() < 0.5), frame=(165, 170, 172))
         _shop(wall, rng, left, right, ground_floor, _SHOPS[index % len(_SHOPS)])
@@ -196,7 +200,14 @@ def _shop(wall: Floats, rng: np.random.Generator, left: int, right: int, top: in
     cv2.rectangle(wall, (left + 8, top + 8), (right - 8, top + 48), tuple(0.55 * c for c in colour), -1)
     size = cv2.getTextSize(name, cv2.FONT_HERSHEY_TRIPLEX, 1.3, 2)[0]
     cv2.putText(
-        wall, name, ((left + right - size[0]) // 2, top + 42), cv2.FONT_HERSHEY_TRIPLEX, 1.3, (170, 215, 235), 2, cv2.LINE_AA
+        wall,
+        name,
+        ((left + right - size[0]) // 2, top + 42),
+        cv2.FONT_HERSHEY_TRIPLEX,
+        1.3,
+        (170, 215, 235),
+        2,
+        cv2.LINE_AA,
     )
     glass_top, glass_foot = top + 58, tall - 34
     door = right - 70
@@ -275,8 +286,11 @@ def _ground(rng: np.random.Generator) -> Floats:
     joint = 1.0 + (joint - 1.0) * np.clip(1.25 - z / 26, 0.0, 1.0)
     speckle = rng.normal(1.0, 0.05, rows.shape).astype(np.float32)
     puddle = cv2.GaussianBlur(
-        cv2.resize(rng.normal(1.0, 0.13, (60, 30)).astype(np.float32), (width, rows.shape[0]), interpolation=cv2.INTER_CUBIC),
-        (0, 0), 5,
+        cv2.resize(
+            rng.normal(1.0, 0.13, (60, 30)).astype(np.float32), (width, rows.shape[0]), interpolation=cv2.INTER_CUBIC
+        ),
+        (0, 0),
+        5,
     )
     paving = (128.0 * slab * joint * speckle * puddle)[..., None] * np.float32([1.0, 0.99, 0.97])
     asphalt = (58.0 * speckle * speckle * puddle)[..., None] * np.float32([1.05, 1.0, 0.98])
@@ -296,7 +310,9 @@ def _parked_car(view: Floats, rng: np.random.Generator, z: float) -> None:
     left, right, back = 3.1, 4.85, z + 4.2
 
     def face(points: list[tuple[float, float, float]], shade: float, colour: NDArray[np.float64] = paint) -> None:
-        cv2.fillPoly(view, [_points([project(*p) for p in points])], tuple(float(c) * shade for c in colour), cv2.LINE_AA)
+        cv2.fillPoly(
+            view, [_points([project(*p) for p in points])], tuple(float(c) * shade for c in colour), cv2.LINE_AA
+        )
 
     dark, glass = np.array([26.0, 24.0, 24.0]), np.array([96.0, 84.0, 74.0])
     face([(left, 0.02, z), (right, 0.02, z), (right, 0.02, back), (left, 0.02, back)], 0.7, dark)
@@ -304,18 +320,50 @@ def _parked_car(view: Floats, rng: np.random.Generator, z: float) -> None:
     for wheel in (z + 0.75, back - 0.8):
         turn = np.linspace(0, 2 * np.pi, 24)
         face([(left, 0.32 + 0.31 * float(np.sin(a)), wheel + 0.31 * float(np.cos(a))) for a in turn], 1.0, dark)
-    face([(left + 0.1, 0.9, z + 1.1), (left + 0.1, 0.9, back), (left + 0.2, 1.42, back - 0.5), (left + 0.2, 1.42, z + 1.8)], 0.9, glass)
+    face(
+        [
+            (left + 0.1, 0.9, z + 1.1),
+            (left + 0.1, 0.9, back),
+            (left + 0.2, 1.42, back - 0.5),
+            (left + 0.2, 1.42, z + 1.8),
+        ],
+        0.9,
+        glass,
+    )
     face([(left, 0.88, z), (right, 0.88, z), (right - 0.1, 0.95, z + 1.1), (left + 0.1, 0.95, z + 1.1)], 1.25)
-    face([(left + 0.1, 0.95, z + 1.1), (right - 0.1, 0.95, z + 1.1), (right - 0.2, 1.42, z + 1.8), (left + 0.2, 1.42, z + 1.8)], 1.1, glass)
-    face([(left + 0.2, 1.42, z + 1.8), (right - 0.2, 1.42, z + 1.8), (right - 0.2, 1.45, back - 0.5), (left + 0.2, 1.45, back - 0.5)], 1.3)
+    face(
+        [
+            (left + 0.1, 0.95, z + 1.1),
+            (right - 0.1, 0.95, z + 1.1),
+            (right - 0.2, 1.42, z + 1.8),
+            (left + 0.2, 1.42, z + 1.8),
+        ],
+        1.1,
+        glass,
+    )
+    face(
+        [
+            (left + 0.2, 1.42, z + 1.8),
+            (right - 0.2, 1.42, z + 1.8),
+            (right - 0.2, 1.45, back - 0.5),
+            (left + 0.2, 1.45, back - 0.5),
+        ],
+        1.3,
+    )
     face([(left, 0.25, z), (right, 0.25, z), (right, 0.88, z), (left, 0.88, z)], 0.8)
     face([(left + 0.45, 0.42, z), (right - 0.45, 0.42, z), (right - 0.45, 0.62, z), (left + 0.45, 0.62, z)], 1, dark)
     for lamp in (left + 0.25, right - 0.25):
         column, row = project(lamp, 0.68, z)
-        cv2.ellipse(view, (int(column), int(row)), (max(2, int(260 / z)), max(2, int(170 / z))), 0, 0, 360, (150, 165, 170), -1)
+        cv2.ellipse(
+            view, (int(column), int(row)), (max(2, int(260 / z)), max(2, int(170 / z))), 0, 0, 360, (150, 165, 170), -1
+        )
     plate = project((left + right) / 2, 0.38, z)
     cv2.rectangle(
-        view, (int(plate[0] - 560 / z), int(plate[1] - 110 / z)), (int(plate[0] + 560 / z), int(plate[1] + 110 / z)), (150, 160, 160), -1
+        view,
+        (int(plate[0] - 560 / z), int(plate[1] - 110 / z)),
+        (int(plate[0] + 560 / z), int(plate[1] + 110 / z)),
+        (150, 160, 160),
+        -1,
     )
 
 
