@@ -51,7 +51,7 @@ def test_every_photograph_has_a_source_and_is_the_file_named_there() -> None:
     for folder, prefix in ((PORTRAITS, ""), (ENROL / "SUBJECT-001", "../enrol/SUBJECT-001/")):
         for photo in folder.glob("*.jpg"):
             name = prefix + photo.name
-            assert len(re.findall(rf"^\| `{re.escape(name)}` \|", SOURCES, re.M)) == 2, (
+            assert len(re.findall(rf"^\| `{re.escape(name)}` \|", SOURCES, re.MULTILINE)) == 2, (
                 f"{name}: source and check sum rows"
             )
             assert f"`{sha256(photo)}` |\n" in SOURCES, f"{name} is not the file that SOURCES.md describes"
