@@ -29,6 +29,7 @@ _HEADROOM: Final = 0.52  # metres of canvas above the chin: hair, a hat, an umbr
 _DEPTH: Final = 1.04
 _HALF_WIDTH: Final = 0.40
 _HALF_WIDTH_UMBRELLA: Final = 0.60
+_SHRUG: Final = 0.018  # metres by which shoulders are drawn up: collars stand, it is cold
 _SHIFT: Final = 3  # OpenCV's fixed-point bits: outlines are drawn to an eighth of a pixel
 _SUBPIXEL: Final = 1 << _SHIFT
 
@@ -82,13 +83,15 @@ class _Canvas:
 
     def __init__(self, half_width: float) -> None:
         self.half_width = half_width
+        self.lift = 0.0  # metres by which outlines are raised
         self.shape = (int((_HEADROOM + _DEPTH) * PER_METRE), int(2 * half_width * PER_METRE))
         self.colour: Floats = np.zeros((*self.shape, 3), np.float32)
         self.alpha: Floats = np.zeros(self.shape, np.float32)
 
     def pixels(self, points: Points) -> NDArray[np.int32]:
         scaled = [
-            ((x + self.half_width) * PER_METRE * _SUBPIXEL, (y + _HEADROOM) * PER_METRE * _SUBPIXEL) for x, y in points
+            ((x + self.half_width) * PER_METRE * _SUBPIXEL, (y + _HEADROOM - self.lift) * PER_METRE * _SUBPIXEL)
+            for x, y in points
         ]
         return np.array(scaled, np.float32).round().astype(np.int32)
 
@@ -184,7 +187,9 @@ def dress(
     """
     canvas = _Canvas(_HALF_WIDTH_UMBRELLA if outfit.umbrella else _HALF_WIDTH)
     cloth = _cloth(canvas, rng, outfit.coat)
+    canvas.lift = _SHRUG
     _coat(canvas, cloth, outfit)
+    canvas.lift = 0.0
     face = None
     head_x, head_rx = 0.0, 0.088
     if portrait is None:
@@ -197,9 +202,11 @@ def dress(
         half = (right - left) / 2 * scale
         face = (-half, -FACE_HEIGHT, half, 0.0)
         _head(canvas, portrait, folder, mirrored=mirrored)
+    canvas.lift = _SHRUG
     _lapels(canvas, cloth, outfit, closed=portrait is None or portrait.collar == 0)
     if outfit.scarf:
         _scarf(canvas, rng, outfit.scarf, outfit.breadth)
+    canvas.lift = 0.0
     if outfit.hat:
         _hat(canvas, rng, outfit, head_x, head_rx)
     if outfit.umbrella:
