@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from edge.alert import topics
-from edge.alert.message import open_alert
 from edge.alert.link import Broker, Event, Link, LinkLost
+from edge.alert.message import open_alert
 from edge.alert.publish import LinkState
 from edge.alert.status import HealthBody, StateBody, read_health, read_state
 from edge.clock import NS_PER_S, Clock, SystemClock
