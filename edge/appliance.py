@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from edge.alert.desk import AlertDesk
 from edge.alert.outbox import Outbox
@@ -22,24 +22,26 @@ from edge.clock import Clock, SystemClock
 from edge.config import Config
 from edge.custody.memory import MemoryProtection, protect
 from edge.custody.retention import Custodian
-from edge.errors import CustodyBreached, EdgeError
+from edge.errors import CustodyBreached, EdgeError, KeyUnusable, WatchlistUnreadable
 from edge.match.decide import Decider
+from edge.match.identity import DestructionReceipt
 from edge.match.index import Index
-from edge.match.watchlist import WatchlistStore
+from edge.match.watchlist import WatchlistStore, destroy_files
 from edge.pipeline import Pipeline
 from edge.records import Alert, ErasureReceipt
 from edge.sight.capture import Capture
 from edge.sight.detect import Detector
 from edge.sight.embed import Embedder
-from edge.sight.runtime import Runtime
+from edge.sight.runtime import Model
+from edge.sight.runtime import load as load_model
 from edge.system import notify
 from edge.system.health import Health, spread, write_status
 from edge.system.journal import get_logger
 from edge.trust.keys import Recipients, SigningKey
-from edge.trust.secret import read_secret
+from edge.trust.secret import CREDENTIAL, read_secret
 from edge.trust.tls import client_context
 
-__all__ = ["Appliance", "models_directory"]
+__all__ = ["Appliance", "load_models", "open_watchlist", "retire"]
 
 log = get_logger("appliance")
 STATUS_EVERY_S = 1.0
@@ -51,11 +53,51 @@ DELIVER_AT_END_S = 20.0
 """How long a stopping van waits for the broker; what is undelivered stays in the outbox."""
 
 
-def models_directory(config: Config) -> Path:
-    """The folder of model packs: the configured one, or those that ship with LFR Edge."""
-    if config.models.directory:
-        return config.path(config.models.directory)
-    return Path(__file__).resolve().parent.parent / "models"
+def load_models(config: Config) -> tuple[Detector, Embedder]:
+    """The detector and the embedder that the configuration names, checked against their cards.
+
+    Raises:
+        ModelRejected: a pack is missing, or is not what its card says.
+        RuntimeUnavailable: the runtime is not installed.
+    """
+    models = config.models
+    directory = config.path(models.directory) if models.directory else None
+
+    def load(reference: str, kind: Literal["detector", "embedder"]) -> Model:
+        return load_model(reference, directory=directory, kind=kind, runtime=models.runtime, threads=models.threads)
+
+    detector = Detector(load(models.detector, "detector"), score=config.detector.score, iou=config.detector.iou)
+    return detector, Embedder(load(models.embedder, "embedder"))
+
+
+def open_watchlist(config: Config, embedder: Embedder) -> WatchlistStore:
+    """The list of this deployment, if it was built for this embedder.
+
+    Raises:
+        WatchlistUnreadable, KeyUnusable, ModelRejected: see :meth:`edge.match.watchlist.WatchlistStore.open`.
+    """
+    key = read_secret(config.watchlist.key, Path(config.base))
+    return WatchlistStore.open(config.path(config.watchlist.store), key, model=f"sha256:{embedder.digest}")
+
+
+def retire(config: Config, cause: str, clock: Clock | None = None) -> DestructionReceipt:
+    """Destroy the list: its key, then the store; a list that no longer opens is destroyed all the same.
+
+    Raises:
+        WatchlistUnreadable: there is no list.
+        StoreUnavailable: a file could not be overwritten.
+    """
+    key_file = None if config.watchlist.key.startswith(CREDENTIAL) else config.path(config.watchlist.key)
+    path = config.path(config.watchlist.store)
+    now = (clock or SystemClock()).now()
+    if not path.exists():
+        raise WatchlistUnreadable(str(path), "there is no list to destroy", "Nothing is left to do")
+    try:
+        store = WatchlistStore.open(path, read_secret(config.watchlist.key, Path(config.base)))
+    except (KeyUnusable, WatchlistUnreadable) as error:
+        log.warning("destroyed_unread", why=str(error))
+        return DestructionReceipt("", "", now, cause, (), destroy_files(path, key_file))
+    return store.destroy(key_file=key_file, cause=cause, at=now)
 
 
 class Appliance:
@@ -107,18 +149,8 @@ class Appliance:
         self._memory = protect(config.memory)
         self._state_folder = config.path(config.store.directory)
 
-        runtime = Runtime(config.models.runtime, threads=config.models.threads)
-        models = models_directory(config)
-        self.detector = Detector(
-            runtime.load(models, config.models.detector), score=config.detector.score, iou=config.detector.iou
-        )
-        self.embedder = Embedder(runtime.load(models, config.models.embedder))
-
-        store = WatchlistStore.open(
-            config.path(config.watchlist.store),
-            read_secret(config.watchlist.key, base),
-            model=self.embedder.digest,
-        )
+        self.detector, self.embedder = load_models(config)
+        store = open_watchlist(config, self.embedder)
         parts.callback(store.close)
         matrix = store.matrix()
         self.index = Index(
@@ -149,10 +181,9 @@ class Appliance:
         self.custodian = Custodian(self._clock, on_receipt=self._receipt, on_breach=self._breach)
         self.custodian.start()
         parts.callback(self.custodian.stop)
-        source = config.camera.source
-        if "://" not in source and not source.startswith("/dev/") and not source.isdigit():
-            source = str(config.path(source))
-        self.capture = Capture(config.camera, self.custodian, self._clock, source=source, on_event=self._camera)
+        self.capture = Capture(
+            config.camera, self.custodian, self._clock, source=config.source(), on_event=self._camera
+        )
         self.pipeline = Pipeline(
             config=config,
             clock=self._clock,

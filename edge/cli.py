@@ -121,19 +121,15 @@ def retire(
     as_json: Json = False,
 ) -> None:
     """Destroy the list: its key first, then the store. The receipt keeps digest, time, cause and references."""
-    from edge.clock import SystemClock
+    from edge.appliance import retire as destroy
     from edge.config import load
-    from edge.match.watchlist import destroy_files
 
-    settings = load(config)
-    key = settings.watchlist.key
-    receipt = destroy_files(
-        settings.path(settings.watchlist.store),
-        None if key.startswith("credential:") else settings.path(key),
-        cause=cause,
-        at=SystemClock().now(),
-    )
-    _print(receipt, [f"The list {receipt.digest or ''} is destroyed ({receipt.cause})."], as_json=as_json)
+    receipt = destroy(load(config), cause)
+    lines = [
+        f"The list {receipt.digest} is destroyed ({receipt.cause}): {', '.join(receipt.files)}.",
+        f"{len(receipt.references)} references remain for the record: {', '.join(receipt.references) or 'unknown'}",
+    ]
+    _print(receipt, lines, as_json=as_json)
 
 
 @app.command()

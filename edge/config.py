@@ -191,6 +191,13 @@ class Config(Section, frozen=True):
         """A path of the file, made absolute."""
         return Path(self.base, value) if self.base else Path(value)
 
+    def source(self) -> str:
+        """``camera.source``, made absolute where it is a path and not a device or an address."""
+        source = self.camera.source
+        if "://" in source or source.startswith("/dev/") or source.isdigit():
+            return source
+        return str(self.path(source))
+
 
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<key>[^`]*)`")
 _MISSING = re.compile(r"Object missing required field `(?P<key>[^`]*)`")

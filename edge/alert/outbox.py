@@ -106,7 +106,9 @@ class Outbox:
         if owner != van:
             self._connection.close()
             raise StoreUnavailable(
-                str(path), f"is the outbox of {owner}, not of {van}", "Mend van.id or store.directory in the configuration"
+                str(path),
+                f"is the outbox of {owner}, not of {van}",
+                "Mend van.id or store.directory in the configuration",
             )
 
     def __enter__(self) -> Self:

@@ -49,7 +49,15 @@ class _Encryption(jwe.JWERegistry):
 _SIGNATURES = _Signatures(algorithms=[SIGN])
 _ENCRYPTION = _Encryption(algorithms=[WRAP, ENCRYPT], max_recipients=MAX_RECIPIENTS)
 _LIBRARY_ERRORS = (
-    JoseError, InvalidTag, ValueError, TypeError, KeyError, AssertionError, AttributeError, IndexError, RecursionError
+    JoseError,
+    InvalidTag,
+    ValueError,
+    TypeError,
+    KeyError,
+    AssertionError,
+    AttributeError,
+    IndexError,
+    RecursionError,
 )
 """What joserfc raises on hostile input besides its own errors; found by fuzzing, translated here and nowhere else."""
 

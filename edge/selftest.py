@@ -1,0 +1,132 @@
+"""Could this van start now? Every part is tried without watching anybody, and each answer says what to do."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from msgspec import Struct
+
+from edge.appliance import load_models, open_watchlist
+from edge.clock import SystemClock
+from edge.config import Config
+from edge.custody.memory import protect
+from edge.custody.retention import Custodian
+from edge.errors import EdgeError
+from edge.records import CHIP_SIZE
+from edge.sight.capture import Capture
+from edge.trust.keys import Recipients, SigningKey
+from edge.trust.tls import client_context
+
+__all__ = ["Check", "self_test"]
+
+BROKER_WAIT_S = 5.0
+FIRST_FRAME_S = 5.0
+
+
+class Check(Struct, frozen=True):
+    """One part, tried.
+
+    Attributes:
+        name: the part.
+        good: whether it would work.
+        detail: what was found, or what is wrong and what to do.
+        exit_code: the exit code of the failure, 0 when good.
+    """
+
+    name: str
+    good: bool
+    detail: str
+    exit_code: int = 0
+
+
+def self_test(config: Config) -> list[Check]:
+    """Try every part, in the order in which the service starts them; later parts are tried all the same."""
+    return [
+        _try("memory", lambda: _memory(config)),
+        _try("models", lambda: _models(config)),
+        _try("watchlist", lambda: _watchlist(config)),
+        _try("keys", lambda: _keys(config)),
+        _try("broker", lambda: _broker(config)),
+        _try("camera", lambda: _camera(config)),
+    ]
+
+
+def _try(name: str, part: Callable[[], str]) -> Check:
+    try:
+        return Check(name, good=True, detail=part())
+    except EdgeError as error:
+        return Check(name, good=False, detail=str(error), exit_code=error.exit_code)
+
+
+def _memory(config: Config) -> str:
+    granted = protect(config.memory)
+    return f"{'locked' if granted.locked else 'not locked, and this machine has no swap'}; core dumps are off"
+
+
+def _models(config: Config) -> str:
+    detector, embedder = load_models(config)
+    width, height = detector.model.size
+    found = len(detector.detect(np.zeros((height, width, 3), np.uint8)))
+    length = float(np.linalg.norm(embedder.embed(np.full((CHIP_SIZE, CHIP_SIZE, 3), 127, np.uint8))))
+    if found or abs(length - 1.0) > 1e-3:
+        raise EdgeError(
+            "the models",
+            f"answer wrongly ({found} faces in a black picture, a template of length {length:.3f})",
+            "Check this machine's memory and processor, or choose the other runtime in models.runtime",
+        )
+    return f"{config.models.detector} and {config.models.embedder} on {config.models.runtime}"
+
+
+def _watchlist(config: Config) -> str:
+    _, embedder = load_models(config)
+    store = open_watchlist(config, embedder)
+    try:
+        return f"{len(store)} subjects, built for deployment {store.meta.deployment}, {store.digest[:23]}…"
+    finally:
+        store.close()
+
+
+def _keys(config: Config) -> str:
+    base = Path(config.base)
+    alert = config.alert
+    SigningKey.load(alert.signing_key, base)
+    Recipients.load(config.path(alert.recipients))
+    client_context(alert.ca, alert.certificate, alert.certificate_key, base)
+    return "alerts can be signed, sealed and sent"
+
+
+def _broker(config: Config) -> str:
+    alert = config.alert
+    context = client_context(alert.ca, alert.certificate, alert.certificate_key, Path(config.base))
+    thing = f"the broker {alert.host}:{alert.port}"
+    try:
+        with (
+            socket.create_connection((alert.host, alert.port), timeout=BROKER_WAIT_S) as plain,
+            context.wrap_socket(plain, server_hostname=alert.host) as secure,
+        ):
+            return f"{alert.host}:{alert.port} answers with {secure.version()}"
+    except OSError as error:
+        raise EdgeError(
+            thing, f"does not answer as it should ({error})", "Check network, address and certificates"
+        ) from None
+
+
+def _camera(config: Config) -> str:
+    clock = SystemClock()
+    custodian = Custodian(clock)
+    source = config.camera.source
+    capture = Capture(config.camera, custodian, clock, source=config.source())
+    capture.start()
+    try:
+        frame = capture.next(FIRST_FRAME_S)
+        if frame is None:
+            raise capture.error or EdgeError(source, "opens but delivers no frame", "Check its cable and its lens cap")
+        height, width = frame.pixels.array.shape[:2]
+        frame.pixels.erase()
+        return f"{source} delivers {width}x{height}"
+    finally:
+        capture.stop()
+        custodian.purge()

@@ -1,0 +1,190 @@
+"""What may be held, for how long, and what happens to what outstays its limit."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import threading
+from uuid import uuid4
+
+import numpy as np
+import pytest
+
+from edge.clock import SystemClock
+from edge.custody.erase import Biometric, Kind
+from edge.custody.retention import Custodian
+from edge.errors import BiometricErased, CustodyBreached, RecordInvalid
+from edge.records import ErasureCause, ErasureReceipt
+from tests.sim.clock import HandClock
+
+
+def an_embedding(value: float = 0.5) -> np.ndarray:
+    return np.full(8, value, np.float32)
+
+
+def test_erasing_overwrites_the_very_memory_that_was_handed_in() -> None:
+    array = an_embedding()
+    handle = Biometric(Kind.EMBEDDING, array, HandClock())
+    handle.erase()
+    assert not array.any()
+
+
+def test_leaving_the_block_erases() -> None:
+    array = an_embedding()
+    with Biometric(Kind.EMBEDDING, array, HandClock()) as handle:
+        assert handle.array is array
+    assert handle.erased
+    assert not array.any()
+
+
+def test_an_exception_in_the_block_erases_too() -> None:
+    array = an_embedding()
+    with pytest.raises(ZeroDivisionError), Biometric(Kind.EMBEDDING, array, HandClock()):
+        _ = 1 / 0
+    assert not array.any()
+
+
+def test_dropping_the_last_reference_erases() -> None:
+    array = an_embedding()
+    handle = Biometric(Kind.EMBEDDING, array, HandClock())
+    del handle
+    assert not array.any()
+
+
+def test_what_is_erased_cannot_be_read() -> None:
+    handle = Biometric(Kind.EMBEDDING, an_embedding(), HandClock())
+    handle.erase()
+    with pytest.raises(BiometricErased):
+        _ = handle.array
+
+
+def test_reading_after_the_deadline_erases_instead() -> None:
+    clock = HandClock()
+    array = an_embedding()
+    handle = Biometric(Kind.EMBEDDING, array, clock)
+    clock.advance(1.1)
+    with pytest.raises(BiometricErased):
+        _ = handle.array
+    assert not array.any()
+
+
+@pytest.mark.parametrize(
+    "leak",
+    [copy.copy, copy.deepcopy, pickle.dumps, np.asarray, list, bytes],
+    ids=["copy", "deepcopy", "pickle", "numpy", "list", "bytes"],
+)
+def test_a_handle_cannot_be_copied_pickled_or_turned_into_an_array(leak) -> None:
+    with pytest.raises(TypeError):
+        leak(Biometric(Kind.EMBEDDING, an_embedding(), HandClock()))
+
+
+def test_a_handle_shows_nothing_of_what_it_holds() -> None:
+    handle = Biometric(Kind.EMBEDDING, an_embedding(0.123), HandClock())
+    assert "0.1" not in f"{handle!r} {handle}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "array"),
+    [
+        (Kind.FRAME, np.zeros((4, 4), np.uint8)),
+        (Kind.FRAME, np.zeros((4, 4, 3), np.float32)),
+        (Kind.CHIP, np.zeros((100, 100, 3), np.uint8)),
+        (Kind.EMBEDDING, np.zeros((2, 8), np.float32)),
+        (Kind.TEMPLATE, np.zeros(8, np.float64)),
+        (Kind.EMBEDDING, np.zeros(16, np.float32)[::2]),
+        (Kind.EMBEDDING, np.zeros(16, np.float32)[:8]),
+    ],
+    ids=["grey frame", "float frame", "wrong chip", "matrix", "float64", "strided view", "view of another array"],
+)
+def test_a_wrong_shape_or_borrowed_memory_is_refused(kind: Kind, array: np.ndarray) -> None:
+    with pytest.raises(RecordInvalid):
+        Biometric(kind, array, HandClock())
+
+
+def test_only_a_template_may_have_its_limit_renewed() -> None:
+    clock = HandClock()
+    template = Biometric(Kind.TEMPLATE, an_embedding(), clock)
+    clock.advance(4)
+    template.needed()
+    clock.advance(4)
+    assert template.array.any()
+    with pytest.raises(RecordInvalid):
+        Biometric(Kind.EMBEDDING, an_embedding(), clock).needed()
+
+
+def test_the_sweeper_erases_what_reaches_its_deadline_without_calling_it_a_breach() -> None:
+    clock = HandClock()
+    custodian = Custodian(clock)
+    array = an_embedding()
+    custodian.hold(Kind.TEMPLATE, array)
+    clock.advance(4.9)
+    custodian.sweep()
+    assert not array.any()
+    assert custodian.totals().overdue == 0
+    assert custodian.breach is None
+
+
+def test_something_overdue_trips_a_purge_of_everything_and_nothing_new_is_held() -> None:
+    clock = HandClock()
+    breaches: list[CustodyBreached] = []
+    custodian = Custodian(clock, on_breach=breaches.append)
+    stalled, innocent, late = an_embedding(), an_embedding(), an_embedding()
+    custodian.hold(Kind.EMBEDDING, stalled)
+    custodian.hold(Kind.TEMPLATE, innocent)
+    clock.advance(3)
+    custodian.sweep()
+    assert not stalled.any()
+    assert not innocent.any()
+    assert len(breaches) == 1
+    assert "1 s" in str(breaches[0])
+    with pytest.raises(CustodyBreached):
+        custodian.hold(Kind.EMBEDDING, late)
+    assert not late.any()
+    assert custodian.totals().overdue == 1
+
+
+def test_closing_a_passage_erases_all_of_it_and_says_how_long_it_was_held() -> None:
+    clock = HandClock()
+    receipts: list[ErasureReceipt] = []
+    custodian = Custodian(clock, on_receipt=receipts.append)
+    track, other = uuid4(), uuid4()
+    for passage in (track, other):
+        custodian.seen(passage, clock.monotonic_ns())
+    mine = [an_embedding(), an_embedding()]
+    for array in mine:
+        custodian.hold(Kind.TEMPLATE, array, track_id=track)
+    others = an_embedding()
+    custodian.hold(Kind.TEMPLATE, others, track_id=other)
+    clock.advance(0.7)
+    custodian.close(track)
+    assert not any(array.any() for array in mine)
+    assert others.any()
+    assert [r.track_id for r in receipts] == [track]
+    assert receipts[0].held_after_last_seen_ms == pytest.approx(700)
+    assert receipts[0].handles == 2
+    assert receipts[0].cause is ErasureCause.TRACK_ENDED
+    assert not receipts[0].matched
+
+
+def test_the_running_sweeper_needs_nobody_to_call_it() -> None:
+    gone = threading.Event()
+    custodian = Custodian(SystemClock())
+    array = an_embedding()
+    handle = custodian.hold(Kind.EMBEDDING, array)
+    handle._on_erased = lambda *_: gone.set()
+    custodian.start()
+    try:
+        assert gone.wait(3)
+    finally:
+        custodian.stop()
+    assert not array.any()
+
+
+def test_stopping_erases_everything() -> None:
+    custodian = Custodian(SystemClock())
+    array = an_embedding()
+    custodian.hold(Kind.TEMPLATE, array)
+    custodian.start()
+    custodian.stop()
+    assert not array.any()
+    assert custodian.totals().live == 0
