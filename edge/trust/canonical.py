@@ -40,4 +40,6 @@ def _check(value: Any, at: str) -> None:
         for number, inner in enumerate(value):
             _check(inner, f"{at}[{number}]")
     else:
-        raise RecordInvalid(f"canonical JSON {at}", f"cannot hold a {type(value).__name__}", "Use text or whole numbers")
+        raise RecordInvalid(
+            f"canonical JSON {at}", f"cannot hold a {type(value).__name__}", "Use text or whole numbers"
+        )

@@ -68,7 +68,9 @@ def check_fields(event: Event, fields: Mapping[str, Any]) -> None:
     wanted = FIELDS[event]
     if set(fields) != set(wanted):
         odd = sorted(set(fields) ^ set(wanted))
-        raise RecordInvalid(f"audit event {event}", f"has other fields than it should: {', '.join(odd)}", "Mend the call")
+        raise RecordInvalid(
+            f"audit event {event}", f"has other fields than it should: {', '.join(odd)}", "Mend the call"
+        )
     for name, kind in wanted.items():
         value = fields[name]
         good = type(value) is kind

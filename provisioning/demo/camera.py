@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from provisioning.demo.clothes import CHIN_ABOVE_GROUND, HEM_BELOW_CHIN, Figure
 from provisioning.demo.people import PER_METRE
 from provisioning.demo.script import Moment
-from provisioning.demo.street import FOCAL, PICTURE, Colour, Floats, Pixels, light_at, project
+from provisioning.demo.world import FOCAL, PICTURE, Colour, Floats, Pixels, floats, light_at, project
 
 __all__ = ["Camera"]
 
@@ -23,7 +23,8 @@ _SHUTTER: Final = 1 / 45  # seconds: a van's camera at dusk
 _FOCUS: Final = 4.6  # metres
 _BLUR: Final = 5.5  # pixels of standard deviation for each dioptre out of focus
 _GRAIN: Final = 5.0  # grey levels of standard deviation
-_EXPOSURE: Final = 0.98
+_EXPOSURE: Final = 1.12
+_TURN: Final = [2 * math.pi * n / 20 for n in range(20)]
 _SHIFT: Final = 3  # OpenCV's fixed-point bits for outlines
 
 
@@ -44,15 +45,17 @@ class Camera:
         # One tile of grain, larger than the picture, laid at another place for every frame.
         rows, cols = self.size[1] + 96, self.size[0] + 96
         grain = rng.normal(0, _GRAIN, (rows, cols)).astype(np.float32)
-        grain = 1.25 * cv2.GaussianBlur(grain, (0, 0), 0.55) + rng.normal(0, 0.35 * _GRAIN, (rows, cols)).astype(np.float32)
+        grain = 1.25 * cv2.GaussianBlur(grain, (0, 0), 0.55) + rng.normal(0, 0.35 * _GRAIN, (rows, cols)).astype(
+            np.float32
+        )
         self._brighter = cv2.merge([np.clip(grain, 0, 255).astype(np.uint8)] * 3)
         self._darker = cv2.merge([np.clip(-grain, 0, 255).astype(np.uint8)] * 3)
 
     def take(self, people: list[tuple[Figure, Moment, tuple[float, float]]]) -> Pixels:
-        """Return one picture, h x w x 3 uint8 BGR, of people given with where they are and how fast they walk (x, z), m/s."""
+        """Return one picture, h x w x 3 uint8 BGR, of people with where they are and their speed (x, z) in m/s."""
         picture = self._street.copy()
         for figure, moment, velocity in sorted(people, key=lambda one: -one[1].z):
-            light = light_at(np.float32([moment.x]), np.float32([moment.z]))[0]
+            light = light_at(floats([moment.x]), floats([moment.z]))[0]
             self._legs(picture, figure, moment, light)
             self._body(picture, figure, moment, velocity)
         down, right = (int(n) for n in self._rng.integers(0, 96, 2))
@@ -80,7 +83,10 @@ class Camera:
         if right - left < 2 or foot - top < 2:
             return
         place = np.array(
-            [[cos, sin, column - left - cos * chin_x - sin * chin_y], [-sin, cos, row - top + sin * chin_x - cos * chin_y]]
+            [
+                [cos, sin, column - left - cos * chin_x - sin * chin_y],
+                [-sin, cos, row - top + sin * chin_x - cos * chin_y],
+            ]
         )
         seen = cv2.warpAffine(layer, place, (right - left, foot - top), flags=cv2.INTER_LINEAR)
         seen = self._blurred(seen, moment, velocity)
@@ -104,8 +110,11 @@ class Camera:
             kernel = np.zeros((length, length), np.float32)
             middle = length // 2
             step = ((after[0] - before[0]) / smear * middle, (after[1] - before[1]) / smear * middle)
-            start, end = (round(middle - step[0]), round(middle - step[1])), (round(middle + step[0]), round(middle + step[1]))
-            cv2.line(kernel, start, end, 1.0, 1)
+            start, end = (
+                (round(middle - step[0]), round(middle - step[1])),
+                (round(middle + step[0]), round(middle + step[1])),
+            )
+            cv2.line(kernel, start, end, (1.0,), 1)
             seen = cv2.filter2D(seen, -1, kernel / kernel.sum())
         sigma = _BLUR * abs(1 / moment.z - 1 / _FOCUS) * self._scale
         return seen if sigma < 0.3 else np.asarray(cv2.GaussianBlur(seen, (0, 0), sigma), np.uint8)
@@ -124,13 +133,17 @@ class Camera:
             leg = [(hip - 0.085, hem), (hip + 0.085, hem), (foot + 0.055, 0.07 + lift), (foot - 0.055, 0.07 + lift)]
             corners = [self._pixel(x, y, moment.z if y > 0.4 else z) for x, y in leg]
             self._fill(picture, corners, _dimmed(figure.trousers, light, dim))
-            shoe = [(foot + 0.055 * math.cos(a), 0.05 + lift + 0.055 * math.sin(a)) for a in np.linspace(0, 2 * math.pi, 16)]
+            toe = 0.5 + 0.5 * max(0.0, -swing)
+            shoe = [
+                (foot + side * 0.012 + 0.050 * math.cos(a), 0.045 + lift + (0.03 + 0.03 * toe) * math.sin(a))
+                for a in _TURN
+            ]
             self._fill(picture, [self._pixel(x, y, z) for x, y in shoe], _dimmed((22, 20, 20), light, 1.0))
 
     def _shadow(self, picture: Pixels, moment: Moment) -> None:
         column, row = self._pixel(moment.x, 0, moment.z)
         reach = FOCAL * self._scale / moment.z
-        wide, tall = int(0.62 * reach), max(4, int(0.20 * reach))
+        wide, tall = int(0.46 * reach), max(4, int(0.15 * reach))
         left, right = max(0, int(column - wide)), min(self.size[0], int(column + wide))
         top, foot = max(0, int(row - tall)), min(self.size[1], int(row + tall))
         if right - left < 2 or foot - top < 2:
@@ -138,7 +151,7 @@ class Camera:
         xs = (np.arange(left, right, dtype=np.float32) - column) / wide
         ys = (np.arange(top, foot, dtype=np.float32) - row) / tall
         fall = np.clip(1 - (xs[None, :] ** 2 + ys[:, None] ** 2), 0, 1)
-        gain = cv2.merge([np.asarray(255 * (1 - 0.62 * fall), np.uint8)] * 3)
+        gain = cv2.merge([np.asarray(255 * (1 - 0.55 * fall), np.uint8)] * 3)
         part = picture[top:foot, left:right]
         cv2.multiply(part, gain, dst=part, scale=1 / 255)
 
@@ -148,5 +161,5 @@ class Camera:
 
 
 def _dimmed(colour: Colour, light: Floats, gain: float) -> Colour:
-    lit = np.clip(np.float32(colour) * light * gain * _EXPOSURE, 0, 255)
+    lit = np.clip(floats(colour) * light * gain * _EXPOSURE, 0, 255)
     return float(lit[0]), float(lit[1]), float(lit[2])

@@ -13,9 +13,19 @@ import numpy as np
 
 from provisioning.demo.clothes import CHIN_ABOVE_GROUND, Outfit
 from provisioning.demo.people import FACE_HEIGHT, Portrait
-from provisioning.demo.street import PICTURE, project
+from provisioning.demo.world import PICTURE, project
 
-__all__ = ["ENROL", "PORTRAITS", "FaceTruth", "Moment", "Passage", "PassageTruth", "SceneTruth", "Script", "load_script"]
+__all__ = [
+    "ENROL",
+    "PORTRAITS",
+    "FaceTruth",
+    "Moment",
+    "Passage",
+    "PassageTruth",
+    "SceneTruth",
+    "Script",
+    "load_script",
+]
 
 HERE: Final = Path(__file__).parent
 PORTRAITS: Final = HERE / "portraits"
@@ -191,7 +201,9 @@ def tell_truth(script: Script, *, seed: int, frames: int, scale: float) -> Scene
             if x0 < 0 or y0 < 0 or x1 > PICTURE[0] or y1 > PICTURE[1]:
                 continue
             box = (x0 * scale, y0 * scale, x1 * scale, y1 * scale)
-            seen.append(FaceTruth(frame, number, (round(box[0], 1), round(box[1], 1), round(box[2], 1), round(box[3], 1))))
+            seen.append(
+                FaceTruth(frame, number, (round(box[0], 1), round(box[1], 1), round(box[2], 1), round(box[3], 1)))
+            )
         if not seen:
             continue
         heights = [face.box[3] - face.box[1] for face in seen]
