@@ -42,7 +42,7 @@ def rate(text: str) -> float:
     return value
 
 
-def evaluate(  # noqa: PLR0917 - Typer reads the options from the signature
+def evaluate(
     manifest: Annotated[Path, typer.Option(help="CSV: identity,path[,role][,group…]; paths relative to it")],
     gallery_fill: Annotated[Path | None, typer.Option(help="manifest of people who are enrolled only")] = None,
     where: Annotated[list[str] | None, typer.Option(help="keep rows with COLUMN=VALUE; may be repeated")] = None,

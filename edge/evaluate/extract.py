@@ -172,9 +172,7 @@ def _acquire(key: str) -> tuple[str, Acquisition]:
         return key, Acquisition(Acquired.NO_FACE)
     chip = align(image, found.landmarks[face])
     mirrored = np.ascontiguousarray(chip[:, ::-1])
-    return key, Acquisition(
-        Acquired.TEMPLATE, tuple(np.stack([e.embed(chip), e.embed(mirrored)]) for e in embedders)
-    )
+    return key, Acquisition(Acquired.TEMPLATE, tuple(np.stack([e.embed(chip), e.embed(mirrored)]) for e in embedders))
 
 
 def _digests(recipe: Recipe) -> bytes:

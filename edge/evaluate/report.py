@@ -220,5 +220,3 @@ def _number(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_number(v) for v in value]
     return None if isinstance(value, float) and math.isnan(value) else value
-
-

@@ -71,7 +71,11 @@ def write_float(source: Path, width: int, height: int, target: Path) -> None:
             else:
                 code, options = Op.DEPTHWISE_CONV_2D, depthwise_options(stride, padding, relu=relu is not None)
                 kind, laid_out = schema.BuiltinOptions.DepthwiseConv2DOptions, weights.transpose(1, 2, 3, 0)
-            inputs = [source_tensor, graph.constant(name + "/w", laid_out), graph.constant(name + "/b", bias)]
+            inputs = [
+                source_tensor,
+                graph.constant(name + "/w", np.ascontiguousarray(laid_out)),
+                graph.constant(name + "/b", bias),
+            ]
             at[name] = graph.operator(code, inputs, out, kind, options)
         elif node.op_type == "ConvTranspose":
             norm = fold(node, "BatchNormalization")
@@ -86,7 +90,7 @@ def write_float(source: Path, width: int, height: int, target: Path) -> None:
             out = graph.activation(name, shape.tolist())
             inputs = [
                 graph.constant(name + "/shape", shape),
-                graph.constant(name + "/w", weights.astype(np.float32)),
+                graph.constant(name + "/w", np.ascontiguousarray(weights, np.float32)),
                 source_tensor,
                 graph.constant(name + "/b", bias),
             ]
