@@ -76,5 +76,8 @@ class Embedder:
 
 
 def _unit(vector: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scale ``vector`` to length 1 where it lies, so that no second copy of a face is left behind."""
     length = np.float32(np.sqrt(np.dot(vector, vector)))
-    return vector / length if length > 0 else vector
+    if length > 0:
+        vector /= length
+    return vector
