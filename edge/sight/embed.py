@@ -72,7 +72,10 @@ class Embedder:
                 f"must be uint8[{CHIP_SIZE}, {CHIP_SIZE}, 3], got {chip.dtype}{list(chip.shape)}",
                 "Mend the stage that made it",
             )
-        return self.model.outputs[0].real(self.model.run(chip)[0])
+        stored = self.model.run(chip)[0]
+        vector = np.array(self.model.outputs[0].real(stored), np.float32)
+        stored.fill(0)  # the vector that goes out is the only one
+        return vector
 
 
 def _unit(vector: NDArray[np.float32]) -> NDArray[np.float32]:
