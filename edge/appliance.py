@@ -77,7 +77,7 @@ def open_watchlist(config: Config, embedder: Embedder) -> WatchlistStore:
         WatchlistUnreadable, KeyUnusable, ModelRejected: see :meth:`edge.match.watchlist.WatchlistStore.open`.
     """
     key = read_secret(config.watchlist.key, Path(config.base))
-    return WatchlistStore.open(config.path(config.watchlist.store), key, model=f"sha256:{embedder.digest}")
+    return WatchlistStore.open(config.path(config.watchlist.store), key, model=embedder.digest)
 
 
 def retire(config: Config, cause: str, clock: Clock | None = None) -> DestructionReceipt:

@@ -116,7 +116,7 @@ class DecisionSection(Section, frozen=True):
 
     threshold: Annotated[
         float, Meta(ge=0.2, le=1.0, description="cosine similarity that a track's template must reach")
-    ] = 0.50
+    ] = 0.60
     votes: Annotated[int, Meta(ge=1, le=30, description="searches that must agree (k of n)")] = 3
     window: Annotated[int, Meta(ge=1, le=60, description="searches that are counted (n)")] = 5
     cooldown_s: Annotated[

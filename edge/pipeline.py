@@ -293,7 +293,7 @@ class Pipeline:
                     eye_distance=report.eye_distance,
                     place=self._config.deployment.place,
                     watchlist=self._subjects.digest,
-                    model=f"sha256:{self._embedder.digest}",
+                    model=self._embedder.digest,
                     image_taken=entry.image_taken,
                     probe_jpeg=probe_jpeg,
                     reference_jpeg=entry.reference_jpeg,

@@ -29,7 +29,7 @@ def _callback() -> None:
 
 
 @app.command()
-def watch(  # noqa: PLR0917
+def watch(
     config: ConfigOption = Path("control.toml"),
     host: Annotated[str | None, typer.Option(help="broker, instead of the file's")] = None,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="its port, instead of the file's")] = None,

@@ -59,10 +59,7 @@ def build_centerface(source: Path, scratch: Path, manifest: Path | None) -> None
     if manifest is not None:
         pictures = calibration.calibration_pictures(manifest)
         width, height = CALIBRATED_AT
-        inputs = (
-            scene[None].astype(np.float32)
-            for scene in calibration.scenes(pictures, SCENES, width, height)
-        )
+        inputs = (scene[None].astype(np.float32) for scene in calibration.scenes(pictures, SCENES, width, height))
         found = calibration.ranges(scratch / f"build/centerface-{width}x{height}-float.tflite", inputs)
         # The camera's own range: a step of exactly one grey level.
         found["image"] = [0.0, 255.0, 0.0, 255.0]
@@ -134,9 +131,10 @@ def describe(model: Path, entry: tomlkit.items.Table) -> None:
     interpreter = Interpreter(model_path=str(model))
     found = {d["name"]: d for d in interpreter.get_input_details() + interpreter.get_output_details()}
     for said in (entry["input"], *entry["outputs"]):
-        detail = found.get(said["name"]) or (
-            interpreter.get_input_details() if said is entry["input"] else interpreter.get_output_details()
-        )[0]
+        detail = (
+            found.get(said["name"])
+            or (interpreter.get_input_details() if said is entry["input"] else interpreter.get_output_details())[0]
+        )
         said["shape"], said["dtype"] = [int(n) for n in detail["shape"]], np.dtype(detail["dtype"]).name
         scale, zero_point = detail["quantization"]
         if scale:

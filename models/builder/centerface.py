@@ -71,7 +71,11 @@ def write_float(source: Path, width: int, height: int, target: Path) -> None:
             else:
                 code, options = Op.DEPTHWISE_CONV_2D, depthwise_options(stride, padding, relu=relu is not None)
                 kind, laid_out = schema.BuiltinOptions.DepthwiseConv2DOptions, weights.transpose(1, 2, 3, 0)
-            inputs = [source_tensor, graph.constant(name + "/w", np.ascontiguousarray(laid_out)), graph.constant(name + "/b", bias)]
+            inputs = [
+                source_tensor,
+                graph.constant(name + "/w", np.ascontiguousarray(laid_out)),
+                graph.constant(name + "/b", bias),
+            ]
             at[name] = graph.operator(code, inputs, out, kind, options)
         elif node.op_type == "ConvTranspose":
             norm = fold(node, "BatchNormalization")
@@ -97,9 +101,7 @@ def write_float(source: Path, width: int, height: int, target: Path) -> None:
         elif node.op_type == "Add":
             out = graph.activation(node.output[0], [1, rows, columns, channels])
             inputs = [at[name] for name in node.input]
-            at[node.output[0]] = graph.operator(
-                Op.ADD, inputs, out, schema.BuiltinOptions.AddOptions, add_options()
-            )
+            at[node.output[0]] = graph.operator(Op.ADD, inputs, out, schema.BuiltinOptions.AddOptions, add_options())
         elif node.op_type == "Sigmoid":
             out = graph.activation(label(node.output[0]), [1, rows, columns, channels])
             at[node.output[0]] = graph.operator(Op.LOGISTIC, [source_tensor], out)
