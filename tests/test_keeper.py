@@ -29,7 +29,7 @@ from edge.match.keeper import ListKeeper, destroy_everything
 from edge.trust.audit import AuditLog, verify
 from edge.trust.events import Event
 from edge.trust.history import was_listed
-from tests.lists import START, Site, entry, events, import_into
+from tests.lists import MODEL, START, Site, entry, events, import_into
 
 PEOPLE = ("R-1", "R-2", "R-3")
 
