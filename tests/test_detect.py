@@ -133,8 +133,7 @@ def test_no_two_boxes_overlap_by_more_than_the_limit() -> None:
 def test_both_runtimes_find_the_same_faces() -> None:
     picture = _street(640, 384, [(10, 10, 200), (300, 30, 120), (300, 200, 160)])
     one, other = (
-        Detector(runtime.load("centerface:640x384-int8", runtime=name), score=0.4).detect(picture)
-        for name in RUNTIMES
+        Detector(runtime.load("centerface:640x384-int8", runtime=name), score=0.4).detect(picture) for name in RUNTIMES
     )
     assert len(one) == len(other) == 3
     overlap = _iou(one.boxes, other.boxes)

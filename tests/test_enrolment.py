@@ -170,7 +170,7 @@ def test_a_bad_picture_is_listed_and_the_rest_is_enrolled(encoder: ModelEncoder,
     reasons = {Path(refusal.file).name: refusal.reason for refusal in result.refused}
     assert reasons.pop("half.jpg") in {"is cut off", "is not a picture"}  # as far as the decoder got
     assert reasons == {
-        "text.jpg": "is not a picture",
+        "text.jpg": "is not a picture, or is damaged",
         "empty.jpg": "is empty",
         "nobody.png": "holds no face",
         "R-3": "has no picture that could be enrolled",
