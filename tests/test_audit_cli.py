@@ -14,7 +14,14 @@ from edge.trust.audit import AuditLog, checkpoints_of
 from edge.trust.events import Event
 from edge.trust.keys import SigningKey, write_public
 
-DESTROYED = {"list": "sha256:l", "cause": "end", "entries": 1, "files": ["k"], "destroyed_at": "2026-03-01"}
+DESTROYED = {
+    "list": "sha256:l",
+    "copy": "c-1",
+    "cause": "end",
+    "entries": 1,
+    "files": ["k"],
+    "destroyed_at": "2026-03-01",
+}
 
 
 @pytest.fixture
@@ -23,9 +30,11 @@ def folder(tmp_path: Path) -> Path:
     write_public(tmp_path / "vans.jwks", {"keys": [key.public_jwk(owner="van-1")]})
     with AuditLog(tmp_path / "audit.jsonl", van="van-1", clock=SystemClock(), signer=key) as log:
         log.deployment = "D-1"
-        imported = {"list": "sha256:l", "bundle": "b", "entries": 2, "references": ["R-1", "R-2"]}
+        imported = {"list": "sha256:l", "copy": "c-1", "entries": 2, "references": ["R-1", "R-2"]}
         log.record(Event.LIST_IMPORTED, imported)
-        log.record(Event.ENTRY_REMOVED, {"list": "sha256:l", "reference": "R-2", "cause": "deletion requested"})
+        log.record(
+            Event.ENTRY_REMOVED, {"list": "sha256:l", "copy": "c-1", "reference": "R-2", "cause": "deletion requested"}
+        )
         log.record(Event.LIST_DESTROYED, DESTROYED)
         log.record(Event.STOPPED, {"cause": "end"})
     return tmp_path

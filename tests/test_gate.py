@@ -52,13 +52,20 @@ AUTHORITY: dict[str, Any] = {
 }
 
 
+@dataclass(frozen=True)
+class Needs:
+    """A predicted threshold."""
+
+    threshold: float
+
+
 class UpTo10000:
     """A calibration that needs 0.50 up to 10,000 people and does not reach further."""
 
-    def required_threshold(self, entries: int, one_in: int) -> float:
+    def threshold(self, fpir: float, entries: int) -> Needs:
         if entries > 10_000:
             raise ThresholdUnsupported("the threshold", "is not supported", "Shorten the list")
-        return 0.50 if one_in <= 6000 else 0.55
+        return Needs(0.50 if fpir >= 1 / 6000 else 0.55)
 
 
 def gate(**changes: Any) -> Gate:

@@ -24,12 +24,14 @@ from edge.errors import BundleRefused, KeyUnusable, RecordInvalid
 from edge.match.identity import FIELDS
 from edge.records import WatchlistEntry
 
-__all__ = ["MAGIC", "Manifest", "PackedEntry", "pack", "parse_manifest", "read_bundle", "unpack"]
+__all__ = ["MAGIC", "Manifest", "frames_of", "identity_of", "parse_manifest", "read_bundle"]
 
 MAGIC = b"LFR-LIST-1\n"
 MAX_FRAME = 4_000_000
 """Bytes; ten templates and a picture take a hundredth of it."""
 LENGTH_BYTES = 4
+ENTRY = b"\x9c"
+"""First byte of an entry: a msgpack array of twelve. Anything else is the count at the end."""
 
 Digest = Annotated[str, Meta(pattern=r"^sha256:[0-9a-f]{64}$")]
 
@@ -93,10 +95,10 @@ def parse_manifest(content: bytes, name: str = "the manifest") -> Manifest:
 def pack(entry: WatchlistEntry) -> PackedEntry:
     """An entry as it travels."""
     return PackedEntry(
-        *(getattr(entry, name) for name in FIELDS),
-        len(entry.templates),
-        np.ascontiguousarray(entry.templates, "<f4").tobytes(),
-        entry.reference_jpeg,
+        **{name: getattr(entry, name) for name in FIELDS},
+        count=len(entry.templates),
+        templates=np.ascontiguousarray(entry.templates, "<f4").tobytes(),
+        picture=entry.reference_jpeg,
     )
 
 
@@ -181,7 +183,7 @@ def read_bundle(
             first = False
             if parse_manifest(bytes(content), str(path)) != manifest:
                 raise _damaged("is not the one that the manifest describes")
-        elif len(content) < 16 and bytes(content[:1]) != b"\x9c":
+        elif bytes(content[:1]) != ENTRY:
             ended = True
             if msgspec.msgpack.decode(content, type=int) != count or count != manifest.entries:
                 raise _damaged(f"holds {count} entries instead of {manifest.entries}")

@@ -19,11 +19,18 @@ from edge.trust.place import Position
 __all__ = ["Calibration", "Gate", "ListFacts"]
 
 
-class Calibration(Protocol):
-    """What the embedder's measured tail says about a false-alert budget."""
+class Estimate(Protocol):
+    """A threshold that a calibration predicts."""
 
-    def required_threshold(self, entries: int, one_in: int) -> float:
-        """The similarity at which at most one passage in ``one_in`` gives a false alert on ``entries`` people.
+    @property
+    def threshold(self) -> float: ...
+
+
+class Calibration(Protocol):
+    """What the embedder's measured tail says; :class:`edge.match.calibration.ImpostorTail` is one."""
+
+    def threshold(self, fpir: float, entries: int) -> Estimate:
+        """The similarity at which a share ``fpir`` of people not on a list of ``entries`` would raise an alert.
 
         Raises:
             ThresholdUnsupported: the measurement does not reach that far.
@@ -145,7 +152,7 @@ class Gate:
             return None
         if entries not in self._required:
             try:
-                self._required[entries] = self._calibration.required_threshold(entries, authority.budget_one_in)
+                self._required[entries] = self._calibration.threshold(1 / authority.budget_one_in, entries).threshold
             except ThresholdUnsupported:
                 self._required[entries] = None
         return self._required[entries]

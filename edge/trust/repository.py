@@ -8,7 +8,6 @@ its trusted state in a folder, and turns its errors into ones that a crew can ac
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import ssl
 from collections.abc import Iterator, Mapping
@@ -25,7 +24,7 @@ from tuf.api.serialization import DeserializationError
 from tuf.ngclient import Updater, UpdaterConfig
 from tuf.ngclient.fetcher import FetcherInterface
 
-from edge.custody.shred import fsync_folder
+from edge.custody.shred import fsync_file, fsync_folder
 from edge.errors import (
     MetadataExpired,
     MetadataMixed,
@@ -156,11 +155,7 @@ class VanRepository:
         """Push what was learned to the device: a state that is forgotten could be rolled back."""
         for path in self._state.iterdir():
             if path.is_file():
-                handle = os.open(path, os.O_RDONLY)
-                try:
-                    os.fsync(handle)
-                finally:
-                    os.close(handle)
+                fsync_file(path)
         fsync_folder(self._state / "root_history")
         fsync_folder(self._state)
 
