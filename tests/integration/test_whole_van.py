@@ -72,7 +72,12 @@ class Van:
 
     def run(self, *arguments: str, prefix: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [*prefix, *self.command(*arguments)], capture_output=True, text=True, timeout=120, cwd=self.folder
+            [*prefix, *self.command(*arguments)],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            cwd=self.folder,
+            check=False,
         )
 
     def files(self) -> Iterator[Path]:
@@ -233,7 +238,9 @@ def test_a_full_disk_stops_matching_loudly_and_loses_no_alert(van: Van) -> None:
     van.watches("obama2.jpg")
     full = van.folder / "state"
     full.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(full)], capture_output=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(full)], capture_output=True, check=False
+    )
     if mounted.returncode != 0:
         pytest.skip("this user may not mount a small disk to fill")
     try:
