@@ -22,28 +22,51 @@ from typing import ClassVar
 
 __all__ = [
     "AlertRejected",
+    "AuditBroken",
+    "AuthorityEnded",
+    "AuthorityInvalid",
+    "AuthorityMissing",
+    "AuthorityNotYet",
     "BadInput",
     "BiometricErased",
     "BrokerUnavailable",
+    "BundleRefused",
     "CameraUnavailable",
+    "ClockUntrusted",
     "ConfigInvalid",
     "CustodyBreached",
     "EdgeError",
+    "EntryNotFound",
     "EnvironmentFault",
     "FaceNotEnrollable",
     "ImageUnreadable",
     "KeyUnusable",
+    "ListTooOld",
     "MemoryUnprotected",
+    "MetadataExpired",
+    "MetadataMixed",
+    "MetadataRolledBack",
+    "ModelNotNamed",
     "ModelRejected",
     "NothingToEnrol",
     "OutboxFull",
+    "OutsidePlace",
+    "PlaceUnknown",
     "PolicyRefusal",
     "RecordInvalid",
+    "RepositoryInvalid",
+    "RepositoryUnavailable",
     "RuntimeUnavailable",
     "SignatureInvalid",
     "StoreUnavailable",
+    "TargetMissing",
+    "TargetTampered",
+    "ThresholdTooLow",
     "ThresholdUnsupported",
+    "VanNotNamed",
     "VideoUnreadable",
+    "WatchlistGone",
+    "WatchlistNotNamed",
     "WatchlistUnreadable",
 ]
 
@@ -81,6 +104,90 @@ class SignatureInvalid(PolicyRefusal):
 
 class ThresholdUnsupported(PolicyRefusal):
     """The model's calibration cannot support the false-alert budget at this list's size."""
+
+
+class AuthorityMissing(PolicyRefusal):
+    """Nobody has authorised this deployment, or the authority that did cannot be found."""
+
+
+class AuthorityInvalid(PolicyRefusal):
+    """An authority contradicts itself or lacks what an authority must say."""
+
+
+class AuthorityNotYet(PolicyRefusal):
+    """The authority begins later."""
+
+
+class AuthorityEnded(PolicyRefusal):
+    """The authority is over."""
+
+
+class VanNotNamed(PolicyRefusal):
+    """The authority, or the bundle, is for other vans."""
+
+
+class OutsidePlace(PolicyRefusal):
+    """The van is not where the authority says it may watch."""
+
+
+class PlaceUnknown(PolicyRefusal):
+    """The van does not know where it is, and the authority binds it to a place."""
+
+
+class WatchlistNotNamed(PolicyRefusal):
+    """The list is not the one that the authorising officer saw."""
+
+
+class WatchlistGone(PolicyRefusal):
+    """There is no list: none was imported, or it has been destroyed."""
+
+
+class ModelNotNamed(PolicyRefusal):
+    """The embedder is not the one that the authorising officer was told about."""
+
+
+class ThresholdTooLow(PolicyRefusal):
+    """The configured threshold lies below the authority's floor."""
+
+
+class ClockUntrusted(PolicyRefusal):
+    """The clock is behind something that certainly lies in the past: nothing that has a date can be judged."""
+
+
+class ListTooOld(PolicyRefusal):
+    """The list would be older than 24 hours when the deployment starts, or the deployment is not near enough."""
+
+
+class BundleRefused(PolicyRefusal):
+    """A bundle is for others, or is not what its manifest says."""
+
+
+class RepositoryInvalid(PolicyRefusal):
+    """Signed metadata is missing signatures, is malformed or names unknown signers."""
+
+
+class MetadataRolledBack(PolicyRefusal):
+    """The repository offers an older state than this van has seen."""
+
+
+class MetadataExpired(PolicyRefusal):
+    """The repository's metadata is out of date: it may be held back on purpose."""
+
+
+class MetadataMixed(PolicyRefusal):
+    """Pieces of different states of the repository were put together."""
+
+
+class TargetTampered(PolicyRefusal):
+    """A file is not the one that was signed."""
+
+
+class TargetMissing(PolicyRefusal):
+    """The repository names no such file, or names it and does not hold it."""
+
+
+class AuditBroken(PolicyRefusal):
+    """The audit log was altered, cut or reordered after it was written."""
 
 
 # -- 4: bad input --------------------------------------------------------------------------------
@@ -128,6 +235,10 @@ class WatchlistUnreadable(BadInput):
     """A watchlist store is not one, is damaged, or is of another version."""
 
 
+class EntryNotFound(BadInput):
+    """A reference is not on the list."""
+
+
 class KeyUnusable(BadInput):
     """A key file is missing, unreadable, of the wrong kind, or does not open what it should."""
 
@@ -155,6 +266,10 @@ class RuntimeUnavailable(EnvironmentFault):
 
 class StoreUnavailable(EnvironmentFault):
     """A file or data base cannot be written: disk full, no permission, read-only."""
+
+
+class RepositoryUnavailable(EnvironmentFault):
+    """The repository's medium or server cannot be reached."""
 
 
 class OutboxFull(EnvironmentFault):

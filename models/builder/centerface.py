@@ -1,13 +1,9 @@
 """CenterFace from its ONNX file to a float TensorFlow Lite graph of any size that is a multiple of 32.
 
-Three things are changed, none of which changes the result:
+Two things are changed, neither of which changes the result:
 
 * The first kernel's input channels are reversed, so the graph takes BGR, the order of a camera frame.
 * Batch normalisation after a transposed convolution is folded into its weights.
-* The graph takes the picture **turned by 180°**, with every kernel turned too. PyTorch pads a stride-2
-  convolution by one pixel on each side, TensorFlow's SAME by one at the bottom right. On an even size the first
-  is the second seen in a mirror, so turning everything removes each PAD operator at no cost: `detect.py` turns
-  the picture while copying it in, and reads the heat map backwards.
 """
 
 from __future__ import annotations
@@ -16,8 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
-
 from flatbuffer import (
     Graph,
     Op,
@@ -27,17 +21,18 @@ from flatbuffer import (
     schema,
     transpose_conv_options,
 )
+from onnx import numpy_helper
 
 OUTPUTS = {"537": "heat", "538": "scale", "539": "offset", "540": "landmarks"}
 
 
-def write_float(source: Path, width: int, height: int, target: Path, turned: bool = True) -> None:
+def write_float(source: Path, width: int, height: int, target: Path) -> None:
     """Writes the float32 graph for pictures of `width` × `height` pixels, 0–255, NHWC, batch 1."""
     if width % 32 or height % 32:
         raise SystemExit(f"CenterFace {width}x{height}: each side must be a multiple of 32. Choose another size.")
     nodes = list(onnx.load(str(source)).graph.node)
     constants = {t.name: numpy_helper.to_array(t) for t in onnx.load(str(source)).graph.initializer}
-    graph = Graph(f"CenterFace {width}x{height}, BGR 0-255" + (", turned by 180 degrees" if turned else ""))
+    graph = Graph(f"CenterFace {width}x{height}, BGR 0-255")
     at = {"input.1": graph.activation("image", [1, height, width, 3])}
     users = {name: node for node in nodes for name in node.input}  # the last user is the only one where it matters
     taken: set[str] = set()  # outputs of nodes that were folded into the one before
@@ -52,10 +47,6 @@ def write_float(source: Path, width: int, height: int, target: Path, turned: boo
     def label(name: str) -> str:
         return OUTPUTS.get(name, name)
 
-    def kernel(weights: np.ndarray) -> np.ndarray:
-        """Weights in O,H,W,I order, spatially turned when the picture is."""
-        return np.ascontiguousarray(weights[:, ::-1, ::-1, :] if turned else weights)
-
     for node in nodes:
         if node.output[0] in taken:
             continue
@@ -68,18 +59,19 @@ def write_float(source: Path, width: int, height: int, target: Path, turned: boo
             if node.input[0] == "input.1":
                 weights = weights[:, ::-1]  # RGB to BGR
             relu = fold(node, "Relu")
-            if stride == 2 and pad and not turned:
-                source_tensor = _pad(graph, source_tensor, node.output[0])
-            padding = schema.Padding.VALID if stride == 2 and not turned else schema.Padding.SAME
+            padding = schema.Padding.SAME
+            if stride == 2 and pad:
+                # PyTorch pads one pixel on each side; on an even size SAME would pad one at the bottom right.
+                source_tensor, padding = _pad(graph, source_tensor, node.output[0]), schema.Padding.VALID
             name = (relu or node).output[0]
             out = graph.activation(label(name), [1, rows // stride, columns // stride, weights.shape[0]])
             if attributes["group"] == 1:
-                code, options = Op.CONV_2D, conv_options(stride, padding, relu is not None)
+                code, options = Op.CONV_2D, conv_options(stride, padding, relu=relu is not None)
                 kind, laid_out = schema.BuiltinOptions.Conv2DOptions, weights.transpose(0, 2, 3, 1)
             else:
-                code, options = Op.DEPTHWISE_CONV_2D, depthwise_options(stride, padding, relu is not None)
+                code, options = Op.DEPTHWISE_CONV_2D, depthwise_options(stride, padding, relu=relu is not None)
                 kind, laid_out = schema.BuiltinOptions.DepthwiseConv2DOptions, weights.transpose(1, 2, 3, 0)
-            inputs = [source_tensor, graph.constant(name + "/w", kernel(laid_out)), graph.constant(name + "/b", bias)]
+            inputs = [source_tensor, graph.constant(name + "/w", np.ascontiguousarray(laid_out)), graph.constant(name + "/b", bias)]
             at[name] = graph.operator(code, inputs, out, kind, options)
         elif node.op_type == "ConvTranspose":
             norm = fold(node, "BatchNormalization")
@@ -94,7 +86,7 @@ def write_float(source: Path, width: int, height: int, target: Path, turned: boo
             out = graph.activation(name, shape.tolist())
             inputs = [
                 graph.constant(name + "/shape", shape),
-                graph.constant(name + "/w", kernel(weights.astype(np.float32))),
+                graph.constant(name + "/w", np.ascontiguousarray(weights, np.float32)),
                 source_tensor,
                 graph.constant(name + "/b", bias),
             ]

@@ -91,35 +91,39 @@ def _entry(name: str, tensor: int) -> schema.TensorMapT:
     return entry
 
 
-def conv_options(stride: int, padding: int, relu: bool) -> schema.Conv2DOptionsT:
+def conv_options(stride: int, padding: int, *, relu: bool) -> schema.Conv2DOptionsT:
+    """Options of a convolution; `padding` is of schema.Padding."""
     options = schema.Conv2DOptionsT()
     options.padding, options.strideH, options.strideW = padding, stride, stride
     options.dilationHFactor = options.dilationWFactor = 1
-    options.fusedActivationFunction = _activation(relu)
+    options.fusedActivationFunction = _activation(relu=relu)
     return options
 
 
-def depthwise_options(stride: int, padding: int, relu: bool) -> schema.DepthwiseConv2DOptionsT:
+def depthwise_options(stride: int, padding: int, *, relu: bool) -> schema.DepthwiseConv2DOptionsT:
+    """Options of a depthwise convolution."""
     options = schema.DepthwiseConv2DOptionsT()
     options.padding, options.strideH, options.strideW = padding, stride, stride
     options.dilationHFactor = options.dilationWFactor = options.depthMultiplier = 1
-    options.fusedActivationFunction = _activation(relu)
+    options.fusedActivationFunction = _activation(relu=relu)
     return options
 
 
-def transpose_conv_options(stride: int, relu: bool) -> schema.TransposeConvOptionsT:
+def transpose_conv_options(stride: int, *, relu: bool) -> schema.TransposeConvOptionsT:
+    """Options of a transposed convolution without padding."""
     options = schema.TransposeConvOptionsT()
     options.padding, options.strideH, options.strideW = schema.Padding.VALID, stride, stride
-    options.fusedActivationFunction = _activation(relu)
+    options.fusedActivationFunction = _activation(relu=relu)
     return options
 
 
 def add_options() -> schema.AddOptionsT:
+    """Options of an addition."""
     options = schema.AddOptionsT()
-    options.fusedActivationFunction = _activation(False)
+    options.fusedActivationFunction = _activation(relu=False)
     return options
 
 
-def _activation(relu: bool) -> int:
+def _activation(*, relu: bool) -> int:
     kinds = schema.ActivationFunctionType
     return int(kinds.RELU if relu else kinds.NONE)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 from ai_edge_litert.tools import flatbuffer_utils
-
 from flatbuffer import Op, schema
 
 SPELT_OUT = [Op.RELU, Op.ABS, Op.SUB, Op.MUL, Op.ADD]

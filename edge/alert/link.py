@@ -1,0 +1,245 @@
+"""One MQTT connection, from its beginning to its end: the only module that knows paho.
+
+A :class:`Link` never reconnects by itself and keeps no queue, so that what is undelivered stands in one place
+only: the outbox on the van, the broker's session towards the control room.
+"""
+
+from __future__ import annotations
+
+import queue
+import re
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from paho.mqtt.client import Client, MQTTMessage, MQTTv5, MQTTv311
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from edge.errors import BrokerUnavailable
+
+__all__ = ["FAILED", "NO_SUBSCRIBER", "Broker", "Event", "Link", "LinkLost", "VersionRefused", "Will", "refused"]
+
+KEEPALIVE_S = 20
+ANSWER_S = 20.0
+"""How long the broker may take to answer a CONNECT, SUBSCRIBE or PUBLISH before the link counts as dead."""
+NO_SUBSCRIBER = 0x10
+IN_FLIGHT = 20
+"""Messages that the broker may send us before we have acknowledged the first: bounds our memory."""
+UNSUPPORTED_VERSION = 0x84
+TLS_ALERT = re.compile(r"\[SSL: (?:SSLV3|TLSV1|TLSV13)_ALERT_(\w+)\]")
+FAILED = 0x80
+"""Reason codes from here on are failures (MQTT 5, 2.4)."""
+PERSON_MUST_ACT = {
+    0x84: "does not speak MQTT 5 or 3.1.1",
+    0x85: "does not accept this client's identifier",
+    0x86: "does not accept this client's certificate",
+    0x87: "does not authorise this client",
+    0x8A: "has banned this client",
+    0x90: "does not accept this topic",
+    0x95: "does not accept a message of this size",
+}
+
+
+class LinkLost(Exception):
+    """A connection ended or was not answered in time; nothing is known to be wrong but the way."""
+
+
+class VersionRefused(BrokerUnavailable):
+    """The broker does not speak this version of MQTT."""
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """Where the broker is and how to prove who we are.
+
+    Attributes:
+        host: name or address, as in its certificate.
+        port: TCP port.
+        tls: see :func:`edge.trust.tls.client_context`.
+    """
+
+    host: str
+    port: int
+    tls: ssl.SSLContext = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Will:
+    """What the broker says for us when we fall silent."""
+
+    topic: str
+    payload: bytes = field(repr=False)
+
+
+Event = tuple[str, Any]
+"""``("connected"|"closed", reason)``, ``("acked"|"subscribed", (packet id, reason))``, or what the owner puts there."""
+
+
+class Link:
+    """One connection to the broker.
+
+    Args:
+        broker: where to.
+        client_id: who we are; a second link of the same name takes over from the first.
+        events: where everything that happens on the network thread is told.
+        on_message: called on the network thread with each message; it must not raise.
+        will: see :class:`Will`.
+        session_s: how long the broker keeps what it owes us while we are away.
+        manual_ack: whether the owner acknowledges messages itself, with :meth:`acknowledge`.
+        version: 5, or 4 for MQTT 3.1.1.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        client_id: str,
+        events: queue.SimpleQueue[Event],
+        *,
+        on_message: Callable[[MQTTMessage], None] | None = None,
+        will: Will | None = None,
+        session_s: int = 0,
+        manual_ack: bool = False,
+        version: int = 5,
+    ) -> None:
+        self._broker = broker
+        self._events = events
+        self._session_s = session_s
+        self.version = version
+        self._client = Client(
+            CallbackAPIVersion.VERSION2,
+            client_id,
+            clean_session=session_s == 0 if version == 4 else None,
+            protocol=MQTTv5 if version == 5 else MQTTv311,
+            reconnect_on_failure=False,
+            manual_ack=manual_ack,
+        )
+        self._client.tls_set_context(broker.tls)
+        self._client.connect_timeout = ANSWER_S
+        if will is not None:
+            self._client.will_set(will.topic, will.payload, qos=1, retain=True)
+        self._client.on_connect = lambda _c, _u, _f, reason, _p: events.put(("connected", reason.value))
+        self._client.on_disconnect = lambda _c, _u, _f, reason, _p: events.put(("closed", reason.value))
+        self._client.on_publish = lambda _c, _u, mid, reason, _p: events.put(("acked", (mid, reason.value)))
+        self._client.on_subscribe = lambda _c, _u, mid, reasons, _p: events.put(
+            ("subscribed", (mid, max(reason.value for reason in reasons)))
+        )
+        self._tls_alert: str | None = None
+        self._client.on_log = self._listen_for_alert
+        if on_message is not None:
+            self._client.on_message = lambda _c, _u, message: on_message(message)
+
+    def open(self) -> None:
+        """Connect and wait for the broker's answer.
+
+        Raises:
+            LinkLost: nobody answers, or the connection broke.
+            BrokerUnavailable: the broker or its certificate is wrong, or it refuses us: a person must act.
+        """
+        where = f"broker {self._broker.host}:{self._broker.port}"
+        options: dict[str, Any] = {}
+        if self.version == 5:
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            properties.SessionExpiryInterval = self._session_s
+            properties.ReceiveMaximum = IN_FLIGHT
+            options = {"clean_start": self._session_s == 0, "properties": properties}
+        try:
+            self._client.connect(self._broker.host, self._broker.port, KEEPALIVE_S, **options)
+        except ssl.SSLCertVerificationError as error:
+            raise BrokerUnavailable(
+                where, f"shows a certificate that cannot be trusted ({error.verify_message})", "Check alert.ca and host"
+            ) from None
+        except (OSError, ValueError) as error:
+            raise LinkLost(f"{where} cannot be reached ({error})") from None
+        self._client.loop_start()
+        try:
+            reason = self.wait("connected")
+        except LinkLost:
+            said = f" ({self._tls_alert})" if self._tls_alert else ""
+            raise BrokerUnavailable(
+                where,
+                f"closed the connection before it answered, as it does to a certificate that it does not accept{said}",
+                "Check that the certificate is of this site, in date and not revoked; else enrol again",
+            ) from None
+        if reason == UNSUPPORTED_VERSION:
+            raise VersionRefused(where, PERSON_MUST_ACT[reason], "Update the broker")
+        if reason >= FAILED:
+            raise refused(where, reason)
+
+    def _listen_for_alert(self, _client: Client, _data: Any, _level: int, line: str) -> None:
+        # With TLS 1.3 a server judges our certificate after the handshake has ended for us: the only trace of
+        # its refusal is an alert on the first read, which paho tells nobody but its log.
+        if found := TLS_ALERT.search(line):
+            self._tls_alert = found[1].lower().replace("_", " ")
+
+    def wait(self, kind: str, packet: int | None = None) -> int:
+        """Wait for one event and return its reason code; what else happens meanwhile is kept for later.
+
+        Raises:
+            LinkLost: the connection ended first, or no answer came in time.
+        """
+        aside: list[Event] = []
+        try:
+            while True:
+                try:
+                    found, content = self._events.get(timeout=ANSWER_S)
+                except queue.Empty:
+                    raise LinkLost("the broker does not answer") from None
+                if found == "closed":
+                    raise LinkLost("the broker closed the connection")
+                if found != kind:
+                    aside.append((found, content))
+                elif packet is None:
+                    return int(content)
+                elif content[0] == packet:
+                    return int(content[1])
+        finally:
+            for event in aside:
+                self._events.put(event)
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False, expiry_s: int | None = None) -> int:
+        """Publish with QoS 1 and return the reason code of the acknowledgement.
+
+        Raises:
+            LinkLost: the connection ended before it came; the message may or may not have arrived.
+        """
+        properties = None
+        if self.version == 5 and expiry_s is not None:
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+            properties.MessageExpiryInterval = expiry_s
+        sent = self._client.publish(topic, payload, qos=1, retain=retain, properties=properties)
+        return self.wait("acked", sent.mid)
+
+    def tell(self, topic: str, payload: bytes) -> None:
+        """Publish with QoS 0: it may be lost."""
+        self._client.publish(topic, payload, qos=0)
+
+    def subscribe(self, *filters: str) -> None:
+        """Subscribe with QoS 1.
+
+        Raises:
+            LinkLost: no answer.
+            BrokerUnavailable: the broker refuses: its access rules must be mended.
+        """
+        _, mid = self._client.subscribe([(name, 1) for name in filters])
+        reason = self.wait("subscribed", mid)
+        if reason >= FAILED:
+            raise refused(f"subscription to {', '.join(filters)}", reason)
+
+    def acknowledge(self, message: MQTTMessage) -> None:
+        """Tell the broker that a message is safe with us (with ``manual_ack``)."""
+        self._client.ack(message.mid, message.qos)
+
+    def close(self) -> None:
+        """Say goodbye, so that the will stays unsaid, and end the network thread."""
+        self._client.on_disconnect = None
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+def refused(thing: str, reason: int) -> BrokerUnavailable:
+    """The error for a reason code of failure."""
+    cause = PERSON_MUST_ACT.get(reason, f"refuses (reason code 0x{reason:02x})")
+    return BrokerUnavailable(thing, cause, "Check the certificate and the broker's access rules")

@@ -1,0 +1,314 @@
+"""From the broker to the inbox: verify, decrypt, take in once, show gaps, refuse what is not right, go on.
+
+The rules of :func:`judge`, in order; the first that fails refuses the message:
+
+1. the topic is one of the contract, and of a kind that vans send;
+2. an alert passes :func:`edge.alert.message.open_alert` (size, shape, decryption, signature, body, envelope);
+3. the van that signed it is the van of the topic;
+4. it has not expired;
+5. it is not known yet (:mod:`edge.controlroom.inbox`), otherwise it is counted as a duplicate.
+
+A refused message is counted by reason, reported, and acknowledged, so that it cannot stand in the way of the
+next. Nothing that arrives may end the receiver; only a full disk makes it wait, and then it acknowledges
+nothing, so that the broker keeps what it could not store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Protocol
+
+from edge.alert import topics
+from edge.alert.link import Broker, Event, Link, LinkLost
+from edge.alert.message import open_alert
+from edge.alert.publish import LinkState
+from edge.alert.status import HealthBody, StateBody, read_health, read_state
+from edge.clock import NS_PER_S, Clock, SystemClock
+from edge.controlroom.config import ControlConfig
+from edge.controlroom.inbox import Acceptance, Inbox, Verdict
+from edge.errors import AlertRejected, EdgeError, EnvironmentFault, SignatureInvalid
+from edge.records import Alert
+from edge.trust.keys import DecryptionKeys, KnownSigners
+from edge.trust.tls import client_context
+
+__all__ = ["Arrived", "Counts", "Happening", "LinkChanged", "Receiver", "Refused", "VanHealth", "VanState", "connect"]
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """An authentic alert was taken in for the first time."""
+
+    alert: Alert
+    acceptance: Acceptance
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A message was not believed.
+
+    Attributes:
+        topic: where it came.
+        error: why; holds nothing of its content.
+    """
+
+    topic: str
+    error: EdgeError
+
+
+@dataclass(frozen=True, slots=True)
+class VanState:
+    """A van came, went, or fell silent."""
+
+    body: StateBody
+
+
+@dataclass(frozen=True, slots=True)
+class VanHealth:
+    """A van's counters."""
+
+    body: HealthBody
+
+
+@dataclass(frozen=True, slots=True)
+class LinkChanged:
+    """The way to the broker changed; ``trouble`` is set where a person must act."""
+
+    state: LinkState
+    trouble: EdgeError | None
+
+
+Happening = Arrived | Refused | VanState | VanHealth | LinkChanged
+
+
+@dataclass(slots=True)
+class Counts:
+    """What the receiver has seen since it started.
+
+    Attributes:
+        accepted: alerts taken in.
+        duplicates: alerts that were known already.
+        refused: messages not believed, by class of error.
+    """
+
+    accepted: int = 0
+    duplicates: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+
+
+class Message(Protocol):
+    """What the receiver reads of a message; :class:`paho.mqtt.client.MQTTMessage` is one."""
+
+    @property
+    def topic(self) -> str: ...
+
+    payload: bytes
+
+
+class Receiver:
+    """A thread that keeps one session at the broker and tells ``on_happening`` what comes.
+
+    Args:
+        broker: where.
+        name: client identifier; the broker keeps a session under it.
+        inbox: where alerts go.
+        decryption: this control room's private keys.
+        vans: whose alerts are believed.
+        on_happening: called on the receiver's thread, one call at a time; may take its time, must not raise.
+        session_s: how long the broker keeps alerts while we are away.
+        retention: how long the inbox keeps an alert.
+        backoff_s: shortest and longest wait between attempts.
+        clock: for expiry and retention.
+    """
+
+    IDLE_S = 5.0
+    SWEEP_NS = 60 * NS_PER_S
+
+    def __init__(  # noqa: PLR0917
+        self,
+        broker: Broker,
+        name: str,
+        inbox: Inbox,
+        decryption: DecryptionKeys,
+        vans: KnownSigners,
+        on_happening: Callable[[Happening], None],
+        *,
+        session_s: int = 86_400,
+        retention: timedelta = timedelta(hours=24),
+        backoff_s: tuple[float, float] = (0.5, 15.0),
+        clock: Clock | None = None,
+    ) -> None:
+        self._broker = broker
+        self._name = name
+        self._inbox = inbox
+        self._decryption = decryption
+        self._vans = vans
+        self._tell = on_happening
+        self._session_s = session_s
+        self._retention = retention
+        self._backoff_s = backoff_s
+        self._clock: Clock = clock or SystemClock()
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._outgoing: queue.SimpleQueue[tuple[str, bytes]] = queue.SimpleQueue()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._state = LinkState.STOPPED
+        self._trouble: EdgeError | None = None
+        self.counts = Counts()
+
+    @property
+    def trouble(self) -> EdgeError | None:
+        """What a person must mend, if anything."""
+        return self._trouble
+
+    def start(self) -> None:
+        """Begin receiving; returns at once."""
+        self._stopping.clear()
+        self._thread = threading.Thread(target=self._run, name="receiver", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Say goodbye to the broker and end; the broker keeps what comes meanwhile."""
+        self._stopping.set()
+        self._events.put(("wake", None))
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def judge(self, message: Message) -> Happening | None:
+        """Apply the rules of the module to one message; None is a duplicate.
+
+        Raises:
+            EdgeError: the message is refused (:class:`AlertRejected`, :class:`SignatureInvalid`).
+            StoreUnavailable: it could not be stored.
+        """
+        try:
+            name = message.topic
+        except UnicodeDecodeError:
+            raise AlertRejected("topic", "is not UTF-8", "Check who publishes there") from None
+        van, kind = topics.parse(name)
+        if kind == topics.STATE:
+            return VanState(read_state(message.payload, van))
+        if kind == topics.HEALTH:
+            return VanHealth(read_health(message.payload, van))
+        if kind != topics.ALERT:
+            raise AlertRejected(f"topic {name}", "is not one that vans send on", "Check the broker's access rules")
+        alert = open_alert(message.payload, self._decryption, self._vans)
+        if alert.van != van:
+            raise SignatureInvalid(f"alert of {alert.van}", f"came on the topic of {van}", "Check who sent it")
+        now = self._clock.now()
+        if alert.expires_at <= now:
+            raise AlertRejected(
+                f"alert {alert.alert_id} of {van}", f"expired at {alert.expires_at:%H:%M:%S} UTC", "Do not act on it"
+            )
+        acceptance = self._inbox.accept(alert, now)
+        if acceptance.verdict is Verdict.DUPLICATE:
+            self.counts.duplicates += 1
+            return None
+        self.counts.accepted += 1
+        return Arrived(alert, acceptance, now)
+
+    # -- on the receiver's thread ----------------------------------------------------------------
+
+    def _run(self) -> None:
+        failures = 0
+        for left in self._inbox.unshown():
+            self._tell(Arrived(left.alert, Acceptance(Verdict.NEW), left.received_at))
+        while not self._stopping.is_set():
+            link = self._new_link()
+            try:
+                link.open()
+                link.subscribe(*(topics.of_all(kind) for kind in (topics.ALERT, topics.STATE, topics.HEALTH)))
+                failures = 0
+                self._set(LinkState.ONLINE)
+                self._serve(link)
+            except LinkLost:
+                self._set(LinkState.AWAY)
+            except EdgeError as error:
+                self._set(LinkState.REFUSED, error)
+            finally:
+                link.close()
+            if not self._stopping.is_set():
+                self._stopping.wait(min(self._backoff_s[1], self._backoff_s[0] * 2 ** min(failures, 16)))
+                failures += 1
+        self._set(LinkState.STOPPED)
+
+    def _new_link(self) -> Link:
+        events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._events = events
+        return Link(
+            self._broker,
+            self._name,
+            events,
+            on_message=lambda message: events.put(("message", message)),
+            session_s=self._session_s,
+            manual_ack=True,
+        )
+
+    def _serve(self, link: Link) -> None:
+        swept = -self.SWEEP_NS
+        while not self._stopping.is_set():
+            if self._clock.monotonic_ns() - swept >= self.SWEEP_NS:
+                self._inbox.erase_due(self._clock.now(), self._retention)
+                swept = self._clock.monotonic_ns()
+            with contextlib.suppress(queue.Empty):
+                kind, content = self._events.get(timeout=self.IDLE_S)
+                if kind == "closed":
+                    raise LinkLost("the broker closed the connection")
+                if kind == "message":
+                    self._take(content)
+                    link.acknowledge(content)
+
+    def _take(self, message: Any) -> None:
+        try:
+            happening = self.judge(message)
+        except EnvironmentFault:
+            raise
+        except EdgeError as error:
+            self.counts.refused[type(error).__name__] += 1
+            happening = Refused(_printable(message), error)
+        if happening is not None:
+            self._tell(happening)
+
+    def _set(self, state: LinkState, trouble: EdgeError | None = None) -> None:
+        changed = (state, str(trouble)) != (self._state, str(self._trouble))
+        self._state, self._trouble = state, trouble
+        if changed:
+            self._tell(LinkChanged(state, trouble))
+
+
+def _printable(message: Any) -> str:
+    try:
+        return "".join(c if c.isprintable() else "?" for c in message.topic[:120])
+    except UnicodeDecodeError:
+        return "(not UTF-8)"
+
+
+def connect(
+    config: ControlConfig, name: str, inbox: Inbox, on_happening: Callable[[Happening], None], **options: Any
+) -> Receiver:
+    """A receiver as the configuration says, not yet started.
+
+    Raises:
+        KeyUnusable: a key or certificate is missing, damaged or readable by others.
+    """
+    base = Path(config.base)
+    tls = client_context(config.broker.ca, config.broker.certificate, config.broker.certificate_key, base)
+    return Receiver(
+        Broker(config.broker.host, config.broker.port, tls),
+        name,
+        inbox,
+        DecryptionKeys.load(config.keys.decryption, base),
+        KnownSigners.load(config.path(config.keys.vans)),
+        on_happening,
+        session_s=config.broker.session_h * 3600,
+        retention=timedelta(hours=config.store.retention_h),
+        **options,
+    )

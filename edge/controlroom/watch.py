@@ -1,0 +1,211 @@
+"""``lfr-control watch``: alerts as lines for people or for machines, pictures as files where a person asks for them.
+
+The pictures that ``--pictures`` writes are outside the sealed store and outside its retention: whoever asks for
+them erases them.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import sys
+import time
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+from rich.console import Console
+from rich.text import Text
+
+from edge.alert.publish import LinkState
+from edge.controlroom import config as configuration
+from edge.controlroom.inbox import Inbox, Verdict
+from edge.controlroom.receive import Arrived, Happening, LinkChanged, Receiver, Refused, VanHealth, VanState, connect
+from edge.errors import BrokerUnavailable, EdgeError, EnvironmentFault
+from edge.records import Alert
+from edge.trust.secret import read_secret
+
+__all__ = ["Watch"]
+
+
+class Watch:
+    """Prints what a receiver tells.
+
+    Args:
+        receiver_of: makes the receiver, given whom to tell.
+        inbox: to mark what has been shown.
+        pictures: folder for pictures, or None.
+        as_json: JSON lines instead of text.
+        health: whether to print counters.
+    """
+
+    def __init__(self, inbox: Inbox, pictures: Path | None, *, as_json: bool, health: bool) -> None:
+        self._inbox = inbox
+        self._pictures = pictures
+        self._as_json = as_json
+        self._health = health
+        self._happenings: queue.SimpleQueue[Happening] = queue.SimpleQueue()
+        self._console = Console(highlight=False, soft_wrap=True)
+        self._problems = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._receiver: Receiver | None = None
+        self._trouble: EdgeError | None = None
+
+    @classmethod
+    def prepare(
+        cls,
+        config: Path,
+        *,
+        host: str | None,
+        port: int | None,
+        pictures: Path | None,
+        as_json: bool,
+        name: str,
+        health: bool,
+    ) -> Self:
+        """Read configuration and keys and open the store.
+
+        Raises:
+            ConfigInvalid: the configuration is wrong.
+            KeyUnusable: a key or certificate is.
+            StoreUnavailable: the store is.
+        """
+        settings = configuration.load(config)
+        broker = msgspec.structs.replace(
+            settings.broker, host=host or settings.broker.host, port=port or settings.broker.port
+        )
+        settings = msgspec.structs.replace(settings, broker=broker)
+        if pictures is not None:
+            try:
+                pictures.mkdir(parents=True, exist_ok=True, mode=0o700)
+            except OSError as error:
+                raise EnvironmentFault(
+                    str(pictures), f"cannot be a folder for pictures ({error.strerror})", "Give another --pictures"
+                ) from None
+        key = read_secret(settings.store.key, Path(settings.base))
+        inbox = Inbox(settings.path(settings.store.directory) / f"{Path(name).name}.db", key)
+        watch = cls(inbox, pictures, as_json=as_json, health=health)
+        watch._receiver = connect(settings, name, inbox, watch._happenings.put)
+        return watch
+
+    def run(self, count: int | None, timeout: float | None) -> None:
+        """Print until ``count`` alerts were shown or ``timeout`` seconds have passed.
+
+        Raises:
+            BrokerUnavailable: fewer than ``count`` alerts came in time.
+            EnvironmentFault: a picture cannot be written.
+        """
+        assert self._receiver is not None
+        deadline = None if timeout is None else time.monotonic() + timeout
+        shown = 0
+        self._receiver.start()
+        try:
+            while count is None or shown < count:
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    break
+                try:
+                    happening = self._happenings.get(timeout=left)
+                except queue.Empty:
+                    break
+                shown += self._show(happening)
+        finally:
+            self._receiver.stop()
+            self._inbox.close()
+        if count is not None and shown < count:
+            raise self._trouble or BrokerUnavailable(
+                "alerts", f"{shown} of {count} arrived within {timeout:g} s", "Check that the van and the broker run"
+            )
+
+    def _show(self, happening: Happening) -> int:
+        match happening:
+            case Arrived():
+                self._show_alert(happening)
+                return 1
+            case Refused(topic, error):
+                self._print(
+                    {"event": "refused", "topic": topic, "kind": type(error).__name__, "reason": str(error)},
+                    Text(f"REFUSED  {topic}: {error}", "bold red"),
+                )
+            case VanState(body):
+                self._print(
+                    {"event": "state", "van": body.van, "state": body.state, "since": body.since},
+                    Text(f"van {body.van} is {body.state}", "red" if body.state == "lost" else "dim"),
+                )
+            case VanHealth(body) if self._health:
+                content = msgspec.to_builtins(body)
+                self._print({"event": "health", **content}, Text(f"van {body.van}: {content}", "dim"))
+            case LinkChanged(state, trouble):
+                self._trouble = trouble
+                if trouble is not None:
+                    self._problems.print(f"lfr-control: {trouble}", style="red", markup=False)
+                elif not self._as_json:
+                    words = {LinkState.ONLINE: "listening", LinkState.AWAY: "the broker is away; trying again"}
+                    if state in words:
+                        self._problems.print(words[state], style="dim")
+            case _:
+                pass
+        return 0
+
+    def _show_alert(self, arrived: Arrived) -> None:
+        alert, acceptance = arrived.alert, arrived.acceptance
+        paths = self._write_pictures(alert) if self._pictures else {}
+        if acceptance.missing:
+            first, last = acceptance.missing
+            self._print(
+                {"event": "gap", "van": alert.van, "first": first, "last": last},
+                Text(f"GAP  van {alert.van}: alerts {first} to {last} have not arrived", "bold yellow"),
+            )
+        if acceptance.verdict is Verdict.RESTARTED:
+            self._print(
+                {"event": "restarted", "van": alert.van, "sequence": alert.sequence},
+                Text(f"van {alert.van} counts its alerts from {alert.sequence} again", "yellow"),
+            )
+        fields = {name: getattr(alert, name) for name in alert.__slots__ if not name.endswith("_jpeg")}
+        latency = (arrived.received_at - alert.raised_at).total_seconds() * 1000
+        self._print(
+            {
+                "event": "alert", **fields, "received_at": arrived.received_at, "latency_ms": round(latency, 1),
+                "late": acceptance.verdict is Verdict.LATE, **paths,
+            },
+            _for_people(alert, paths),
+        )  # fmt: skip
+        self._inbox.shown(alert.alert_id)
+
+    def _write_pictures(self, alert: Alert) -> dict[str, str]:
+        assert self._pictures is not None
+        stem = f"{alert.van}-{alert.sequence:06d}-{alert.alert_id}"
+        paths = {}
+        for kind, content in (("probe", alert.probe_jpeg), ("reference", alert.reference_jpeg)):
+            path = self._pictures / f"{stem}-{kind}.jpg"
+            try:
+                with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+                    file.write(content)
+            except OSError as error:
+                raise EnvironmentFault(
+                    str(path), f"cannot be written ({error.strerror})", "Make room or give another --pictures"
+                ) from None
+            paths[f"{kind}_path"] = str(path)
+        return paths
+
+    def _print(self, content: dict[str, Any], text: Text) -> None:
+        if self._as_json:
+            sys.stdout.write(msgspec.json.encode(content).decode() + "\n")
+            sys.stdout.flush()
+        else:
+            self._console.print(text)
+
+
+def _for_people(alert: Alert, paths: dict[str, str]) -> Text:
+    seen = alert.seen_at.astimezone()
+    text = Text(f"ALERT  {alert.reference}", "bold")
+    text.append(f"  {alert.category}", "default not bold")
+    text.append(
+        f"\n       {seen:%H:%M:%S}  van {alert.van} no. {alert.sequence}"
+        f"{', ' + alert.place if alert.place else ''}"
+        f"\n       similarity {alert.similarity:.3f}, threshold {alert.threshold:.3f}; "
+        f"{alert.votes} agreeing searches over {alert.frames} frames; eyes {alert.eye_distance:.0f} px apart",
+        "default not bold",
+    )
+    for name, path in paths.items():
+        text.append(f"\n       {name.removesuffix('_path')}: {path}", "dim not bold")
+    return text

@@ -1,0 +1,71 @@
+"""Landmarks → chip: a face turned upright and scaled to the template that embedders are trained on. Pure."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.errors import RecordInvalid
+from edge.records import CHIP_SIZE
+
+__all__ = ["TEMPLATE", "align", "similarity"]
+
+TEMPLATE: NDArray[np.float64] = np.array(
+    [
+        [38.2946, 51.6963],
+        [73.5318, 51.5014],
+        [56.0252, 71.7366],
+        [41.5493, 92.3655],
+        [70.7299, 92.2041],
+    ]
+)
+"""(5, 2) x y in chip pixels: where the five landmarks lie in a chip (Deng et al., ArcFace, 2019)."""
+
+
+def align(image: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Cuts one face out of a frame.
+
+    Args:
+        image: (H, W, 3) uint8 BGR.
+        landmarks: (5, 2) x y in pixels of the image, in the order of :data:`edge.records.LANDMARKS`.
+
+    Returns:
+        (112, 112, 3) uint8 BGR; black where the chip reaches past the image.
+
+    Raises:
+        RecordInvalid: the landmarks are not (5, 2), not finite, or all in one place.
+    """
+    return cv2.warpAffine(
+        image, similarity(landmarks), (CHIP_SIZE, CHIP_SIZE), flags=cv2.INTER_LINEAR, borderValue=(0, 0, 0)
+    ).astype(np.uint8, copy=False)
+
+
+def similarity(landmarks: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The rotation, scale and shift that bring landmarks closest to the template, in least squares.
+
+    Umeyama, Least-squares estimation of transformation parameters between two point patterns (1991), equations
+    38 to 43, for two dimensions. A reflection is never returned.
+
+    Args:
+        landmarks: (5, 2) x y.
+
+    Returns:
+        (2, 3) matrix from image pixels to chip pixels.
+
+    Raises:
+        RecordInvalid: the landmarks are not (5, 2), not finite, or all in one place.
+    """
+    points = np.asarray(landmarks, np.float64)
+    if points.shape != (5, 2) or not np.isfinite(points).all():
+        raise RecordInvalid("landmarks", "must be five finite points", "Mend the stage that made them")
+    mean, target = points.mean(0), TEMPLATE.mean(0)
+    centred = points - mean
+    variance = float((centred**2).sum() / len(points))
+    if variance < 1e-6:
+        raise RecordInvalid("landmarks", "are all in one place", "Refuse this face in the quality stage")
+    u, strength, vt = np.linalg.svd((TEMPLATE - target).T @ centred / len(points))
+    sign = np.array([1.0, np.sign(np.linalg.det(u) * np.linalg.det(vt)) or 1.0])
+    rotation = (u * sign) @ vt
+    scale = float((strength * sign).sum() / variance)
+    return np.column_stack([scale * rotation, target - scale * rotation @ mean])

@@ -1,0 +1,125 @@
+"""Frame → faces: boxes, scores and five landmarks, in pixels of the frame.
+
+CenterFace gives, for each cell of four by four input pixels, how much it looks like the middle of a face, and for
+that cell the face's size, the middle's place within the cell and five landmarks (Xu et al. 2019, section 3).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.errors import RecordInvalid
+from edge.records import Detections
+from edge.sight.runtime import Model
+
+__all__ = ["Detector"]
+
+CELL = 4
+"""Input pixels per cell of the heat map, in x and in y."""
+
+LARGEST_LOG_SIZE = 7.0
+"""exp(7)·4 ≈ 4,400 px: nothing in a frame is larger, and a wild value must not overflow."""
+
+CROWD = 512
+"""Peaks looked at in one frame, best first: bounds the time that a pathological picture can take."""
+
+
+class Detector:
+    """Finds faces in frames of any size.
+
+    The frame is scaled to fit the model's input (enlarged if it is smaller, which finds smaller faces) and the rest is
+    black. Not safe to share between threads.
+
+    Args:
+        model: a checked pack of kind ``detector``.
+        score: lowest score of a face that is reported, 0..1.
+        iou: two boxes that overlap by more than this share of their union are one face, 0..1.
+    """
+
+    def __init__(self, model: Model, *, score: float = 0.2, iou: float = 0.3) -> None:
+        self.model = model
+        self.score = score
+        self.iou = iou
+        width, height = model.size
+        self._canvas = np.zeros((height, width, 3), np.uint8)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the model file, hexadecimal."""
+        return self.model.digest
+
+    def detect(self, image: NDArray[np.uint8]) -> Detections:
+        """Finds the faces in one frame.
+
+        Args:
+            image: (H, W, 3) uint8 BGR, any size.
+
+        Returns:
+            All faces with at least the score, best first; coordinates in pixels of the image.
+
+        Raises:
+            RecordInvalid: the image has another shape or type, or no pixel.
+        """
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
+            raise RecordInvalid(
+                "frame", f"must be uint8[H, W, 3], got {image.dtype}{list(image.shape)}", "Mend the stage that made it"
+            )
+        scale = self._place(image)
+        heat, size, offset, points = self.model.run(self._canvas)
+        boxes, scores, landmarks = self._decode(heat, size, offset, points)
+        keep = self._distinct(boxes, scores)
+        return Detections(boxes[keep] / scale, scores[keep], landmarks[keep] / scale)
+
+    def flush(self) -> None:
+        """Overwrites what is left of the last frame here and in the runtime's memory. Costs one run."""
+        self._canvas.fill(0)
+        self.model.flush()
+
+    def _place(self, image: NDArray[np.uint8]) -> np.float32:
+        """Copies the image, scaled, to the top left of the canvas. Returns canvas pixels per image pixel."""
+        height, width = image.shape[:2]
+        rows, columns = self._canvas.shape[:2]
+        scale = min(columns / width, rows / height)
+        fit = (max(1, min(columns, round(width * scale))), max(1, min(rows, round(height * scale))))
+        # Below one half, sampling between four pixels would step over others: average instead.
+        how = cv2.INTER_AREA if scale < 0.5 else cv2.INTER_LINEAR
+        if fit == (columns, rows):
+            cv2.resize(image, fit, dst=self._canvas, interpolation=how)
+        else:
+            self._canvas.fill(0)
+            self._canvas[: fit[1], : fit[0]] = cv2.resize(image, fit, interpolation=how)
+        return np.float32(scale)
+
+    def _decode(
+        self, heat: NDArray[Any], size: NDArray[Any], offset: NDArray[Any], points: NDArray[Any]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """Boxes (n, 4), scores (n,), landmarks (n, 5, 2) in canvas pixels, best first, not yet distinct."""
+        out_heat, out_size, out_offset, out_points = self.model.outputs
+        warmth = np.ascontiguousarray(out_heat.real(heat[..., 0]))
+        # Only a cell that none of its eight neighbours exceeds can be the middle of a face.
+        peaks = (warmth >= self.score) & (warmth >= cv2.dilate(warmth, np.ones((3, 3), np.uint8)))
+        rows, columns = np.nonzero(peaks)
+        scores = warmth[rows, columns]
+        best = np.argsort(-scores, kind="stable")[:CROWD]
+        rows, columns, scores = rows[best], columns[best], scores[best]
+        extent = np.exp(np.minimum(out_size.real(size[rows, columns]), LARGEST_LOG_SIZE)) * CELL  # height, width
+        shift = out_offset.real(offset[rows, columns])  # y, x, in cells
+        middle = (np.stack([rows, columns], 1).astype(np.float32) + shift + 0.5) * CELL
+        corner = middle - extent / 2
+        boxes = np.concatenate([corner[:, ::-1], (corner + extent)[:, ::-1]], 1).astype(np.float32)
+        # Landmarks are shares of the box: y, x five times.
+        share = out_points.real(points[rows, columns]).reshape(-1, 5, 2)
+        landmarks = (corner[:, None] + share * extent[:, None])[..., ::-1].astype(np.float32)
+        return boxes, scores, np.ascontiguousarray(landmarks)
+
+    def _distinct(self, boxes: NDArray[np.float32], scores: NDArray[np.float32]) -> NDArray[np.intp]:
+        """Indices of the boxes that are no weaker copy of another: greedy non-maximum suppression."""
+        if len(boxes) < 2:
+            return np.arange(len(boxes))
+        corner_and_size = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
+        kept = cv2.dnn.NMSBoxes(corner_and_size.tolist(), scores.tolist(), 0.0, self.iou)
+        return np.asarray(kept, np.intp).reshape(-1)

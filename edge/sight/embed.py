@@ -1,0 +1,80 @@
+"""Chip → template vector of length 1."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.errors import ModelRejected, RecordInvalid
+from edge.records import CHIP_SIZE
+from edge.sight.runtime import Model
+
+__all__ = ["Embedder"]
+
+
+class Embedder:
+    """Turns aligned faces into vectors that can be compared by their cosine.
+
+    Not safe to share between threads.
+
+    Args:
+        model: a checked pack of kind ``embedder`` that takes chips of 112 × 112 pixels.
+
+    Raises:
+        ModelRejected: the model takes another size, or its output is no vector.
+    """
+
+    def __init__(self, model: Model) -> None:
+        if model.size != (CHIP_SIZE, CHIP_SIZE) or len(model.outputs) != 1 or len(model.outputs[0].shape) != 2:
+            raise ModelRejected(
+                f"model '{model.reference}'",
+                f"an embedder takes {CHIP_SIZE}x{CHIP_SIZE} pixels and gives one vector",
+                "Name an embedder, or convert it with scripts/pack-model",
+            )
+        self.model = model
+
+    @property
+    def dimension(self) -> int:
+        """Length d of the vectors."""
+        return self.model.outputs[0].shape[1]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the model file, hexadecimal: templates of different digests must never be compared."""
+        return self.model.digest
+
+    def embed(self, chip: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The template of one chip.
+
+        Args:
+            chip: (112, 112, 3) uint8 BGR, as :func:`edge.sight.align.align` makes it.
+
+        Returns:
+            (d,) float32 of length 1. A model that answers zero gives zero, which resembles nobody.
+
+        Raises:
+            RecordInvalid: the chip has another shape or type.
+        """
+        return _unit(self._raw(chip))
+
+    def embed_flipped(self, chip: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The mean of the chip's template and its mirror image's, of length 1: twice the time, less noise."""
+        return _unit(_unit(self._raw(chip)) + _unit(self._raw(np.ascontiguousarray(chip[:, ::-1]))))
+
+    def flush(self) -> None:
+        """Overwrites what is left of the last chip in the runtime's memory. Costs one run."""
+        self.model.flush()
+
+    def _raw(self, chip: NDArray[np.uint8]) -> NDArray[np.float32]:
+        if chip.shape != (CHIP_SIZE, CHIP_SIZE, 3) or chip.dtype != np.uint8:
+            raise RecordInvalid(
+                "chip",
+                f"must be uint8[{CHIP_SIZE}, {CHIP_SIZE}, 3], got {chip.dtype}{list(chip.shape)}",
+                "Mend the stage that made it",
+            )
+        return self.model.outputs[0].real(self.model.run(chip)[0])
+
+
+def _unit(vector: NDArray[np.float32]) -> NDArray[np.float32]:
+    length = np.float32(np.sqrt(np.dot(vector, vector)))
+    return vector / length if length > 0 else vector

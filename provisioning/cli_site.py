@@ -1,0 +1,80 @@
+"""``lfr-provision init``, ``broker`` and ``van``: a site, its broker, its vans."""
+
+# ruff: noqa: PLC0415 - imports are late so that --help is quick
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["register"]
+
+SiteOption = Annotated[Path, typer.Option("--site", help="the site's folder, made by init")]
+JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
+
+van_app = typer.Typer(help="Give vans their identity, and take it back.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add this group's commands."""
+    app.command()(init)
+    app.command()(broker)
+    app.add_typer(van_app, name="van")
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(help="new folder for the site")],
+    host: Annotated[list[str] | None, typer.Option(help="name or address of the broker; repeat for several")] = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="the broker's TCP port")] = 8883,
+) -> None:
+    """Make a site: its authority, its broker's certificate, its control room's certificate and keys."""
+    from provisioning.site import CONTROL_ROOM, init_site
+
+    init_site(folder, tuple(host or ("localhost", "127.0.0.1", "::1")), port)
+    typer.echo(f"{folder}/ca holds the authority's key: put it on a medium of its own, and away.")
+    typer.echo(f"{folder}/{CONTROL_ROOM} goes to the control room, {folder}/broker to the broker.")
+
+
+def broker(
+    folder: Annotated[Path, typer.Argument(help="the site's folder, made by init")],
+    port: Annotated[int, typer.Option(min=1, max=65535, help="TCP port")] = 8883,
+    address: Annotated[str, typer.Option(help="address to listen on; all when empty")] = "",
+    user: Annotated[str, typer.Option(help="account that mosquitto runs as when started as root")] = "mosquitto",
+    log: Annotated[str, typer.Option(help="mosquitto's log_dest")] = "stderr",
+) -> None:
+    """Write mosquitto.conf and its access rules into the site's broker folder."""
+    from provisioning.broker import write_broker
+
+    conf = write_broker(folder, port=port, address=address, user=user, log=log)
+    typer.echo(f"Run: mosquitto -c {conf}")
+
+
+@van_app.command()
+def enrol(
+    van: Annotated[str, typer.Argument(help="the van's name")],
+    site: SiteOption,
+    out: Annotated[Path, typer.Option(help="folder for the van's files")],
+    as_json: JsonOption = False,  # noqa: FBT002
+) -> None:
+    """Make a van's certificate and keys, and make the control room believe it."""
+    from provisioning.site import enrol_van
+
+    done = enrol_van(van, site, out)
+    if as_json:
+        content = {"van": done.van, "folder": str(done.folder), "kid": done.key_id, "expires": done.expires.isoformat()}
+        typer.echo(json.dumps(content))
+    else:
+        typer.echo(f"{out} goes to {van}; its certificate ends on {done.expires:%Y-%m-%d}.")
+        typer.echo("The control room believes it from its next start.")
+
+
+@van_app.command()
+def revoke(van: Annotated[str, typer.Argument(help="the van's name")], site: SiteOption) -> None:
+    """Take a van's certificates and signing keys back."""
+    from provisioning.site import revoke_van
+
+    count = revoke_van(van, site)
+    typer.echo(f"{count} certificate(s) of {van} revoked: give {site}/broker/crl.pem to the broker and restart it.")

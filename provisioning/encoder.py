@@ -1,0 +1,222 @@
+"""The one face of a picture, found, judged, aligned and embedded with the van's own models.
+
+The stages are those of the van, so that a gallery template and a probe template mean the same. Two
+things differ: the limits are stricter, and each chip is embedded twice, as it is and mirrored, and the
+two are averaged, which costs nothing at enrolment and makes the template less dependent on the light's
+side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+from uuid import UUID
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.config import ModelsSection, QualitySection
+from edge.errors import FaceNotEnrollable
+from edge.records import Detections, QualityReason, QualityReport, TrackedFace
+from edge.sight import align as alignment
+from edge.sight import detect, embed, runtime
+from edge.sight.quality import assess
+from provisioning.enrol import EncodedFace
+
+__all__ = ["ENROLMENT", "ModelEncoder", "make_encoder"]
+
+ENROLMENT = QualitySection(
+    min_eye_distance=24.0,
+    max_yaw=35.0,
+    max_pitch=30.0,
+    min_sharpness=30.0,
+    min_brightness=35.0,
+    max_brightness=225.0,
+    min_score=0.5,
+)
+"""What a reference picture must be: stricter than the street in every limit."""
+
+LONG_SIDE = 1600
+"""Pixels; a larger picture is scaled down to look for the face, and aligned at full size."""
+RIVAL = 0.5
+"""Share of the largest face's height from which a second face makes a picture ambiguous."""
+BORDER = 0.5
+"""Share of a picture's size laid round it when no face is found: a passport picture may be all face."""
+EYES_BEFORE_ALIGNMENT = 70.0
+"""Pixels between the eyes, twice those of a chip: beyond that a picture is shrunk before it is aligned."""
+PICTURE_SIDE = 320
+"""Longest side of the picture that the control room sees, in pixels."""
+PICTURE_MARGIN = 0.45
+"""How much of the face box's size is kept round it in that picture."""
+NO_TRACK = UUID(int=0)
+
+_ADVICE = {
+    QualityReason.TOO_SMALL: "Find a larger picture of this person",
+    QualityReason.TURNED_AWAY: "Find a picture that looks into the camera",
+    QualityReason.TILTED: "Find a picture that looks into the camera",
+    QualityReason.TOO_BLURRED: "Find a sharper picture of this person",
+    QualityReason.TOO_DARK: "Find a brighter picture of this person",
+    QualityReason.TOO_BRIGHT: "Find a picture that is less bright",
+    QualityReason.CUT_OFF: "Find a picture with the whole face in it",
+    QualityReason.UNCERTAIN: "Check that the picture shows a face, or find another",
+    QualityReason.IMPLAUSIBLE: "Turn the picture upright, or find another",
+}
+
+
+class Detector(Protocol):
+    """What enrolment needs of :mod:`edge.sight.detect`."""
+
+    def detect(self, image: NDArray[np.uint8]) -> Detections: ...
+
+
+class Embedder(Protocol):
+    """What enrolment needs of :mod:`edge.sight.embed`."""
+
+    @property
+    def dimension(self) -> int: ...
+
+    def embed_flipped(self, chip: NDArray[np.uint8]) -> NDArray[np.float32]: ...
+
+
+class ModelEncoder:
+    """A :class:`provisioning.enrol.FaceEncoder` over the van's detector and embedder.
+
+    Args:
+        detector: finds faces.
+        align: cuts a chip out of an image by five landmarks.
+        embedder: makes a template of a chip and its mirror image.
+        model: the embedder's digest, as :attr:`edge.sight.embed.Embedder.digest` gives it.
+        limits: what a reference picture must be.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        align: Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.uint8]],
+        embedder: Embedder,
+        *,
+        model: str,
+        limits: QualitySection = ENROLMENT,
+    ) -> None:
+        self._detector = detector
+        self._align = align
+        self._embedder = embedder
+        self._model = model
+        self._limits = limits
+
+    @property
+    def model(self) -> str:
+        return self._model
+
+    @property
+    def dimension(self) -> int:
+        return self._embedder.dimension
+
+    def encode(self, image: NDArray[np.uint8], name: str) -> EncodedFace:
+        """See :meth:`provisioning.enrol.FaceEncoder.encode`."""
+        face = self._only_face(image, name)
+        report = assess(image, face, self._limits)
+        if report.reason is not None:
+            raise FaceNotEnrollable(name, _cause(report, self._limits), _ADVICE[report.reason])
+        chip = self._chip(image, face, report.eye_distance)
+        template = self._embedder.embed_flipped(chip)
+        chip.fill(0)
+        return EncodedFace(
+            template=np.asarray(template, np.float32),
+            picture=_picture(image, face.box),
+            eye_distance=report.eye_distance,
+            sharpness=report.sharpness,
+            yaw=report.yaw,
+            pitch=report.pitch,
+        )
+
+    def _chip(self, image: NDArray[np.uint8], face: TrackedFace, eye_distance: float) -> NDArray[np.uint8]:
+        """Cut the chip out of a copy that is shrunk by averaging, or a large picture would be sampled with gaps."""
+        scale = min(1.0, EYES_BEFORE_ALIGNMENT / eye_distance)
+        if scale == 1.0:
+            return self._align(image, face.landmarks)
+        size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+        small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+        return self._align(small, (face.landmarks * np.float32(scale)).astype(np.float32))
+
+    def _only_face(self, image: NDArray[np.uint8], name: str) -> TrackedFace:
+        found = self._find(image)
+        good = np.flatnonzero(found.scores >= self._limits.min_score)
+        if not len(good):
+            raise FaceNotEnrollable(name, "holds no face", "Find a picture in which the face is plain to see")
+        heights = found.boxes[good, 3] - found.boxes[good, 1]
+        largest = int(np.argmax(heights))
+        rivals = int(np.count_nonzero(heights >= RIVAL * heights[largest]))
+        if rivals > 1:
+            raise FaceNotEnrollable(name, f"holds {rivals} faces", "Cut out the one that is meant")
+        at = good[largest]
+        return TrackedFace(NO_TRACK, found.boxes[at], float(found.scores[at]), found.landmarks[at], 1)
+
+    def _find(self, image: NDArray[np.uint8]) -> Detections:
+        """Detect at a moderate size; once more with a border when the face may fill the picture."""
+        scale = min(1.0, LONG_SIDE / max(image.shape[:2]))
+        small = image
+        if scale < 1.0:
+            size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+            small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+        found = self._detector.detect(small)
+        pad = 0
+        if not np.any(found.scores >= self._limits.min_score):
+            pad = round(BORDER * max(small.shape[:2]))
+            small = np.asarray(cv2.copyMakeBorder(small, pad, pad, pad, pad, cv2.BORDER_REPLICATE), np.uint8)
+            found = self._detector.detect(small)
+        offset = np.float32(pad)
+        factor = np.float32(1.0 / scale)
+        return Detections(
+            ((found.boxes - offset) * factor).astype(np.float32),
+            found.scores,
+            ((found.landmarks - offset) * factor).astype(np.float32),
+        )
+
+
+def _cause(report: QualityReport, limits: QualitySection) -> str:
+    """The reason with its measure, so that the reader knows how far off the picture is."""
+    measures = {
+        QualityReason.TOO_SMALL: f"{report.eye_distance:.0f} px, {limits.min_eye_distance:.0f} needed",
+        QualityReason.TURNED_AWAY: f"{abs(report.yaw):.0f}°, {limits.max_yaw:.0f}° at most",
+        QualityReason.TILTED: f"{abs(report.pitch):.0f}°, {limits.max_pitch:.0f}° at most",
+        QualityReason.TOO_BLURRED: f"sharpness {report.sharpness:.0f}, {limits.min_sharpness:.0f} needed",
+    }
+    reason = report.reason
+    if reason is None:
+        return "is good enough"
+    text = f"cannot be enrolled: {reason.value}"
+    return f"{text} ({measures[reason]})" if reason in measures else text
+
+
+def _picture(image: NDArray[np.uint8], box: NDArray[np.float32]) -> bytes:
+    x1, y1, x2, y2 = (float(v) for v in box)
+    margin_x, margin_y = PICTURE_MARGIN * (x2 - x1), PICTURE_MARGIN * (y2 - y1)
+    left, top = max(0, round(x1 - margin_x)), max(0, round(y1 - margin_y))
+    right, bottom = min(image.shape[1], round(x2 + margin_x)), min(image.shape[0], round(y2 + margin_y))
+    crop = image[top:bottom, left:right]
+    scale = min(1.0, PICTURE_SIDE / max(crop.shape[:2]))
+    if scale < 1.0:
+        size = (max(1, round(crop.shape[1] * scale)), max(1, round(crop.shape[0] * scale)))
+        crop = np.asarray(cv2.resize(crop, size, interpolation=cv2.INTER_AREA), np.uint8)
+    done, data = cv2.imencode(".jpg", crop, [cv2.IMWRITE_JPEG_QUALITY, 88])
+    assert done  # a uint8 BGR array of positive size always encodes
+    return data.tobytes()
+
+
+def make_encoder(
+    detector: str = "", embedder: str = "", *, models: Path | None = None, threads: int = 1
+) -> ModelEncoder:
+    """The encoder over model packs; an empty name is the configuration's default.
+
+    Raises:
+        ModelRejected, RuntimeUnavailable: see :func:`edge.sight.runtime.load`.
+    """
+    names = ModelsSection()
+    found = runtime.load(detector or names.detector, kind="detector", directory=models, threads=threads)
+    vectors = embed.Embedder(
+        runtime.load(embedder or names.embedder, kind="embedder", directory=models, threads=threads)
+    )
+    return ModelEncoder(detect.Detector(found), alignment.align, vectors, model=vectors.digest)

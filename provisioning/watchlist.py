@@ -1,0 +1,186 @@
+"""``lfr-provision watchlist``: build a list from pictures and look at what was built."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from edge.errors import EdgeError, NothingToEnrol
+from edge.match.identity import ListMeta
+from edge.match.watchlist import WatchlistStore
+from edge.trust.secret import create_secret, read_secret
+from provisioning.encoder import make_encoder
+from provisioning.enrol import Enrolment, FaceEncoder, enrol
+from provisioning.sources import Record, Source, read_csv, read_folder
+
+__all__ = ["app", "build_store"]
+
+app = typer.Typer(no_args_is_help=True, help="Build a watchlist from pictures and look at what was built.")
+STORE = "watchlist.db"
+KEY = "watchlist.key"
+REPORT = "report.json"
+
+
+def build_store(source: Source, out: Path, deployment: str, encoder: FaceEncoder, *, quiet: bool) -> dict[str, Any]:
+    """Enrol ``source`` into ``out/watchlist.db`` with a fresh ``out/watchlist.key``, and return the report.
+
+    Raises:
+        NothingToEnrol: not one picture could be enrolled; nothing is left in ``out`` then.
+        KeyUnusable, WatchlistUnreadable: ``out`` holds a list already.
+        StoreUnavailable: the disk refuses.
+    """
+    enrolment = _enrol_with_progress(source, encoder, quiet=quiet)
+    if not enrolment.entries:
+        first = enrolment.refused[0]
+        raise NothingToEnrol(
+            "the watchlist",
+            f"not one of {enrolment.pictures} pictures could be enrolled; the first: {first.file} {first.reason}",
+            first.next_step,
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    meta = ListMeta(deployment, encoder.model, encoder.dimension, datetime.now(UTC))
+    key = create_secret(out / KEY)
+    with WatchlistStore.create(out / STORE, key, meta) as store:
+        store.add(enrolment.entries)
+        report = report_of(enrolment, meta, store.digest)
+    (out / REPORT).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return report
+
+
+def report_of(enrolment: Enrolment, meta: ListMeta, digest: str) -> dict[str, Any]:
+    """What the authorising officer reads: counts, quality, refusals; no template and no picture."""
+    return {
+        "deployment": meta.deployment,
+        "digest": digest,
+        "model": meta.model,
+        "built": meta.created.isoformat(timespec="seconds"),
+        "entries": len(enrolment.entries),
+        "pictures": enrolment.pictures,
+        "templates": enrolment.used,
+        "categories": dict(sorted(Counter(e.category or "not stated" for e in enrolment.entries).items())),
+        "custody_images": sum(e.custody_image for e in enrolment.entries),
+        "quality": {
+            reference: {
+                "pictures": len(faces),
+                "eye_distance": round(max(face.eye_distance for face in faces), 1),
+                "sharpness": round(max(face.sharpness for face in faces), 1),
+            }
+            for reference, faces in sorted(enrolment.faces.items())
+        },
+        "refused": [asdict(refusal) for refusal in enrolment.refused],
+    }
+
+
+def _enrol_with_progress(source: Source, encoder: FaceEncoder, *, quiet: bool) -> Enrolment:
+    columns = (TextColumn("enrolling"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=quiet or not sys.stderr.isatty()) as bar:
+        task = bar.add_task("enrol", total=len(source.subjects))
+        return enrol(source, encoder, progress=lambda _: bar.update(task, advance=1))
+
+
+def _print_report(report: dict[str, Any], out: Path) -> None:
+    console = Console()
+    if report["refused"]:
+        table = Table("reference", "file", "left out because", "next step", title="Left out")
+        for refusal in report["refused"]:
+            table.add_row(refusal["reference"], refusal["file"], refusal["reason"], refusal["next_step"])
+        console.print(table)
+    console.print(
+        f"{report['entries']} people enrolled from {report['templates']} of {report['pictures']} pictures; "
+        f"{len(report['refused'])} left out."
+    )
+    console.print(f"List {report['digest']}", soft_wrap=True)
+    console.print(f"Store {out / STORE}, key {out / KEY}, report {out / REPORT}", soft_wrap=True)
+
+
+def fail(error: EdgeError) -> typer.Exit:
+    """Print a one-line error and give the exit code that belongs to it."""
+    Console(stderr=True).print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+    return typer.Exit(error.exit_code)
+
+
+@app.command("build")
+def build(  # noqa: PLR0917
+    out: Annotated[Path, typer.Option(help="folder for the store, its key and the report")],
+    images: Annotated[Path | None, typer.Option(help="folder with one folder of pictures per reference")] = None,
+    csv: Annotated[Path | None, typer.Option(help="CSV with the columns reference, path and the record")] = None,
+    deployment: Annotated[str, typer.Option(help="the deployment the list is for")] = "unassigned",
+    embedder: Annotated[str, typer.Option(help="pack:variant of the embedder that the van runs")] = "",
+    detector: Annotated[str, typer.Option(help="pack:variant of the detector")] = "",
+    category: Annotated[str, typer.Option(help="category of everybody in --images")] = "not stated",
+    lawful_basis: Annotated[str, typer.Option(help="lawful basis of everybody in --images")] = "not stated",
+    image_source: Annotated[str, typer.Option(help="where the pictures of --images come from")] = "not stated",
+    as_json: Annotated[bool, typer.Option("--json", help="print the report as JSON, nothing else")] = False,  # noqa: FBT002
+) -> None:
+    """Enrol people from pictures into an encrypted watchlist, and list what was left out and why."""
+    if (images is None) == (csv is None):
+        raise typer.BadParameter("give either --images or --csv")
+    try:
+        if images is not None:
+            record = Record(category=category, lawful_basis=lawful_basis, image_source=image_source)
+            source = read_folder(images, record)
+        else:
+            assert csv is not None
+            source = read_csv(csv)
+        report = build_store(source, out, deployment, make_encoder(detector, embedder), quiet=as_json)
+    except EdgeError as error:
+        raise fail(error) from None
+    if as_json:
+        typer.echo(json.dumps(report, ensure_ascii=False))
+    else:
+        _print_report(report, out)
+
+
+@app.command("inspect")
+def inspect(
+    store: Annotated[Path, typer.Argument(help="the store, or the folder it was built in")],
+    key: Annotated[Path | None, typer.Option(help="its key; beside the store when not given")] = None,
+    as_json: Annotated[bool, typer.Option("--json")] = False,  # noqa: FBT002
+) -> None:
+    """Show what is on a list: records and counts, never a template or a picture."""
+    path = store / STORE if store.is_dir() else store
+    try:
+        secret = read_secret(str((key or path.with_name(KEY)).absolute()))
+        with WatchlistStore.open(path, secret) as opened:
+            opened.verify()
+            rows = [_row(entry) for entry in opened.stream()]
+            meta, digest = opened.meta, opened.digest
+    except EdgeError as error:
+        raise fail(error) from None
+    if as_json:
+        head = {"digest": digest, "deployment": meta.deployment, "model": meta.model, "entries": rows}
+        typer.echo(json.dumps(head, ensure_ascii=False))
+        return
+    table = Table("reference", "category", "lawful basis", "image from", "taken", "review by", "delete by", "templates")
+    for row in rows:
+        table.add_row(*(str(row[name] or "–") for name in _SHOWN))
+    console = Console()
+    console.print(table)
+    console.print(f"{len(rows)} people for deployment {meta.deployment}, list {digest}", soft_wrap=True)
+
+
+_SHOWN = (
+    "reference",
+    "category",
+    "lawful_basis",
+    "image_source",
+    "image_taken",
+    "review_by",
+    "delete_by",
+    "templates",
+)
+
+
+def _row(entry: Any) -> dict[str, Any]:
+    names = (*_SHOWN[:-1], "custody_image", "age_band")
+    return {**{name: getattr(entry, name) for name in names}, "templates": len(entry.templates)}

@@ -1,0 +1,173 @@
+"""A real mosquitto on loopback with a freshly generated site, for tests that need a broker."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import queue
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from edge.alert.link import Broker
+from edge.alert.message import seal
+from edge.clock import SystemClock, uuid7
+from edge.controlroom.config import load
+from edge.controlroom.inbox import Inbox
+from edge.controlroom.receive import Happening, Receiver, connect
+from edge.records import Alert
+from edge.trust.keys import Recipients, SigningKey
+from edge.trust.secret import read_secret
+from edge.trust.tls import client_context
+from provisioning.broker import write_broker
+from provisioning.site import CONTROL_ROOM, enrol_van, init_site
+
+JPEG = bytes.fromhex("ffd8ffe000104a46494600010100000100010000ffd9")
+"""Not a face, and enough of a JPEG to be recognised byte by byte."""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def make_alert(sequence: int = 1, van: str = "van-1", **changes) -> Alert:
+    now = datetime.now(UTC)
+    values = {
+        "alert_id": uuid7(SystemClock()),
+        "van": van,
+        "deployment": "d-1",
+        "sequence": sequence,
+        "raised_at": now,
+        "seen_at": now - timedelta(milliseconds=80),
+        "expires_at": now + timedelta(hours=4),
+        "reference": "S-0042",
+        "category": "wanted on warrant",
+        "similarity": 0.71,
+        "threshold": 0.5,
+        "votes": 3,
+        "frames": 9,
+        "eye_distance": 41.5,
+        "place": "Market Square",
+        "watchlist": "sha256:aa",
+        "model": "sha256:bb",
+        "image_taken": "2019-05-01",
+        "probe_jpeg": JPEG + b"probe",
+        "reference_jpeg": JPEG + b"reference",
+        **changes,
+    }
+    return Alert(**values)
+
+
+@dataclass
+class Site:
+    """A site, its vans and its broker."""
+
+    folder: Path
+    port: int
+    process: subprocess.Popen | None = None
+    log: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.log = self.folder.with_suffix(".log")
+
+    @property
+    def room(self) -> Path:
+        return self.folder / CONTROL_ROOM
+
+    def van(self, name: str) -> Path:
+        """The folder of a van, enrolled when it is first asked for."""
+        out = self.folder.parent / name
+        if not out.exists():
+            enrol_van(name, self.folder, out)
+        return out
+
+    def start_broker(self) -> None:
+        with self.log.open("ab") as log:
+            mosquitto = shutil.which("mosquitto", path=os.environ["PATH"] + ":/usr/sbin")
+            assert mosquitto, "mosquitto is not installed: run scripts/setup"
+            self.process = subprocess.Popen(
+                [mosquitto, "-c", self.folder / "broker" / "mosquitto.conf"], stdout=log, stderr=log
+            )
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise AssertionError(f"mosquitto ended: {self.log.read_text()[-500:]}")
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+            except OSError:
+                time.sleep(0.02)
+            else:
+                return
+        raise AssertionError("mosquitto does not listen")
+
+    def stop_broker(self, how: int = signal.SIGTERM) -> None:
+        if self.process is not None:
+            self.process.send_signal(how)
+            self.process.wait(10)
+            self.process = None
+
+    def reload_broker(self) -> None:
+        self.stop_broker()
+        self.start_broker()
+
+    def broker(self, folder: Path, stem: str) -> Broker:
+        """The way to the broker with the certificate ``stem`` of ``folder``."""
+        return Broker("localhost", self.port, client_context("ca.crt", f"{stem}.crt", f"{stem}.key", folder))
+
+    def recipients(self) -> Recipients:
+        return Recipients.load(self.folder / "public" / "control-room.jwks")
+
+    def sealed(self, alert: Alert, signer: str | None = None) -> bytes:
+        """The message of an alert, signed by its van (or by ``signer``)."""
+        key = SigningKey.load("van-signing.jwk", self.van(signer or alert.van))
+        return seal(alert, key, self.recipients())
+
+    def inbox(self, name: str = "test") -> Inbox:
+        return Inbox(self.room / "control-state" / f"{name}.db", read_secret("control-store.key", self.room))
+
+    def receiver(self, heard: Callable[[Happening], None], name: str = "control-room-test", **options) -> Receiver:
+        inbox = options.pop("inbox", None) or self.inbox(name)
+        options.setdefault("backoff_s", (0.05, 0.3))
+        return connect(load(self.room / "control.toml"), name, inbox, heard, **options)
+
+
+class Heard:
+    """What a receiver told, to wait for."""
+
+    def __init__(self) -> None:
+        self.all: list[Happening] = []
+        self._fresh: queue.SimpleQueue[Happening] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+
+    def __call__(self, happening: Happening) -> None:
+        with self._lock:
+            self.all.append(happening)
+        self._fresh.put(happening)
+
+    def next(self, kind: type, timeout: float = 15.0, where: Callable[[Happening], bool] = lambda _: True):
+        """The next happening of ``kind``; fails after ``timeout`` seconds."""
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                happening = self._fresh.get(timeout=max(0.01, deadline - time.monotonic()))
+            except queue.Empty:
+                raise AssertionError(f"no {kind.__name__} within {timeout} s; heard {self.all}") from None
+            if isinstance(happening, kind) and where(happening):
+                return happening
+
+
+def make_site(folder: Path) -> Site:
+    """A site whose broker listens on a free port of loopback, not yet started."""
+    port = free_port()
+    init_site(folder, ("localhost", "127.0.0.1"), port)
+    write_broker(folder, port=port, address="127.0.0.1", user=pwd.getpwuid(os.geteuid()).pw_name)
+    return Site(folder, port)
