@@ -13,10 +13,10 @@ from pathlib import Path
 from provisioning.image import lock
 from provisioning.image.tools import ImageUnusable, require, run
 
-__all__ = ["PACKAGES", "Installed", "Mirror", "RootFileSystem", "bootstrap", "download", "installed", "key_of"]
+__all__ = ["PACKAGES", "Installed", "Mirror", "RootFileSystem", "bootstrap", "check_against_lock", "download", "identity", "installed", "key_of", "single"]
 
 PACKAGES = (
-    *("systemd", "systemd-sysv", "systemd-timesyncd", "udev", "dbus", "kmod", "util-linux-extra", "tzdata"),
+    *("systemd", "systemd-sysv", "systemd-timesyncd", "systemd-resolved", "udev", "dbus", "kmod", "util-linux-extra", "tzdata"),
     *("python3", "rauc", "rauc-service", "libubootenv-tool", "cryptsetup-bin", "e2fsprogs", "dosfstools"),
     *("tpm2-tools", "libtss2-tcti-device0", "libgomp1", "openssl"),
 )
@@ -86,10 +86,20 @@ def _status_of(archive: Path) -> str:
         return member.read().decode()
 
 
-def _check(
-    found: Mapping[str, str], locked: Mapping[str, str], *, accept_moved: bool, extra: tuple[str, ...] = ()
-) -> tuple[str, ...]:
-    moved = tuple(lock.compare({n: v for n, v in locked.items() if n not in extra}, found))
+_SINGLE = ("linux-image-", "busybox-static")
+"""Packages that are unpacked on the side and never installed into the root."""
+
+
+def check_against_lock(found: Mapping[str, str], locked: Mapping[str, str], *, accept_moved: bool) -> tuple[str, ...]:
+    """Compare what came with the lock; an empty lock accepts anything, because it is about to be written.
+
+    Returns:
+        The differences that were accepted.
+
+    Raises:
+        ImageUnusable: there are differences, and they are not accepted.
+    """
+    moved = tuple(lock.compare(locked, found)) if locked else ()
     if moved and not accept_moved:
         shown = "; ".join(moved[:5]) + (f"; and {len(moved) - 5} more" if len(moved) > 5 else "")
         raise ImageUnusable(
@@ -116,7 +126,8 @@ def bootstrap(
         ImageUnusable: lock and archive differ.
         ToolMissing, ToolFailed: see :func:`provisioning.image.tools.run`.
     """
-    key = key_of(" ".join(PACKAGES), lock.format_debian(locked), "1")
+    in_lock = lock.format_debian({n: v for n, v in locked.items() if not n.startswith(_SINGLE)})
+    key = key_of(" ".join(PACKAGES), in_lock, "1")
     archive = cache / f"debian-{key}.tar"
     if not archive.exists():
         require("mmdebstrap", "arch-test")
@@ -138,9 +149,8 @@ def bootstrap(
         )
         part.replace(archive)
     packages = installed(_status_of(archive))
-    moved = _check(
-        {p.name: p.version for p in packages}, locked, accept_moved=accept_moved, extra=("linux-image", "busybox-static")
-    )
+    in_root = {name: version for name, version in locked.items() if not name.startswith(_SINGLE)}
+    moved = check_against_lock({p.name: p.version for p in packages}, in_root, accept_moved=accept_moved)
     return RootFileSystem(archive, packages, moved)
 
 
@@ -178,3 +188,15 @@ def download(cache: Path, names: tuple[str, ...], *, mirror: Mirror) -> dict[str
         deb = next((pool / "get").glob(f"{real}_*.deb"))
         result[name] = deb.rename(pool / f"{name}@{deb.name}")
     return result
+
+
+def identity(deb: Path) -> Installed:
+    """Name, version and architecture of a package file."""
+    said = run(["dpkg-deb", "--show", "--showformat=${Package} ${Version} ${Architecture}", deb], thing=deb.name)
+    name, version, architecture = said.split()
+    return Installed(name, version, architecture, name)
+
+
+def single(locked: Mapping[str, str]) -> dict[str, str]:
+    """The lock's packages that are unpacked on the side."""
+    return {name: version for name, version in locked.items() if name.startswith(_SINGLE)}

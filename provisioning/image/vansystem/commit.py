@@ -12,13 +12,10 @@ from __future__ import annotations
 import subprocess
 import sys
 from enum import Enum
-from pathlib import Path
 
 from vansystem import floor
 
 __all__ = ["Standing", "main", "standing"]
-
-CONFIG = Path("/ops/lfr/lfr.toml")
 
 
 class Standing(Enum):
@@ -43,15 +40,11 @@ def _say(text: str) -> None:
 
 
 def _self_test() -> bool:
-    command = ["/usr/bin/lfr-edge", "self-test"]
-    if CONFIG.exists():
-        command += ["--config", str(CONFIG)]
-    done = subprocess.run(
-        ["/usr/sbin/runuser", "-u", "lfr", "--", *command], capture_output=True, check=False, timeout=600, cwd="/"
-    )
+    command = ["/usr/sbin/runuser", "-u", "lfr", "--", "/usr/lib/lfr/van", "health"]
+    done = subprocess.run(command, capture_output=True, check=False, timeout=800, cwd="/")
     if done.returncode != 0:
         words = (done.stdout + done.stderr).decode(errors="replace").strip().splitlines()
-        _say("self-test said: " + " | ".join(words[-5:]))
+        _say("self-test said: " + " | ".join(words[-6:]))
     return done.returncode == 0
 
 
