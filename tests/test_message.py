@@ -137,6 +137,8 @@ def test_the_helper_of_these_tests_makes_a_good_message_when_nothing_is_wrong() 
         (lambda: b"", AlertRejected, "no alert of version 1"),
         (lambda: b"[" * 100_000, AlertRejected, "no alert of version 1"),
         (lambda: b"\xff\xfe", AlertRejected, "no alert of version 1"),
+        (lambda: b'{"id":"\x93"}', AlertRejected, "no alert of version 1"),
+        (lambda: seal(make_alert(), VAN, TO_ROOM).replace(b"lfr/1/van-1", b"lfr/1/van\x93"), AlertRejected, "no alert"),
     ],
 )
 def test_what_a_van_did_not_rightly_sign_is_refused(

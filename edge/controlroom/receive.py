@@ -274,6 +274,10 @@ class Receiver:
         except EdgeError as error:
             self.counts.refused[type(error).__name__] += 1
             happening = Refused(_printable(message), error)
+        except Exception as error:  # noqa: BLE001 - whatever a message provokes, the next one must be read
+            self.counts.refused[type(error).__name__] += 1
+            unread = AlertRejected("message", f"could not be read ({type(error).__name__})", "Report this as a fault")
+            happening = Refused(_printable(message), unread)
         if happening is not None:
             self._tell(happening)
 

@@ -85,7 +85,7 @@ def _import(data: Any, thing: str, *, private: bool) -> ECKey:
 def _decode(content: bytes, thing: str) -> Any:
     try:
         return msgspec.json.decode(content)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, ValueError, RecursionError):
         raise _mend(thing, "is not JSON") from None
 
 
