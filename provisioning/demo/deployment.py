@@ -204,7 +204,9 @@ class Deployment:
         if code != 0:
             last = (self._folder / "van.log").read_text(encoding="utf-8").strip().splitlines()[-1:]
             raise EnvironmentFault(
-                "the van", f"ended with exit code {code}: {' '.join(last).rstrip('.')}", f"Read {self._folder / 'van.log'}"
+                "the van",
+                f"ended with exit code {code}: {' '.join(last).rstrip('.')}",
+                f"Read {self._folder / 'van.log'}",
             )
         self._console.print("[bold]6  The end.[/bold] The list's key and store are destroyed.")
         self._result.receipt = self._retire(config)

@@ -1,0 +1,14 @@
+"""``lfr-provision image``: the commands stand in :mod:`provisioning.image.cli`."""
+
+from __future__ import annotations
+
+import typer
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this group's commands."""
+    from provisioning.image.cli import app as image_app  # noqa: PLC0415 - keeps --help of other groups quick
+
+    app.add_typer(image_app, name="image")

@@ -1,0 +1,273 @@
+"""``lfr-provision image …``: keys, build, sign, verify, flash, enrol."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Build, sign, verify and flash what a van boots.", no_args_is_help=True)
+key_app = typer.Typer(help="Who may sign images: see docs/key-ceremony.md.", no_args_is_help=True)
+app.add_typer(key_app, name="key")
+
+Json = Annotated[bool, typer.Option("--json", help="one JSON document on standard output")]
+Folder = Annotated[Path, typer.Argument(help="the image's folder")]
+Keyring = Annotated[Path, typer.Option("--keyring", help="whom to trust: made by image key keyring")]
+PassphraseFile = Annotated[Path | None, typer.Option("--passphrase-file", help="file with the authority key's passphrase")]
+
+
+def _say(text: str) -> None:
+    print(f"image: {text}", file=sys.stderr, flush=True)
+
+
+def _passphrase(path: Path | None) -> bytes | None:
+    return path.read_bytes().strip() if path else None
+
+
+def _repository() -> Path:
+    return Path(__file__).resolve().parents[2]
+
+
+@app.command()
+def lock(
+    cache: Annotated[Path, typer.Option(help="folder for what may be used again")] = Path(".cache/image"),
+    mirror: Annotated[str, typer.Option(help="Debian archive or snapshot")] = "http://deb.debian.org",
+) -> None:
+    """Choose packages anew and write the three locks; review and commit the difference."""
+    from provisioning.image import debian, lock as locks
+    from provisioning.image.board import BOARDS
+
+    wheels, sources = locks.resolve_wheels(_repository())
+    locks.WHEEL_LOCK.write_text(wheels)
+    locks.SOURCE_LOCK.write_text(sources)
+    place = debian.Mirror(mirror)
+    fresh = cache.resolve() / "lock"
+    fresh.mkdir(parents=True, exist_ok=True)
+    for old in fresh.glob("debian-*.tar"):
+        old.unlink()
+    root = debian.bootstrap(fresh, mirror=place, locked={}, accept_moved=False, say=_say)
+    kernels = {b.kernel for b in BOARDS.values() if b.kernel}
+    side = debian.download(fresh, (*sorted(kernels), "busybox-static"), mirror=place)
+    versions = {p.name: p.version for p in [*root.packages, *(debian.identity(d) for d in side.values())]}
+    locks.DEBIAN_LOCK.write_text(locks.format_debian(versions))
+    typer.echo(f"{len(versions)} Debian packages, {len(locks.parse_requirements(wheels))} wheels are locked.")
+
+
+@app.command()
+def build(
+    out: Annotated[Path, typer.Option(help="folder for the image; emptied first")],
+    version: Annotated[str, typer.Option(help="numbers and dots, such as 1.4.0")],
+    keyring: Annotated[Path, typer.Option(help="authorities that vans of this image trust")],
+    epoch: Annotated[int, typer.Option(min=0, max=63, help="security epoch; raise it to outlaw older images")] = 0,
+    board: Annotated[str, typer.Option(help="qemu-arm64, raspberrypi5 or jetson-orin")] = "qemu-arm64",
+    cache: Annotated[Path, typer.Option(help="folder for what may be used again")] = Path(".cache/image"),
+    mirror: Annotated[str, typer.Option(help="Debian archive or snapshot")] = "http://deb.debian.org",
+    kernel_deb: Annotated[Path | None, typer.Option(help="the board maker's kernel package")] = None,
+    accept_moved: Annotated[bool, typer.Option(help="build although Debian has moved on from the lock")] = False,
+    development: Annotated[bool, typer.Option(help="the keyring may trust a development authority")] = False,
+    as_json: Json = False,
+) -> None:
+    """Build an image from the locks and the commit: disk image, update content, bill of materials, release record."""
+    from provisioning.image import build as builds, debian
+
+    request = builds.Request(
+        board=board, version=version, epoch=epoch, keyring=keyring, out=out, cache=cache,
+        mirror=debian.Mirror(mirror), accept_moved=accept_moved, development=development, kernel_deb=kernel_deb,
+    )  # fmt: skip
+    done = builds.build(request, _repository(), _say)
+    if as_json:
+        print(done.release.text)
+        return
+    record = done.release
+    typer.echo(f"{out}: version {record.version}, epoch {record.epoch}, {record.board}, commit {record.commit}")
+    typer.echo(f"disk image {record.digests['disk.img']}")
+    for sentence in (*record.moved, *done.untested):
+        typer.echo(f"note: {sentence}")
+
+
+@app.command()
+def sign(
+    folder: Folder,
+    certificate: Annotated[Path, typer.Option(help="the signer's certificate")],
+    key: Annotated[str, typer.Option(help="its key: a file, or a pkcs11: URI")],
+    as_json: Json = False,
+) -> None:
+    """Sign an image: its release record, and the update bundle made of its content."""
+    from provisioning.image import sign as signs
+
+    bundle = signs.sign(folder, signs.Signer(certificate, key))
+    typer.echo(json.dumps({"bundle": str(bundle)}) if as_json else f"{bundle} is signed. Next: lfr-provision image verify")
+
+
+@app.command()
+def resign(
+    bundle: Annotated[Path, typer.Argument(help="a signed update")],
+    keyring: Keyring,
+    certificate: Annotated[Path, typer.Option(help="the new signer's certificate")],
+    key: Annotated[str, typer.Option(help="its key: a file, or a pkcs11: URI")],
+    out: Annotated[Path, typer.Option(help="new file")],
+) -> None:
+    """Give an update a new signature, after checking the old one."""
+    from provisioning.image import sign as signs
+
+    signs.resign(bundle, keyring, signs.Signer(certificate, key), out)
+    typer.echo(f"{out} is signed.")
+
+
+@app.command()
+def verify(folder: Folder, keyring: Keyring, as_json: Json = False) -> None:
+    """Check signature and every byte. Exit 0 good, 3 refused, 4 incomplete."""
+    from provisioning.image import verify as verifies
+
+    done = verifies.verify(folder, keyring)
+    if as_json:
+        print(json.dumps({"release": asdict(done.release), "signer": done.signer, "files": done.files}))
+        return
+    record = done.release
+    typer.echo(f"Good: version {record.version}, epoch {record.epoch}, {record.board}, signed by {done.signer}.")
+    typer.echo(f"{done.files} files compared byte for byte.")
+
+
+@app.command()
+def flash(
+    folder: Annotated[Path | None, typer.Argument(help="the image's folder")] = None,
+    keyring: Annotated[Path | None, typer.Option(help="whom to trust")] = None,
+    to: Annotated[Path | None, typer.Option(help="device, loop device or file")] = None,
+    serial: Annotated[str, typer.Option(help="the medium's serial number; asked for when not given")] = "",
+    force_serial: Annotated[str, typer.Option(help="serial of a built-in disk that is meant all the same")] = "",
+    van: Annotated[str, typer.Option(help="the van it is for")] = "",
+    ledger: Annotated[Path, typer.Option(help="file that gets a line for every medium")] = Path("flash-ledger.jsonl"),
+    show: Annotated[bool, typer.Option("--list", help="list media and why each may or may not be written")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write a verified image to a medium and read it back. Without a target: list media."""
+    from provisioning.image import devices, flash as flashes
+
+    if show or to is None or folder is None or keyring is None:
+        needed = flashes.size_needed(folder) if folder else 0
+        found = devices.candidates(needed)
+        if as_json:
+            rows = [
+                {"path": str(d.path), "size": d.size, "serial": d.serial, "model": d.model, "refused": why} for d, why in found
+            ]
+            print(json.dumps(rows))
+        for device, why in () if as_json else found:
+            state = f"no: {why}" if why else "may be written"
+            typer.echo(f"{device.path}  {device.size / 1e9:.1f} GB  {device.model}  serial {device.serial or '-'}  {state}")
+        if not show:
+            typer.echo("Give: image flash FOLDER --keyring KEYRING --to DEVICE", err=True)
+            raise typer.Exit(2)
+        return
+    if not serial:
+        serial = typer.prompt(f"Everything on {to} will be lost. Its serial number, from the label", err=True)
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("writing", total=100)
+        line = flashes.flash(
+            folder, keyring, to, serial=serial, forced_serial=force_serial, van=van, ledger=ledger,
+            progress=lambda percent: bar.update(task, completed=percent),
+        )  # fmt: skip
+    if as_json:
+        print(json.dumps(asdict(line)))
+        return
+    typer.echo(f"{to} holds version {line.version}; {len(line.partitions)} partitions were read back and are right.")
+    typer.echo("Start the van with it once; then: lfr-provision image enrol")
+
+
+@app.command()
+def enrol(
+    van: Annotated[str, typer.Argument(help="the van's name")],
+    request: Annotated[Path, typer.Option(help="enrol/ as copied from the van's medium")],
+    site: Annotated[Path, typer.Option(help="the site's folder, made by init")],
+    out: Annotated[Path, typer.Option(help="folder for the answer")],
+    ledger: Annotated[Path, typer.Option(help="file that gets a line")] = Path("flash-ledger.jsonl"),
+    as_json: Json = False,
+) -> None:
+    """Answer a van's request with a certificate for 90 days; the van's keys stay on it."""
+    from provisioning.image import enrol as enrols
+
+    done = enrols.answer(van, request, site, out)
+    content = {**asdict(done), "expires": done.expires.isoformat()}
+    with ledger.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps({"enrolled": content}, sort_keys=True) + "\n")
+    typer.echo(json.dumps(content) if as_json else f"Copy {out}/* into enrol/ on {van}'s medium; valid to {done.expires:%Y-%m-%d}.")
+
+
+@key_app.command("authority")
+def key_authority(
+    folder: Annotated[Path, typer.Argument(help="new folder")],
+    kind: Annotated[str, typer.Option(help="release or development")],
+    name: Annotated[str, typer.Option(help="the authority's name")] = "",
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Make an authority. The release authority: offline, with a passphrase, and the medium locked away."""
+    from provisioning.image import keys
+
+    if kind not in {"release", "development"}:
+        raise typer.BadParameter("say release or development")
+    made = keys.make_authority(
+        folder, "release" if kind == "release" else "development", common=name, passphrase=_passphrase(passphrase_file)
+    )
+    typer.echo(f"{made} may be copied; {folder}/ca.key must not leave this medium.")
+
+
+@key_app.command("request")
+def key_request(
+    uri: Annotated[str, typer.Argument(help="pkcs11: URI of the signer's key")],
+    name: Annotated[str, typer.Option(help="the signer's name: a role, not a person")],
+    out: Annotated[Path, typer.Option(help="file for the request")],
+) -> None:
+    """Ask for a certificate for a key that lives in a token."""
+    from provisioning.image import keys
+
+    out.write_bytes(keys.request_from_token(uri, name))
+    typer.echo(f"Take {out} to the authority: lfr-provision image key signer --request {out}")
+
+
+@key_app.command("signer")
+def key_signer(
+    authority: Annotated[Path, typer.Option(help="the authority's folder")],
+    name: Annotated[str, typer.Option(help="the signer's name: a role, not a person")],
+    out: Annotated[Path, typer.Option(help="folder for signer.crt, and signer.key without a request")],
+    request: Annotated[Path | None, typer.Option(help="request for a key in a token")] = None,
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Certify a signer for two years."""
+    from provisioning.image import keys
+
+    asked = request.read_bytes() if request else None
+    typer.echo(str(keys.issue_signer(authority, name, out, request=asked, passphrase=_passphrase(passphrase_file))))
+
+
+@key_app.command("revoke")
+def key_revoke(
+    authority: Annotated[Path, typer.Option(help="the authority's folder")],
+    certificate: Annotated[Path, typer.Argument(help="the signer's certificate")],
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Revoke a signer; write the keyring again and build the next image with it."""
+    from provisioning.image import keys
+
+    count = keys.revoke(authority, certificate, passphrase=_passphrase(passphrase_file))
+    typer.echo(f"{count} signer(s) of this authority are revoked. Next: lfr-provision image key keyring")
+
+
+@key_app.command("keyring")
+def key_keyring(
+    out: Annotated[Path, typer.Argument(help="file to write")],
+    authority: Annotated[list[Path], typer.Option(help="an authority's folder; repeat it to rotate: old and new")],
+    development: Annotated[bool, typer.Option(help="allow a development authority")] = False,
+) -> None:
+    """Write the keyring that goes into images and that verify and flash take."""
+    from provisioning.image import keys
+
+    keys.keyring(authority, out, development=development)
+    typer.echo(f"{out} trusts {len(authority)} authority(ies).")

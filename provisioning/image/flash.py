@@ -1,0 +1,253 @@
+"""Write a verified image to a medium, and prove that the medium holds it.
+
+Order: verify the image, judge the target, ask for its serial number, write with bmaptool, clear what the image leaves
+empty, drop caches, read every partition back and compare, write the ledger. A medium that gives back other bytes than
+it was given is named and must be thrown away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+import subprocess
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from edge.errors import EnvironmentFault
+from provisioning.image import devices, release, verify
+from provisioning.image.tools import ImageRefused, ImageUnusable, pinned_environment, require, run
+
+__all__ = ["Flashed", "MediumFaulty", "append_ledger", "empty_ranges", "flash", "read_back", "size_needed"]
+
+_CHUNK = 4 << 20
+
+
+class MediumFaulty(EnvironmentFault):
+    """A medium does not give back what was written to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flashed:
+    """One line of the ledger.
+
+    Attributes:
+        at: when, ISO 8601, UTC.
+        target: device or file.
+        serial: of the medium.
+        model: of the medium.
+        version: of the image.
+        epoch: of the image.
+        board: of the image.
+        signer: who signed it.
+        partitions: partition → SHA-256, as read back.
+        van: name the van will be enrolled under; empty when not said.
+    """
+
+    at: str
+    target: str
+    serial: str
+    model: str
+    version: str
+    epoch: int
+    board: str
+    signer: str
+    partitions: dict[str, str]
+    van: str = ""
+
+
+def empty_ranges(block_map: str) -> list[tuple[int, int]]:
+    """Parts of an image that its block map leaves out, as ``(offset, length)`` in bytes.
+
+    Raises:
+        ImageUnusable: the text is no block map.
+    """
+    try:
+        root = ET.fromstring(block_map)  # noqa: S314 - signed and verified before it is read
+        size = int((root.findtext("ImageSize") or "").strip())
+        block = int((root.findtext("BlockSize") or "").strip())
+        ranges = [(entry.text or "").strip() for entry in root.iter("Range")]
+    except (ET.ParseError, ValueError) as error:
+        raise ImageUnusable("block map", f"cannot be read ({error})", "Build the image again") from None
+    empty, position = [], 0
+    for text in ranges:
+        first, _, last = text.partition("-")
+        start, end = int(first) * block, (int(last or first) + 1) * block
+        if start > position:
+            empty.append((position, start - position))
+        position = end
+    if position < size:
+        empty.append((position, size - position))
+    return empty
+
+
+def _clear(target: Path, ranges: list[tuple[int, int]]) -> None:
+    """Zeros where the image is empty: an old volume's header must not survive on a used medium."""
+    zeros = bytes(_CHUNK)
+    with target.open("r+b", buffering=0) as stream:
+        for offset, length in ranges:
+            stream.seek(offset)
+            left = length
+            while left:
+                left -= stream.write(zeros[: min(left, _CHUNK)])
+        os.fsync(stream.fileno())
+
+
+def _copy(image: Path, block_map: Path, target: Path, progress: Callable[[int], None]) -> None:
+    command = ["bmaptool", "copy", "--bmap", str(block_map), str(image), str(target)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=pinned_environment(), stdin=subprocess.DEVNULL
+    )
+    assert process.stderr is not None
+    tail = ""
+    while chunk := os.read(process.stderr.fileno(), 4096):
+        tail = (tail + chunk.decode(errors="replace"))[-2000:]
+        if found := re.findall(r"(\d+)% copied", tail):
+            progress(int(found[-1]))
+    if process.wait() != 0:
+        said = " | ".join(tail.strip().splitlines()[-3:])
+        raise EnvironmentFault(str(target), f"could not be written ({said})", "Try again, then try another medium")
+    progress(100)
+
+
+def _partitions(image: Path) -> Iterator[tuple[str, int, int]]:
+    table = json.loads(run(["sfdisk", "--json", image], thing=str(image)))["partitiontable"]
+    for entry in table["partitions"]:
+        yield entry["name"], entry["start"] * 512, entry["size"] * 512
+
+
+def _forget_cache(target: Path) -> None:
+    """Make the next read come from the medium and not from memory."""
+    descriptor = os.open(target, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        with contextlib.suppress(OSError):
+            fcntl.ioctl(descriptor, 0x1261)  # BLKFLSBUF; a file has none
+    finally:
+        os.close(descriptor)
+
+
+def read_back(target: Path, image: Path, expected: dict[str, str]) -> dict[str, str]:
+    """Read every partition of a written medium and compare it with the signed record.
+
+    Args:
+        target: the medium.
+        image: the image, for where its partitions lie.
+        expected: ``partition/NAME`` → SHA-256, from the release record.
+
+    Returns:
+        Partition name → SHA-256.
+
+    Raises:
+        MediumFaulty: names the first partition that differs.
+    """
+    _forget_cache(target)
+    found = {}
+    with target.open("rb", buffering=0) as stream:
+        for name, offset, size in _partitions(image):
+            digest = hashlib.sha256()
+            stream.seek(offset)
+            left = size
+            while left:
+                chunk = stream.read(min(left, _CHUNK))
+                if not chunk:
+                    break
+                digest.update(chunk)
+                left -= len(chunk)
+            found[name] = digest.hexdigest()
+            if found[name] != expected.get(f"partition/{name}"):
+                raise MediumFaulty(
+                    f"{target}, partition {name}",
+                    "reads back differently from what was written",
+                    "Throw the medium away and flash another",
+                )
+    return found
+
+
+def append_ledger(ledger: Path, line: Flashed) -> None:
+    """Add one line of JSON to the ledger, and see it onto the disk."""
+    ledger.parent.mkdir(parents=True, exist_ok=True)
+    with ledger.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(asdict(line), sort_keys=True) + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def flash(
+    folder: Path,
+    keyring: Path,
+    target: Path,
+    *,
+    serial: str,
+    forced_serial: str = "",
+    van: str = "",
+    ledger: Path | None = None,
+    progress: Callable[[int], None] = lambda _: None,
+    after_write: Callable[[Path], None] = lambda _: None,
+) -> Flashed:
+    """Verify, judge, write, read back, record.
+
+    Args:
+        folder: what ``image sign`` left.
+        keyring: whom to trust.
+        target: device or file.
+        serial: the medium's serial number as the engineer typed it from its label.
+        forced_serial: see :func:`provisioning.image.devices.judge`.
+        van: name to record.
+        ledger: file to add a line to.
+        progress: told the percentage.
+        after_write: called between writing and reading back; tests spoil the medium here.
+
+    Raises:
+        SignatureInvalid, ImageRefused, ImageUnusable: see :func:`provisioning.image.verify.verify` and
+            :func:`provisioning.image.devices.judge`; nothing was written.
+        MediumFaulty: the medium holds something else.
+    """
+    require("bmaptool", "sfdisk", "lsblk")
+    verified = verify.verify(folder, keyring)
+    image, block_map = folder / "disk.img", folder / "disk.bmap"
+    device = devices.look_up(target)
+    devices.judge(device, image.stat().st_size, forced_serial)
+    if not serial or serial != device.serial:
+        raise ImageRefused(
+            str(target), f"has serial {device.serial or 'unknown'}, not {serial or 'the one you gave'}", "Compare it with the label"
+        )
+    if device.kind == "file":
+        with target.open("ab") as stream:
+            stream.truncate(image.stat().st_size)
+    _copy(image, block_map, target, progress)
+    _clear(target, empty_ranges(block_map.read_text()))
+    after_write(target)
+    found = read_back(target, image, verified.release.digests)
+    if device.kind != "file":
+        # the second table belongs at the medium's end, wherever that is
+        run(["sfdisk", "--relocate", "gpt-bak-std", target], thing=str(target))
+    record = verified.release
+    line = Flashed(
+        at=datetime.now(UTC).isoformat(timespec="seconds"),
+        target=str(target),
+        serial=device.serial,
+        model=device.model,
+        version=record.version,
+        epoch=record.epoch,
+        board=record.board,
+        signer=verified.signer,
+        partitions=found,
+        van=van,
+    )
+    if ledger is not None:
+        append_ledger(ledger, line)
+    return line
+
+
+def size_needed(folder: Path) -> int:
+    """Bytes that a medium must hold for the image in a folder."""
+    release.read(folder / release.RELEASE_FILE)
+    return (folder / "disk.img").stat().st_size

@@ -1,0 +1,97 @@
+"""Seal an image: the release record by a detached signature, the update by RAUC's bundle."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from provisioning.image import release
+from provisioning.image.tools import ImageUnusable, require, run, sha256_file
+
+__all__ = ["SIGNATURE", "Signer", "bundle_name", "resign", "sign"]
+
+SIGNATURE = "release.json.p7s"
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """Who signs.
+
+    Attributes:
+        certificate: PEM file.
+        key: PEM file, or a PKCS#11 URI (``pkcs11:…``); then the key never leaves its token.
+    """
+
+    certificate: Path
+    key: str
+
+    @property
+    def in_token(self) -> bool:
+        return self.key.startswith("pkcs11:")
+
+    def __repr__(self) -> str:
+        shown = re.sub(r"pin-value=[^;&]*", "pin-value=…", self.key)
+        return f"Signer({self.certificate}, {shown})"
+
+
+def bundle_name(record: release.Release) -> str:
+    """File name of an image's update."""
+    return f"lfr-edge-{record.board}-{record.version}.raucb"
+
+
+def _bundle(content: Path, out: Path, signer: Signer) -> None:
+    out.unlink(missing_ok=True)
+    run(
+        ["rauc", "bundle", f"--cert={signer.certificate}", f"--key={signer.key}", content, out],
+        thing=out.name,
+        next_step="Check the signer's certificate and key",
+    )
+
+
+def sign(folder: Path, signer: Signer) -> Path:
+    """Sign what ``image build`` left in a folder; returns the bundle.
+
+    Every digest is checked first: nothing is signed that is not what was built.
+
+    Raises:
+        ImageUnusable: the folder is incomplete, or a file is not the one that was built.
+        ToolFailed: the key cannot sign.
+    """
+    require("rauc", "openssl")
+    record = release.read(folder / release.RELEASE_FILE)
+    for name, digest in record.digests.items():
+        if name.startswith("partition/"):
+            continue
+        if not (folder / name).is_file() or sha256_file(folder / name) != digest:
+            raise ImageUnusable(str(folder / name), "is not the file that was built", "Build the image again")
+    engine = ("-engine", "pkcs11", "-keyform", "engine") if signer.in_token else ()
+    run(
+        [
+            *("openssl", "cms", "-sign", "-binary", "-outform", "DER", "-md", "sha256", "-signer", signer.certificate),
+            *(*engine, "-inkey", signer.key, "-in", folder / release.RELEASE_FILE, "-out", folder / SIGNATURE),
+        ],
+        thing=release.RELEASE_FILE,
+        next_step="Check the signer's certificate and key",
+    )
+    bundle = folder / bundle_name(record)
+    _bundle(folder / "bundle", bundle, signer)
+    return bundle
+
+
+def resign(bundle: Path, keyring: Path, signer: Signer, out: Path) -> None:
+    """Replace a bundle's signature by another signer's, after checking the old one: for a rotation.
+
+    Args:
+        bundle: as it was signed.
+        keyring: what the old signature must verify against.
+        signer: who signs now.
+        out: new file.
+    """
+    require("rauc")
+    out.unlink(missing_ok=True)
+    run(
+        ["rauc", "resign", f"--keyring={keyring}", f"--cert={signer.certificate}", f"--key={signer.key}", bundle, out],
+        thing=bundle.name,
+        next_step="Check that the keyring trusts the old signer, and the new signer's key",
+    )

@@ -1,0 +1,221 @@
+"""Never older: the lowest version and security epoch that this van will still install or run.
+
+Rules, in this order; the first that is broken names the refusal:
+
+1. ``WrongBoard``: the release was made for another board.
+2. ``DeploymentRunning``: the deployment's volume is open; an update waits until the list is destroyed.
+3. ``LowerEpoch``: the release's security epoch is below the floor.
+4. ``OlderVersion``: its version is below the floor. The same version may be installed again, to repair a slot.
+
+The floor rises only after a new image has proved itself and its slot was marked good. It is a file on the state
+volume and, where there is a TPM, a bit field in its non-volatile memory whose bits can be set and never cleared.
+Without a TPM, somebody who writes back an old copy of the whole medium brings the old floor with it: nothing on the
+van can notice that.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+__all__ = [
+    "Counter",
+    "Floor",
+    "FloorStore",
+    "Refusal",
+    "Release",
+    "TpmBits",
+    "judge",
+    "read_release",
+    "version_key",
+]
+
+STATE = Path("/state/floor.json")
+RELEASE = Path("/etc/lfr/release.json")
+NV_INDEX = "0x01C10F1E"
+"""Owner range of the TPM's non-volatile memory (TCG registry of handles, 0x01C00000–0x01C3FFFF is left to platforms)."""
+MAX_EPOCH = 63
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """What an image says of itself."""
+
+    version: str
+    epoch: int
+    board: str
+    digests: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """The lowest version and epoch still allowed."""
+
+    version: str = "0"
+    epoch: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why an image is not installed: a stable name, and a sentence."""
+
+    name: str
+    reason: str
+
+
+def version_key(version: str) -> tuple[int, ...]:
+    """Order of versions: numbers between dots, compared as numbers; trailing zeros do not count.
+
+    Raises:
+        ValueError: anything but digits and dots. A version that cannot be ordered must not be installed.
+    """
+    if not re.fullmatch(r"\d{1,9}(\.\d{1,9}){0,5}", version):
+        raise ValueError(f"version {version!r} is not numbers and dots")
+    numbers = [int(part) for part in version.split(".")]
+    while len(numbers) > 1 and numbers[-1] == 0:
+        numbers.pop()
+    return tuple(numbers)
+
+
+def read_release(path: Path) -> Release:
+    """Read a ``release.json``.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is not one, or its version or epoch cannot be ordered.
+    """
+    raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        release = Release(raw["version"], raw["epoch"], raw["board"], dict(raw["digests"]))
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"release record lacks {error}") from error
+    version_key(release.version)
+    if not isinstance(release.epoch, int) or isinstance(release.epoch, bool) or not 0 <= release.epoch <= MAX_EPOCH:
+        raise ValueError(f"security epoch {release.epoch!r} is not within 0 and {MAX_EPOCH}")
+    return release
+
+
+def judge(candidate: Release, floor: Floor, *, board: str, deployed: bool) -> Refusal | None:
+    """Whether ``candidate`` may be installed; the first broken rule, or None. The order stands above."""
+    if candidate.board != board:
+        return Refusal("WrongBoard", f"made for {candidate.board}, this van is a {board}")
+    if deployed:
+        return Refusal("DeploymentRunning", "a deployment's list is on the van; end the deployment first")
+    if candidate.epoch < floor.epoch:
+        return Refusal("LowerEpoch", f"security epoch {candidate.epoch} is below this van's floor {floor.epoch}")
+    if version_key(candidate.version) < version_key(floor.version):
+        return Refusal("OlderVersion", f"version {candidate.version} is below this van's floor {floor.version}")
+    return None
+
+
+class Counter(Protocol):
+    """Something that keeps an epoch and cannot be set back."""
+
+    def read(self) -> int: ...
+
+    def rise(self, epoch: int) -> None: ...
+
+
+class TpmBits:
+    """The epoch in a TPM: bit n of an NV bit field is set once epoch n was committed; the TPM cannot clear it.
+
+    Args:
+        tcti: how tpm2-tools reach the TPM, e.g. ``device:/dev/tpmrm0``.
+    """
+
+    def __init__(self, tcti: str) -> None:
+        self._environment = {**os.environ, "TPM2TOOLS_TCTI": tcti}
+
+    def _tool(self, *words: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(list(words), env=self._environment, capture_output=True, check=False)
+
+    def read(self) -> int:
+        """The highest epoch committed; 0 before the first.
+
+        Raises:
+            OSError: the index exists and cannot be read.
+        """
+        if self._tool("tpm2_nvreadpublic", NV_INDEX).returncode != 0:
+            return 0
+        done = self._tool("tpm2_nvread", NV_INDEX, "-C", "o")
+        if done.returncode != 0:
+            if b"0x14A" in done.stderr or b"0x14a" in done.stderr:  # TPM_RC_NV_UNINITIALIZED: defined, no bit set yet
+                return 0
+            raise OSError("TPM floor cannot be read: " + done.stderr.decode(errors="replace").strip()[-200:])
+        return max(0, int.from_bytes(done.stdout, "big").bit_length() - 1)
+
+    def rise(self, epoch: int) -> None:
+        """Set the epoch's bit.
+
+        Raises:
+            OSError: the TPM refuses.
+        """
+        if self._tool("tpm2_nvreadpublic", NV_INDEX).returncode != 0:
+            attributes = "ownerread|ownerwrite|authread|no_da|nt=bits"
+            done = self._tool("tpm2_nvdefine", NV_INDEX, "-C", "o", "-s", "8", "-a", attributes)
+            if done.returncode != 0:
+                raise OSError("TPM floor cannot be made: " + done.stderr.decode(errors="replace").strip()[-200:])
+        done = self._tool("tpm2_nvsetbits", NV_INDEX, "-C", "o", "-i", hex(1 << epoch))
+        if done.returncode != 0:
+            raise OSError("TPM floor cannot rise: " + done.stderr.decode(errors="replace").strip()[-200:])
+
+
+class FloorStore:
+    """The floor as it is kept: the file, never below the TPM's epoch.
+
+    Args:
+        path: the file on the state volume.
+        counter: the TPM's, or None where there is none.
+    """
+
+    def __init__(self, path: Path = STATE, counter: Counter | None = None) -> None:
+        self._path = path
+        self._counter = counter
+
+    def read(self) -> Floor:
+        """The floor that holds now.
+
+        Raises:
+            ValueError: the file is damaged. It is then not treated as absent: a damaged floor would be no floor.
+            OSError: the file or the TPM cannot be read.
+        """
+        floor = Floor()
+        if self._path.exists():
+            raw = json.loads(self._path.read_text(encoding="utf-8"))
+            floor = Floor(str(raw["version"]), int(raw["epoch"]))
+            version_key(floor.version)
+        if self._counter is not None:
+            floor = Floor(floor.version, max(floor.epoch, self._counter.read()))
+        return floor
+
+    def rise(self, release: Release) -> Floor:
+        """Lift the floor to a release that proved itself; it never sinks. Returns the floor that holds then."""
+        old = self.read()
+        version = max(old.version, release.version, key=version_key)
+        new = Floor(version, max(old.epoch, release.epoch))
+        if new.version != old.version or new.epoch != old.epoch or not self._path.exists():
+            part = self._path.with_suffix(".part")
+            with part.open("w", encoding="utf-8") as stream:
+                json.dump({"version": new.version, "epoch": new.epoch}, stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            part.replace(self._path)
+            folder = os.open(self._path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        if self._counter is not None and self._counter.read() < new.epoch:
+            self._counter.rise(new.epoch)
+        return new
+
+
+def van_floor() -> FloorStore:
+    """This van's store, with its TPM where it has one."""
+    device = Path("/dev/tpmrm0")
+    return FloorStore(counter=TpmBits(f"device:{device}") if device.exists() else None)

@@ -1,0 +1,70 @@
+"""RAUC calls this after it has checked a bundle's signature and before it touches a slot.
+
+RAUC 1.8 would install an older signed bundle, and would notice a damaged payload only half-way through overwriting
+the slot that the van falls back to. Both are refused here, by name, while the old slot is still whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+
+from vansystem import floor
+
+__all__ = ["inspect", "main"]
+
+REFUSAL = Path("/run/lfr/update-refusal.json")
+OPS_VOLUME = Path("/dev/mapper/lfr-ops")
+PAYLOAD = ("rootfs.img", "boot.img")
+
+
+def inspect(source: Path, floor_now: floor.Floor, *, board: str, deployed: bool) -> floor.Refusal | None:
+    """Judge the bundle whose content is mounted at ``source``; every byte of it is read and compared.
+
+    Returns:
+        The first refusal; None when it may be installed.
+    """
+    try:
+        candidate = floor.read_release(source / "release.json")
+    except OSError as error:
+        return floor.Refusal("PayloadDamaged", f"release record cannot be read ({error.strerror})")
+    except ValueError as error:
+        return floor.Refusal("NoRelease", str(error))
+    if refusal := floor.judge(candidate, floor_now, board=board, deployed=deployed):
+        return refusal
+    for name in PAYLOAD:
+        digest = hashlib.sha256()
+        try:
+            with (source / name).open("rb") as stream:
+                while chunk := stream.read(1 << 20):
+                    digest.update(chunk)
+        except OSError as error:
+            return floor.Refusal("PayloadDamaged", f"{name} cannot be read to its end ({error.strerror})")
+        if digest.hexdigest() != candidate.digests.get(name):
+            return floor.Refusal("PayloadDamaged", f"{name} is not the file that the release names")
+    return None
+
+
+def main() -> int:
+    """Run as RAUC's handler: 0 lets the installation go on."""
+    own = floor.read_release(floor.RELEASE)
+    try:
+        floor_now = floor.van_floor().read()
+    except (OSError, ValueError) as error:
+        refusal: floor.Refusal | None = floor.Refusal("FloorUnreadable", f"this van's floor cannot be read ({error})")
+    else:
+        source = Path(os.environ["RAUC_UPDATE_SOURCE"])
+        refusal = inspect(source, floor_now, board=own.board, deployed=OPS_VOLUME.exists())
+    if refusal is None:
+        return 0
+    REFUSAL.parent.mkdir(parents=True, exist_ok=True)
+    REFUSAL.write_text(json.dumps({"name": refusal.name, "reason": refusal.reason}), encoding="utf-8")
+    sys.stderr.write(f"refused {refusal.name}: {refusal.reason}\n")
+    return 3
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""An update stick: a medium labelled LFR-UPDATE with bundles is put into the van, and each is tried in order of name.
+
+The first that installs ends it and restarts the van into the new image. Every refusal is reported by a stable name,
+on the console, in the journal and, where the stick can be written, in ``result.json`` beside the bundles.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from vansystem.preinstall import REFUSAL
+
+__all__ = ["explain", "main", "signer_names"]
+
+STICK = Path("/dev/disk/by-label/LFR-UPDATE")
+MOUNT = Path("/run/lfr/stick")
+
+_CAUSES = (
+    ("signature size", "Truncated", "the bundle ends too early or its end is damaged"),
+    ("bundle is too small", "Truncated", "the bundle ends too early or its end is damaged"),
+    ("bundle not properly", "Truncated", "the bundle ends too early or its end is damaged"),
+    ("invalid bundle", "Truncated", "the bundle ends too early or its end is damaged"),
+    ("failed to parse signature", "Truncated", "the bundle ends too early or its end is damaged"),
+    ("failed to load cms", "Truncated", "the bundle ends too early or its end is damaged"),
+    ("compatible mismatch", "WrongBoard", "the bundle was made for another board"),
+    ("certificate revoked", "SignerRevoked", "the signer's certificate was revoked"),
+    ("certificate has expired", "SignerExpired", "the signer's certificate has expired"),
+    ("unsupported certificate purpose", "WrongPurpose", "the signer's certificate is not for signing code"),
+    ("signature verification failed", "WrongAuthority", "the signer is not of this van's release authority"),
+    ("input/output error", "PayloadDamaged", "the payload is damaged"),
+)
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"LFR-UPDATE {text}\n")
+    sys.stdout.flush()
+
+
+def signer_names(bundle: Path) -> list[str]:
+    """Issuers named by the certificates inside a bundle's signature; for the message only, never for trust."""
+    raw = bundle.read_bytes()[-8:] if bundle.stat().st_size >= 8 else b""
+    size = int.from_bytes(raw, "big")
+    if not 0 < size < 1 << 20 or size + 8 > bundle.stat().st_size:
+        return []
+    with bundle.open("rb") as stream:
+        stream.seek(-8 - size, 2)
+        signature = stream.read(size)
+    done = subprocess.run(
+        ["openssl", "pkcs7", "-inform", "DER", "-print_certs", "-noout"], input=signature, capture_output=True, check=False
+    )
+    lines = done.stdout.decode(errors="replace").splitlines()
+    return [line.partition("=")[2].strip() for line in lines if line.startswith("issuer")]
+
+
+def explain(said: str, issuers: list[str], refusal: dict[str, str] | None) -> tuple[str, str]:
+    """Turn what RAUC, its handler and the signature say into one stable name and one sentence."""
+    if refusal is not None:
+        return refusal["name"], refusal["reason"]
+    low = said.lower()
+    for words, name, reason in _CAUSES:
+        if words in low:
+            if name == "WrongAuthority" and any("development" in i.lower() for i in issuers):
+                return "DevelopmentSigned", "signed by a development authority; a van takes releases only"
+            return name, reason
+    return "NotInstalled", said.strip().splitlines()[-1][-200:] if said.strip() else "RAUC gave no reason"
+
+
+def _install(bundle: Path) -> tuple[str, str]:
+    REFUSAL.unlink(missing_ok=True)
+    done = subprocess.run(["rauc", "install", str(bundle)], capture_output=True, check=False)
+    if done.returncode == 0:
+        return "Installed", "the van restarts into it"
+    said = (done.stdout + done.stderr).decode(errors="replace")
+    refusal = json.loads(REFUSAL.read_text()) if REFUSAL.exists() else None
+    return explain(said, signer_names(bundle), refusal)
+
+
+def main() -> int:
+    """Try the stick's bundles; 0 even when all are refused, because then the van simply goes on."""
+    MOUNT.mkdir(parents=True, exist_ok=True)
+    options = "nosuid,nodev,noexec"
+    if subprocess.run(["mount", "-o", options, str(STICK), str(MOUNT)], check=False).returncode != 0:
+        _say("the stick cannot be mounted")
+        return 0
+    results: dict[str, dict[str, str]] = {}
+    installed = False
+    for bundle in sorted(MOUNT.glob("*.raucb")):
+        name, reason = _install(bundle)
+        results[bundle.name] = {"result": name, "reason": reason}
+        _say(f"{bundle.name}: {name}: {reason}")
+        if name == "Installed":
+            installed = True
+            break
+    try:
+        (MOUNT / "result.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
+    except OSError as error:
+        _say(f"the result cannot be written to the stick ({error.strerror})")
+    subprocess.run(["umount", str(MOUNT)], check=False)
+    _say("done")
+    if installed:
+        subprocess.run(["systemctl", "reboot"], check=False)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
