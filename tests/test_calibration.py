@@ -1,4 +1,4 @@
-"""The threshold for a false-alert budget: it keeps the budget, errs on the safe side, and is refused where data ends."""
+"""The threshold for a false-alert budget: it keeps the budget, and is refused where the data ends."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_the_threshold_lies_between_its_bounds(tail: ImpostorTail) -> None:
 
 
 def test_a_budget_far_beyond_the_data_is_refused_with_the_smallest_that_is_not(tail: ImpostorTail) -> None:
-    with pytest.raises(ThresholdUnsupported, match="times rarer than one in the .* searches") as refusal:
+    with pytest.raises(ThresholdUnsupported, match=r"times rarer than one in the .* searches") as refusal:
         tail.threshold(1e-7, 10_000)
     assert refusal.value.exit_code == 3
     smallest = float(refusal.value.next_step.split("budget of ")[1].split()[0])
