@@ -23,6 +23,7 @@ from edge.config import Config
 from edge.custody.memory import MemoryProtection, protect
 from edge.custody.retention import Custodian
 from edge.errors import CustodyBreached, EdgeError, KeyUnusable, WatchlistUnreadable
+from edge.logbook import Logbook, record_destruction
 from edge.match.decide import Decider
 from edge.match.identity import DestructionReceipt
 from edge.match.index import Index
@@ -37,11 +38,12 @@ from edge.sight.runtime import load as load_model
 from edge.system import notify
 from edge.system.health import Health, spread, write_status
 from edge.system.journal import get_logger
+from edge.trust.audit import AuditLog
 from edge.trust.keys import Recipients, SigningKey
 from edge.trust.secret import CREDENTIAL, read_secret
 from edge.trust.tls import client_context
 
-__all__ = ["Appliance", "load_models", "open_watchlist", "retire"]
+__all__ = ["Appliance", "load_models", "open_audit", "open_watchlist", "retire"]
 
 log = get_logger("appliance")
 STATUS_EVERY_S = 1.0
@@ -49,6 +51,7 @@ RECEIPTS_KEPT = 100_000
 """Erasure times kept for the spread; a busy day has fewer passages."""
 OUTBOX_FILE = "outbox.db"
 STATUS_FILE = "status.json"
+AUDIT_FILE = "audit.jsonl"
 DELIVER_AT_END_S = 20.0
 """How long a stopping van waits for the broker; what is undelivered stays in the outbox."""
 
@@ -80,6 +83,18 @@ def open_watchlist(config: Config, embedder: Embedder) -> WatchlistStore:
     return WatchlistStore.open(config.path(config.watchlist.store), key, model=embedder.digest)
 
 
+def open_audit(config: Config, clock: Clock, signer: SigningKey) -> AuditLog:
+    """This van's audit log, to be written.
+
+    Raises:
+        StoreUnavailable: it cannot be written, or another process writes it.
+    """
+    path = config.path(config.store.directory) / AUDIT_FILE
+    audit = AuditLog(path, van=config.van.id, clock=clock, signer=signer)
+    audit.deployment = config.deployment.id
+    return audit
+
+
 def retire(config: Config, cause: str, clock: Clock | None = None) -> DestructionReceipt:
     """Destroy the list: its key, then the store; a list that no longer opens is destroyed all the same.
 
@@ -89,15 +104,21 @@ def retire(config: Config, cause: str, clock: Clock | None = None) -> Destructio
     """
     key_file = None if config.watchlist.key.startswith(CREDENTIAL) else config.path(config.watchlist.key)
     path = config.path(config.watchlist.store)
-    now = (clock or SystemClock()).now()
+    clock = clock or SystemClock()
     if not path.exists():
         raise WatchlistUnreadable(str(path), "there is no list to destroy", "Nothing is left to do")
+    audit = open_audit(config, clock, SigningKey.load(config.alert.signing_key, Path(config.base)))
     try:
-        store = WatchlistStore.open(path, read_secret(config.watchlist.key, Path(config.base)))
-    except (KeyUnusable, WatchlistUnreadable) as error:
-        log.warning("destroyed_unread", why=str(error))
-        return DestructionReceipt("", "", now, cause, (), destroy_files(path, key_file))
-    return store.destroy(key_file=key_file, cause=cause, at=now)
+        try:
+            store = WatchlistStore.open(path, read_secret(config.watchlist.key, Path(config.base)))
+            receipt = store.destroy(key_file=key_file, cause=cause, at=clock.now())
+        except (KeyUnusable, WatchlistUnreadable) as error:
+            log.warning("destroyed_unread", why=str(error))
+            receipt = DestructionReceipt("", "", clock.now(), cause, (), destroy_files(path, key_file))
+        record_destruction(audit, receipt)
+    finally:
+        audit.close()
+    return receipt
 
 
 class Appliance:
@@ -149,6 +170,9 @@ class Appliance:
         self._memory = protect(config.memory)
         self._state_folder = config.path(config.store.directory)
 
+        signer = SigningKey.load(config.alert.signing_key, base)
+        audit = open_audit(config, self._clock, signer)
+        parts.callback(audit.close)
         self.detector, self.embedder = load_models(config)
         store = open_watchlist(config, self.embedder)
         parts.callback(store.close)
@@ -171,12 +195,9 @@ class Appliance:
         self.publisher = Publisher(
             outbox, Broker(alert.host, alert.port, tls), config.van.id, on_state=self._link, clock=self._clock
         )
-        desk = AlertDesk(
-            outbox,
-            SigningKey.load(alert.signing_key, base),
-            Recipients.load(config.path(alert.recipients)),
-            self.publisher,
-        )
+        recipients = Recipients.load(config.path(alert.recipients))
+        desk = AlertDesk(outbox, signer, recipients, self.publisher)
+        self.logbook = Logbook(audit, self._clock, recipients.key_ids)
 
         self.custodian = Custodian(self._clock, on_receipt=self._receipt, on_breach=self._breach)
         self.custodian.start()
@@ -196,7 +217,7 @@ class Appliance:
             custodian=self.custodian,
             sink=desk,
             on_turn=self._turn,
-            on_alert=self._on_alert,
+            on_alert=self._alert,
         )
         self.capture.start()
         parts.callback(self.capture.stop)
@@ -213,6 +234,7 @@ class Appliance:
         line = f"watching {self._config.camera.source} for {len(self.index)} templates"
         log.info("watching", source=self._config.camera.source, templates=len(self.index), method=self.index.method)
         notify.ready(line)
+        self.logbook.started(self.embedder.digest, self._config.decision.threshold)
         try:
             self.pipeline.run()
             if self.capture.error is not None:
@@ -220,12 +242,15 @@ class Appliance:
             self._state, self._why = "stopped", "the source has ended"
         except EdgeError as error:
             self._state, self._why = "refused", str(error)
+            self.logbook.refused(error)
             raise
         finally:
             notify.stopping(self._why or "stopped")
             ran = time.monotonic() - self._begun
             self.capture.stop()
             self.custodian.purge()
+            self.logbook.turn(self.custodian.totals().overdue, final=True)
+            self.logbook.stopped(self._why or "it was told to stop")
             if not self.publisher.wait_empty(DELIVER_AT_END_S):
                 log.warning("alerts_wait", undelivered=self.outbox.counters().waiting)
             self._write(self.health(ran))
@@ -269,6 +294,7 @@ class Appliance:
         if now - self._written < STATUS_EVERY_S:
             return
         self._written = now
+        self.logbook.turn(self.custodian.totals().overdue)
         health = self.health()
         self._write(health)
         box = self.outbox.counters()
@@ -292,13 +318,20 @@ class Appliance:
         write_status(self._state_folder / STATUS_FILE, health)
 
     def _receipt(self, receipt: ErasureReceipt) -> None:
+        self.logbook.forgotten(receipt)
         if not receipt.matched:
             self._held_ms.append(receipt.held_after_last_seen_ms)
         if self._on_receipt is not None:
             self._on_receipt(receipt)
 
+    def _alert(self, alert: Alert) -> None:
+        self.logbook.alert(alert)
+        if self._on_alert is not None:
+            self._on_alert(alert)
+
     def _breach(self, breach: CustodyBreached) -> None:
         log.critical("custody_breached", why=str(breach))
+        self.logbook.breached(breach)
         self.pipeline.stop()
 
     def _camera(self, what: str, why: str) -> None:

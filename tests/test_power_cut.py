@@ -14,6 +14,7 @@ from edge.match.keeper import ListKeeper
 from edge.trust.audit import AuditLog, verify
 from edge.trust.events import Event
 from edge.trust.history import was_listed
+from tests import power_cuts
 from tests.lists import Site, entry, events, import_into
 
 PEOPLE = ("R-1", "R-2", "R-3")
@@ -114,3 +115,8 @@ def test_power_cut_during_a_removal_is_made_up_in_the_log(site: Site) -> None:
     audit.close()
     (removed,) = events(site, Event.ENTRY_REMOVED)
     assert removed["reference"] == "R-2"
+
+
+def test_power_cuts_at_random_moments_leave_the_old_state_or_the_new_one(tmp_path: Path) -> None:
+    tally = power_cuts.run(tmp_path, points=8, seed=11)  # scripts/power-cuts does 200
+    assert tally.problems == []

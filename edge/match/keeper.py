@@ -110,6 +110,11 @@ class ListKeeper:
                 self._store = WatchlistStore.open(current / STORE, self._key(current / KEY), model=model)
             return self._store
 
+    def held(self) -> str | None:
+        """Identity of the list in force; None without one."""
+        with self._lock:
+            return self.open().digest if self._current is not None else None
+
     def _key(self, file: Path) -> bytes:
         secret = read_secret(str(file.absolute()))
         return hmac.digest(self._device_secret, secret, hashlib.sha256) if self._device_secret else secret
