@@ -34,7 +34,7 @@ class AdjudicationBody(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     state: Annotated[
         Literal["seen", "engage", "do not engage", "closed"], Meta(description="what the control room has made of it")
     ]
-    correct: Annotated[bool | None, Meta(description="whether it was the person on the list, once that is known")] = None
+    correct: Annotated[bool | None, Meta(description="whether it was the person on the list, once known")] = None
     result: Annotated[
         Literal["arrest", "other disposal", "no action"] | None, Meta(description="what came of it, once it is closed")
     ] = None

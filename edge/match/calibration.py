@@ -130,7 +130,7 @@ class ImpostorTail(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
             tail = msgspec.toml.decode(path.read_bytes(), type=cls)
         except FileNotFoundError as error:
             raise ThresholdUnsupported(
-                str(path), "this pack's impostor tail was never measured", "Measure it with scripts/pack-model --tail"
+                str(path), "this pack's impostor tail was never measured", "Measure it with scripts/pack-model tail"
             ) from error
         except OSError as error:
             raise ModelRejected(str(path), f"it cannot be read ({error.strerror})", "Check the file") from error

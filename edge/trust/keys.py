@@ -279,6 +279,11 @@ class Recipients:
         """
         return cls.of(_decode_set(_read_public(path), str(path)), str(path))
 
+    @property
+    def key_ids(self) -> tuple[str, ...]:
+        """Their RFC 7638 thumbprints, by which the audit log names who could read an alert."""
+        return tuple(key.thumbprint() for key in self._keys)
+
     def encrypt(self, plaintext: bytes, content_type: str) -> dict[str, Any]:
         """A JWE in general JSON form that each of the recipients can read on its own (RFC 7516, 7.2.1)."""
         sealed = jwe.GeneralJSONEncryption({"enc": ENCRYPT, "cty": content_type}, plaintext)

@@ -77,7 +77,9 @@ def _read(pictures: list[Path], random: np.random.Generator) -> np.ndarray:
     return picture
 
 
-def largest(model: Path, inputs: Iterable[np.ndarray], names: Iterable[str]) -> dict[str, np.ndarray]:
+def largest(
+    model: Path, inputs: Iterable[np.ndarray], names: Iterable[str], *, absolute: bool = False
+) -> dict[str, np.ndarray]:
     """For each named tensor the largest value of each channel: the 99.99th percentile of each input, maximum of all."""
     interpreter, watched = _watched(model)
     wanted = set(names)
@@ -88,6 +90,7 @@ def largest(model: Path, inputs: Iterable[np.ndarray], names: Iterable[str]) -> 
         interpreter.invoke()
         for index, name in watched.items():
             tensor = interpreter.get_tensor(index)
+            tensor = np.abs(tensor) if absolute else tensor
             flat = tensor.reshape(-1, tensor.shape[-1])
             cut = flat.shape[0] - 1 - max(int(flat.shape[0] * 1e-4), 1)
             high = np.partition(flat, cut, axis=0)[cut]

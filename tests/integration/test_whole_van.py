@@ -125,6 +125,13 @@ def test_a_listed_man_raises_one_alert_with_both_pictures_and_a_bystander_none(s
     assert health["nonmatch_overdue"] == 0
     assert health["undelivered"] == 0
     assert health["erasure_ms"]["max"] <= 3000
+    entries = [json.loads(line) for line in (van.folder / "state" / "audit.jsonl").read_text().splitlines()]
+    events = [entry["event"] for entry in entries]
+    assert events[0] == "lfr.started"
+    assert events[-1] == "lfr.stopped"
+    assert events.count("alert.sent") == 1
+    totals = [entry["data"] for entry in entries if entry["event"] == "erasure.totals"]
+    assert sum(total["count"] for total in totals) == health["faces_seen"]
 
 
 def test_nothing_of_people_who_are_not_on_the_list_is_published_written_or_logged(site: Site, van: Van) -> None:
@@ -145,7 +152,15 @@ def test_nothing_of_people_who_are_not_on_the_list_is_published_written_or_logge
     written = {Path(van.folder, name).resolve() for name in opened if not name.startswith(("/dev/", "/proc/", "/sys/"))}
     own = {path.resolve() for path in van.files()} | {
         van.folder / "state" / name
-        for name in ("status.new", "outbox.db", "outbox.db-wal", "outbox.db-shm", "outbox.db-journal")
+        for name in (
+            "status.new",
+            "audit.jsonl",
+            "audit.jsonl.checkpoints",
+            "outbox.db",
+            "outbox.db-wal",
+            "outbox.db-shm",
+            "outbox.db-journal",
+        )
     }
     own |= {van.folder / f"watchlist.db{suffix}" for suffix in ("", "-wal", "-shm", "-journal")}
     assert written <= own, "the van wrote a file that it has no business with"
@@ -180,6 +195,8 @@ def test_retiring_destroys_key_and_list_and_keeps_the_references(van: Van) -> No
     assert receipt["references"] == ["SUBJECT-001"]
     assert receipt["cause"] == "end of shift"
     assert not list(van.folder.glob("watchlist*"))
+    entries = [json.loads(line) for line in (van.folder / "state" / "audit.jsonl").read_text().splitlines()]
+    assert [entry["event"] for entry in entries] == ["list.destroyed"]
     again = van.run("retire")
     assert again.returncode == 4
     assert "no list to destroy" in again.stderr
