@@ -12,12 +12,11 @@ from datetime import datetime, timedelta
 from edge import __version__
 from edge.clock import Clock
 from edge.errors import CustodyBreached, EdgeError
-from edge.match.identity import DestructionReceipt
 from edge.records import Alert, ErasureReceipt
 from edge.trust.audit import AuditLog
 from edge.trust.events import MAX_TEXT, Event
 
-__all__ = ["Logbook", "record_destruction"]
+__all__ = ["Logbook"]
 
 PERIOD = timedelta(minutes=1)
 
@@ -95,21 +94,6 @@ class Logbook:
         """Matching has ended; what is not signed yet is signed."""
         self._audit.record(Event.STOPPED, {"cause": cause[:MAX_TEXT]})
         self._audit.checkpoint()
-
-
-def record_destruction(audit: AuditLog, receipt: DestructionReceipt, copy: str = "") -> None:
-    """The list is gone: its identity, when, why, and which files went."""
-    audit.record(
-        Event.LIST_DESTROYED,
-        {
-            "list": receipt.digest,
-            "copy": copy,
-            "cause": receipt.cause[:MAX_TEXT],
-            "entries": len(receipt.references),
-            "files": list(receipt.files),
-            "destroyed_at": _moment(receipt.at),
-        },
-    )
 
 
 def _moment(at: datetime) -> str:

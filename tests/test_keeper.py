@@ -24,7 +24,7 @@ from edge.errors import (
     WatchlistGone,
     WatchlistNotNamed,
 )
-from edge.match.bundle import MAGIC, identity_of
+from edge.match.bundle import MAGIC, PADDING, identity_of
 from edge.match.keeper import ListKeeper, destroy_everything
 from edge.trust.audit import AuditLog, verify
 from edge.trust.events import Event
@@ -117,8 +117,27 @@ def at(offset: timedelta) -> Callable[[Site, tuple[Path, bytes]], dict[str, Any]
     return apply
 
 
-def last_frame(plain: bytes, count: int) -> bytes:
-    return plain[:-1] + bytes([count])
+PAD = 4 + len(PADDING)
+COUNT = 4 + 1
+
+
+def parts(plain: bytes) -> tuple[bytes, bytes, bytes]:
+    """A bundle's content: up to the last entry, the frame with the count, the frame of zeros."""
+    return plain[: -PAD - COUNT], plain[-PAD - COUNT : -PAD], plain[-PAD:]
+
+
+def counted(plain: bytes, count: int) -> bytes:
+    body, end, padding = parts(plain)
+    return body + end[:-1] + bytes([count]) + padding
+
+
+def without_an_entry(plain: bytes) -> bytes:
+    """One entry less, by its own frame, and everything else as it was."""
+    body, end, padding = parts(plain)
+    at = body.index(entry("R-2").reference_jpeg)
+    start = body.rindex(b"\x9c\xa3R-2", 0, at) - 4
+    length = int.from_bytes(body[start : start + 4], "big")
+    return body[:start] + body[start + 4 + length :] + end + padding
 
 
 Prepare = Callable[[Site, tuple[Path, bytes]], dict[str, Any]]
@@ -163,17 +182,26 @@ REFUSALS: dict[str, tuple[Prepare, type[EdgeError], str]] = {
     "something else inside": (resealed(lambda _: b"x" * 900), BundleRefused, "is not a watchlist bundle"),
     "nothing inside": (resealed(lambda _: MAGIC), BundleRefused, "is cut off"),
     "an entry left out": (
-        resealed(lambda plain: MAGIC + plain[len(MAGIC) : len(plain) - 5 - 40] + plain[-5:]),
+        resealed(without_an_entry),
         BundleRefused,
-        "is cut off|holds something that is no entry|goes on",
+        "holds 2 entries instead of 3",
     ),
-    "the count changed": (
-        resealed(lambda plain: last_frame(plain, 2)),
+    "an entry left out and the count changed": (
+        resealed(lambda plain: counted(without_an_entry(plain), 2)),
         BundleRefused,
-        "holds 3 entries instead of 3",
+        "holds 2 entries instead of 3",
     ),
-    "the end left out": (resealed(lambda plain: plain[:-5]), BundleRefused, "is cut off"),
-    "more after the end": (resealed(lambda plain: plain + plain[-5:]), BundleRefused, "goes on after its end"),
+    "the end left out": (resealed(lambda plain: parts(plain)[0]), BundleRefused, "is cut off"),
+    "more after the end": (
+        resealed(lambda plain: plain + plain[-PAD:]),
+        BundleRefused,
+        "goes on after its end",
+    ),
+    "something else for the zeros": (
+        resealed(lambda plain: plain[:-1] + b"x"),
+        BundleRefused,
+        "goes on after its end",
+    ),
     "a picture exchanged": (
         resealed(lambda plain: plain.replace(entry("R-1").reference_jpeg, entry("R-9").reference_jpeg)),
         BundleRefused,

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from edge.alert import topics
-from edge.alert.link import FAILED, NO_SUBSCRIBER, Broker, Event, Link, LinkLost, refused
+from edge.alert.link import FAILED, IN_FLIGHT, NO_SUBSCRIBER, Broker, Event, Link, LinkLost, refused
 from edge.alert.message import open_alert
 from edge.alert.publish import LinkState
 from edge.alert.status import HealthBody, StateBody, read_health, read_state
@@ -284,8 +284,7 @@ class Receiver:
                 if kind == "wake":
                     self._send(link)
                 if kind == "message":
-                    self._take(content)
-                    link.acknowledge(content)
+                    self._take(link, content)
 
     def _send(self, link: Link) -> None:
         """Send what waits for the vans, each van's in order; a van that the broker does not know gets it later."""
@@ -301,20 +300,37 @@ class Receiver:
             elif self._outgoing:
                 self._outgoing.sent(number)
 
-    def _take(self, message: Any) -> None:
+    def _take(self, link: Link, first: Any) -> None:
+        """Take in one message and those that wait behind it: stored together, then told, then acknowledged."""
+        messages, later = [first], []
+        while len(messages) < IN_FLIGHT and not self._events.empty():
+            event = self._events.get()
+            if event[0] == "message":
+                messages.append(event[1])
+            else:
+                later.append(event)
+        with self._inbox.batch():
+            happenings = [self._judged(message) for message in messages]
+        for happening in happenings:
+            if happening is not None:
+                self._tell(happening)
+        for message in messages:
+            link.acknowledge(message)
+        for event in later:
+            self._events.put(event)
+
+    def _judged(self, message: Any) -> Happening | None:
         try:
-            happening = self.judge(message)
+            return self.judge(message)
         except EnvironmentFault:
             raise
         except EdgeError as error:
             self.counts.refused[type(error).__name__] += 1
-            happening = Refused(_printable(message), error)
+            return Refused(_printable(message), error)
         except Exception as error:  # noqa: BLE001 - whatever a message provokes, the next one must be read
             self.counts.refused[type(error).__name__] += 1
             unread = AlertRejected("message", f"could not be read ({type(error).__name__})", "Report this as a fault")
-            happening = Refused(_printable(message), unread)
-        if happening is not None:
-            self._tell(happening)
+            return Refused(_printable(message), unread)
 
     def _set(self, state: LinkState, trouble: EdgeError | None = None) -> None:
         changed = (state, str(trouble)) != (self._state, str(self._trouble))

@@ -1,10 +1,10 @@
 """A list on its way to named vans: one age file, a manifest beside it, read without ever lying in the clear.
 
 The plain content is a stream of frames, each a 4-byte big-endian length and a msgpack object: first the
-manifest, then one frame per entry, last the count. age encrypts and authenticates it in pieces of 64 KiB
-(age-encryption.org/v1), so the van takes each entry out as it comes and puts it into its sealed store; a
-bundle that turns out to be cut off or altered at its very end has left nothing behind, because the store's
-transaction is undone.
+manifest, then one frame per entry, then the count, last a frame of zeros. age encrypts and authenticates it
+in pieces of 64 KiB (age-encryption.org/v1), so the van takes each entry out as it comes and puts it into its
+sealed store; a bundle that turns out to be cut off or altered at its very end has left nothing behind,
+because the store's transaction is undone.
 """
 
 from __future__ import annotations
@@ -32,6 +32,10 @@ MAX_FRAME = 4_000_000
 LENGTH_BYTES = 4
 ENTRY = b"\x9c"
 """First byte of an entry: a msgpack array of twelve. Anything else is the count at the end."""
+
+PADDING = bytes(1 << 17)
+"""Zeros at the end, twice the size of age's pieces: they overwrite what the decryption's own buffers hold of
+the last entries, which nothing else would (found by searching the memory of a van that had destroyed its list)."""
 
 Digest = Annotated[str, Meta(pattern=r"^sha256:[0-9a-f]{64}$")]
 
@@ -116,51 +120,73 @@ def unpack(packed: PackedEntry, dimension: int) -> WatchlistEntry:
 
 
 class _Frames:
-    """A file-like object that age decrypts into: cuts the stream into frames and hands each on."""
+    """A file-like object that age decrypts into: cuts the stream into frames and hands each on.
+
+    Everything stays in one buffer that is overwritten: what Python's own slices and growing arrays leave
+    behind would otherwise hold a template after its list is gone.
+    """
 
     def __init__(self, take: Callable[[memoryview], None]) -> None:
         self._take = take
-        self._buffer = bytearray()
+        self._buffer = bytearray(1 << 17)
+        self._filled = 0
         self._magic = False
 
     def write(self, chunk: bytes) -> int:
-        self._buffer += chunk
-        scrub(chunk)
+        size = len(chunk)
+        self._make_room(self._filled + size)
+        with memoryview(self._buffer) as buffer:
+            buffer[self._filled : self._filled + size] = chunk
+            scrub(chunk)
+            self._filled += size
+            done = self._hand_on(buffer)
+            left = self._filled - done
+            buffer[:left] = buffer[done : self._filled]
+            buffer[left : self._filled] = bytes(done)
+            self._filled = left
+        return size
+
+    def _make_room(self, need: int) -> None:
+        if need <= len(self._buffer):
+            return
+        larger = bytearray(max(need, 2 * len(self._buffer)))
+        with memoryview(larger) as new, memoryview(self._buffer) as old:
+            new[: self._filled] = old[: self._filled]
+            old[:] = bytes(len(old))
+        self._buffer = larger
+
+    def _hand_on(self, buffer: memoryview) -> int:
+        """Hand on every whole frame; returns up to where."""
         at = 0
         if not self._magic:
-            if len(self._buffer) < len(MAGIC):
-                return len(chunk)
-            if not self._buffer.startswith(MAGIC):
+            if self._filled < len(MAGIC):
+                return 0
+            if buffer[: len(MAGIC)] != MAGIC:
                 raise _damaged("is not a watchlist bundle")
             self._magic, at = True, len(MAGIC)
-        while len(self._buffer) - at >= LENGTH_BYTES:
-            length = int.from_bytes(self._buffer[at : at + LENGTH_BYTES], "big")
+        while self._filled - at >= LENGTH_BYTES:
+            length = int.from_bytes(buffer[at : at + LENGTH_BYTES], "big")
             if length > MAX_FRAME:
                 raise _damaged("holds a frame that is too long")
             end = at + LENGTH_BYTES + length
-            if len(self._buffer) < end:
+            if self._filled < end:
                 break
-            with memoryview(self._buffer) as whole, whole[at + LENGTH_BYTES : end] as frame:
+            with buffer[at + LENGTH_BYTES : end] as frame:
                 self._take(frame)
             at = end
-        if at:
-            rest = bytes(self._buffer[at:])
-            self.erase()
-            self._buffer += rest
-            scrub(rest)
-        return len(chunk)
+        return at
 
     def flush(self) -> None:
         """Nothing is held back."""
 
     @property
     def left(self) -> int:
-        return len(self._buffer)
+        return self._filled
 
     def erase(self) -> None:
         """Overwrite what is buffered, and empty it."""
         self._buffer[:] = bytes(len(self._buffer))
-        self._buffer.clear()
+        self._filled = 0
 
 
 def read_bundle(
@@ -172,13 +198,16 @@ def read_bundle(
         BundleRefused: it is not for this van's key, is altered or cut off, or is not what the manifest says.
     """
     count = 0
-    ended = False
+    ended = padded = False
     first = True
 
     def frame(content: memoryview) -> None:
-        nonlocal count, ended, first
+        nonlocal count, ended, padded, first
         if ended:
-            raise _damaged("goes on after its end")
+            if padded or content != PADDING:
+                raise _damaged("goes on after its end")
+            padded = True
+            return
         if first:
             first = False
             if parse_manifest(bytes(content), str(path)) != manifest:
@@ -200,7 +229,7 @@ def read_bundle(
     try:
         with path.open("rb") as file:
             pyrage.decrypt_io(file, frames, [identity])
-        if frames.left or not ended:
+        if frames.left or not padded:
             raise _damaged("is cut off")
     except pyrage.DecryptError as error:
         if "No matching keys" in str(error):
@@ -246,3 +275,4 @@ def frames_of(manifest: bytes, entries: Iterator[WatchlistEntry]) -> Iterator[by
         count += 1
     end = encoder.encode(count)
     yield len(end).to_bytes(LENGTH_BYTES, "big") + end
+    yield len(PADDING).to_bytes(LENGTH_BYTES, "big") + PADDING

@@ -20,13 +20,13 @@ import tomli_w
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from edge.errors import BrokerUnavailable, EdgeError, EnvironmentFault
+from edge.errors import BrokerUnavailable, EnvironmentFault
+from edge.parts import AUDIT_FILE
 from provisioning.broker import write_broker
 from provisioning.demo.footage import Footage
-from provisioning.encoder import make_encoder
+from provisioning.demo.office import PLACE, Office
 from provisioning.site import CONTROL_ROOM, enrol_van, init_site
 from provisioning.sources import Record, read_folder
-from provisioning.watchlist import build_store
 
 __all__ = ["Deployment", "Result"]
 
@@ -49,6 +49,7 @@ class Result:
         forgotten: passages that were forgotten, as the van reported them.
         began: wall clock (POSIX seconds) at which the van began to watch.
         receipt: the destruction of the list.
+        verified: what verifying the audit log found.
         folder: where pictures and logs lie.
     """
 
@@ -59,6 +60,12 @@ class Result:
     forgotten: list[dict[str, Any]] = field(default_factory=list)
     began: float = 0.0
     receipt: dict[str, Any] = field(default_factory=dict)
+    verified: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def audit_log(self) -> Path:
+        """The van's audit log."""
+        return self.folder / "van" / "state" / AUDIT_FILE
 
 
 class Deployment:
@@ -102,16 +109,19 @@ class Deployment:
         init_site(folder / "site", ("localhost", "127.0.0.1"), self._port)
         enrol_van(VAN, folder / "site", folder / "van")
 
-        say("[bold]2  The list[/bold], enrolled from photographs, encrypted at rest.")
-        source = read_folder(
-            self._footage.enrol,
-            Record(category="demonstration", lawful_basis="consent or public domain", image_source="photograph"),
-        )
-        report = build_store(source, folder / "van", DEPLOYMENT, make_encoder("", ""), quiet=True)
+        say("[bold]2  The office.[/bold] A list from photographs, encrypted to the van, and a signed authority.")
+        office = Office(folder / "office", DEPLOYMENT, VAN)
+        office.enrol_van(folder / "van")
+        record = Record(category="demonstration", lawful_basis="consent, or public domain", image_source="photograph")
+        report = office.build_list(read_folder(self._footage.enrol, record))
         counts = f"{report['entries']} subject(s) from {report['templates']} of {report['pictures']} picture(s)"
         say(f"   {counts}; {report['digest'][:23]}…")
-        for left_out in report.get("refused", []):
+        for left_out in report["refused"]:
             say(f"   left out: {left_out['file']}: {left_out['reason']}", markup=False)
+        authority = office.authorise()
+        say(f"   Authority until {authority.ends.astimezone():%H:%M}, for {authority.place.name}.")
+        say(f"   Public notice: {folder / 'office' / 'notice.html'}")
+        office.publish()
 
         say("[bold]3  The broker[/bold], which lets each van write to its own topics only.")
         user = "root" if os.geteuid() == 0 else ""
@@ -128,7 +138,7 @@ class Deployment:
         self._start(ends, "control", [_command("lfr-control"), *watch], "control")
 
     def _write_config(self) -> Path:
-        decision = {"cooldown_s": self._footage.cooldown_s}
+        decision: dict[str, float] = {"cooldown_s": self._footage.cooldown_s}
         if self._threshold is not None:
             decision["threshold"] = self._threshold
         content = {
@@ -140,6 +150,9 @@ class Deployment:
                 "max_fps": min(60.0, max(1.0, self._footage.fps)),
             },
             "decision": decision,
+            "position": {"fixed": list(PLACE)},
+            "clock": {"require_confirmed": False},
+            "repository": {"source": "../office/repository"},
             "alert": {"host": "localhost", "port": self._port},
         }
         path = self._folder / "van" / "lfr.toml"
@@ -187,7 +200,10 @@ class Deployment:
             EdgeError: a part could not start or ended early; its log is named.
         """
         config = self._write_config()
-        self._console.print(f"[bold]5  The van[/bold] watches {self._footage.video.name}.")
+        self._console.print("[bold]5  The van[/bold] fetches authority and list, and checks every signature.")
+        fetched = self._ask("lfr-edge", "fetch", "--config", str(config))
+        self._console.print(f"   {fetched['entries']} subject(s), {fetched['watchlist'][:23]}…")
+        self._console.print(f"[bold]6  The street.[/bold] The van watches {self._footage.video.name}.")
         with ExitStack() as ends:
             van = self._start(ends, "van", [_command("lfr-edge"), "run", "--events", "--config", str(config)], "van")
             bar = ends.enter_context(
@@ -208,8 +224,12 @@ class Deployment:
                 f"ended with exit code {code}: {' '.join(last).rstrip('.')}",
                 f"Read {self._folder / 'van.log'}",
             )
-        self._console.print("[bold]6  The end.[/bold] The list's key and store are destroyed.")
-        self._result.receipt = self._retire(config)
+        self._console.print(
+            "[bold]7  The end.[/bold] The list's key and store are destroyed; an overseer checks the log."
+        )
+        self._result.receipt = self._ask("lfr-edge", "retire", "--config", str(config), "--cause", "end of the demo")
+        keys = str(self._folder / "site" / CONTROL_ROOM / "vans.jwks")
+        self._result.verified = self._ask("lfr-control", "audit", "verify", str(self._result.audit_log), "--keys", keys)
         return self._result
 
     def _follow(self, bar: Progress, task: TaskID) -> None:
@@ -255,13 +275,18 @@ class Deployment:
             case None:
                 result.health = said
 
-    def _retire(self, config: Path) -> dict[str, Any]:
-        command = [_command("lfr-edge"), "retire", "--config", str(config), "--cause", "end of the demo", "--json"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    def _ask(self, command: str, *arguments: str) -> dict[str, Any]:
+        """Run one of our commands with ``--json`` and return what it printed."""
+        done = subprocess.run([_command(command), *arguments, "--json"], capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            raise EdgeError("the list", f"was not destroyed: {done.stderr.strip()}", f"Delete {self._folder}")
-        receipt: dict[str, Any] = json.loads(done.stdout)
-        return receipt
+            last = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
+            raise EnvironmentFault(
+                f"{command} {arguments[0]}",
+                f"ended with exit code {done.returncode}: {last[0].rstrip('.')}",
+                "Read above",
+            )
+        answer: dict[str, Any] = json.loads(done.stdout)
+        return answer
 
 
 def _command(name: str) -> str:

@@ -65,7 +65,6 @@ def summarise(result: Result, footage: Footage) -> Summary:
         ]
     )
     erasure = health["erasure_ms"]
-    audit_log = result.folder / "van" / "state" / "audit.jsonl"
     figures = {
         "frames": health["frames"],
         "faces_seen": health["faces_seen"],
@@ -76,7 +75,7 @@ def summarise(result: Result, footage: Footage) -> Summary:
         "erasure_ms": erasure,
         "nonmatch_overdue": health["nonmatch_overdue"],
         "fps": health["fps"],
-        "audit_log": str(audit_log),
+        "audit_log": str(result.audit_log),
     }
     in_time = erasure["max"] is None or erasure["max"] <= LIMIT_MS
     good = health["nonmatch_overdue"] == 0 and in_time and not result.refused
@@ -100,6 +99,8 @@ def _lines(result: Result, figures: dict[str, Any]) -> list[str]:
         )
     receipt = result.receipt
     lines.append(f"The list {receipt['digest'][:23]}… was destroyed: {', '.join(receipt['files'])}.")
+    verified = result.verified
+    lines.append(f"The audit log holds: {verified['entries']} entries, each in its place and signed.")
     lines.append(f"Pictures of the alerts: {result.folder / 'pictures'}")
     lines.append(
         f"Logs: {result.folder / 'van.log'}, {result.folder / 'control.log'}; audit log: {figures['audit_log']}"

@@ -87,7 +87,7 @@ def main() -> None:
         embedder=embedder,
         index=Index(["A", "B"], templates),
         subjects=Subjects({}),
-        decider=Decider(config.decision),
+        decider=Decider(config.decision, threshold=0.6),
         custodian=custodian,
         sink=Desk(),
     )

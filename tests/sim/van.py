@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.appliance import load_models
 from edge.clock import Clock, SystemClock
 from edge.config import CameraSection, Config, DecisionSection, DeploymentSection, ModelsSection, VanSection
 from edge.custody.retention import Custodian, CustodyTotals
 from edge.match.decide import Decider
 from edge.match.index import Index
+from edge.parts import load_models
 from edge.pipeline import Pipeline, PipelineCounts
 from edge.records import Alert, ErasureReceipt, WatchlistEntry
 from edge.sight.capture import Capture
@@ -23,6 +23,8 @@ from edge.sight.embed import Embedder
 from provisioning.encoder import make_encoder
 from provisioning.enrol import enrol
 from provisioning.sources import Record, read_folder
+
+THRESHOLD = 0.6
 
 
 class Desk:
@@ -108,7 +110,7 @@ def watch(
         embedder=embedder,
         index=index_of(entries),
         subjects=Subjects({entry.reference: entry for entry in entries}),
-        decider=Decider(config.decision),
+        decider=Decider(config.decision, threshold=config.decision.threshold or THRESHOLD),
         custodian=custodian,
         sink=desk,
     )
