@@ -117,14 +117,14 @@ def notice_pdf(authority: Authority, *, zone: ZoneInfo = LONDON) -> bytes:
     page.set_auto_page_break(auto=True, margin=12)
     page.add_page()
     try:
-        page.set_font("Helvetica", "B", 24)
-        page.multi_cell(0, 11, TITLE, new_x="LMARGIN", new_y="NEXT")
+        page.set_font("Helvetica", "B", 30)
+        page.multi_cell(0, 14, TITLE, new_x="LMARGIN", new_y="NEXT")
         page.ln(3)
         for section in notice_of(authority, zone=zone):
-            page.set_font("Helvetica", "B", 12)
-            page.multi_cell(0, 6, _plain(section.question), new_x="LMARGIN", new_y="NEXT")
-            page.set_font("Helvetica", "", 11)
-            page.multi_cell(0, 5.2, _plain(section.answer), new_x="LMARGIN", new_y="NEXT")
+            page.set_font("Helvetica", "B", 14)
+            page.multi_cell(0, 7, _plain(section.question), new_x="LMARGIN", new_y="NEXT")
+            page.set_font("Helvetica", "", 12.5)
+            page.multi_cell(0, 6, _plain(section.answer), align="L", new_x="LMARGIN", new_y="NEXT")
             page.ln(2)
     except FPDFUnicodeEncodingException as error:
         raise BadInput("the notice", f"has letters that a PDF here cannot show ({error})", "Write HTML") from None

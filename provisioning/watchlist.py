@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from edge.errors import EdgeError, NothingToEnrol
+from edge.errors import EdgeError, KeyUnusable, NothingToEnrol
 from edge.match.identity import ListMeta
 from edge.match.watchlist import WatchlistStore
-from edge.trust.keys import SigningKey
+from edge.trust.keys import SigningKey, write_private, write_public
 from edge.trust.revocation import REVOCATION, Revocation
 from edge.trust.secret import create_secret, read_secret
 from provisioning.bundle import recipient, write_bundle
@@ -97,6 +97,14 @@ def _enrol_with_progress(source: Source, encoder: FaceEncoder, *, quiet: bool) -
         return enrol(source, encoder, progress=lambda _: bar.update(task, advance=1))
 
 
+_COUNTED = (
+    ("Categories", "categories"),
+    ("Pictures from", "image_sources"),
+    ("Age of the pictures in years", "image_age_years"),
+    ("Age bands", "age_bands"),
+)
+
+
 def _print_report(report: dict[str, Any], out: Path) -> None:
     console = Console()
     if report["refused"]:
@@ -108,6 +116,14 @@ def _print_report(report: dict[str, Any], out: Path) -> None:
         f"{report['entries']} people enrolled from {report['templates']} of {report['pictures']} pictures; "
         f"{len(report['refused'])} left out."
     )
+    for title, name in _COUNTED:
+        counts = ", ".join(f"{count} {what}" for what, count in report[name].items())
+        console.print(f"{title}: {counts}.", markup=False, soft_wrap=True)
+    console.print(
+        f"Custody images: {report['custody_images']}. First date to run out: {report['first_date'] or 'none'}."
+    )
+    for reference, rationale in report["under_18"].items():
+        console.print(f"{reference} is under 18: {rationale}", markup=False)
     for one, other, score in report["probably_one_person"]:
         console.print(f"{one} and {other} are probably one person (similarity {score}): merge or check.", markup=False)
     for one, other, score in report["lookalikes"]:
@@ -202,6 +218,23 @@ def revoke(
         typer.echo(signer.sign(msgspec.json.encode(found), REVOCATION).decode("ascii"))
     except EdgeError as error:
         raise fail(error) from None
+
+
+@app.command("revoker-key")
+def revoker_key(
+    out: Annotated[Path, typer.Argument(help="where the private key goes; the public half lies beside it as .jwks")],
+    owner: Annotated[str, typer.Option(help="whose it is, for the audit log")] = "intelligence-unit",
+) -> None:
+    """Make the key with which revocations are signed. Vans get the public half."""
+    try:
+        if out.exists():
+            raise KeyUnusable(str(out), "exists already", "Remove it first if it really is to be replaced")
+        key = SigningKey.generate()
+        write_private(out, key.private_jwk())
+        write_public(out.with_suffix(".jwks"), {"keys": [key.public_jwk(owner=owner)]})
+    except EdgeError as error:
+        raise fail(error) from None
+    typer.echo(f"{out.with_suffix('.jwks')} goes into every van.")
 
 
 @app.command("inspect")

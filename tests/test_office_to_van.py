@@ -16,13 +16,13 @@ import provisioning.demo
 from edge.clock import SystemClock
 from edge.controlroom.audit_cli import app as audit_app
 from edge.errors import AuthorityInvalid, BadInput, EdgeError, PolicyRefusal, TargetMissing, WatchlistGone
-from edge.match.arrival import fetch_authority, fetch_list, fetch_revocations
+from edge.match.arrival import accept_authority, fetch_list, fetch_revocations
 from edge.match.bundle import identity_of
 from edge.match.keeper import ListKeeper
 from edge.sight.embed import Embedder
 from edge.sight.runtime import load
 from edge.trust.audit import AuditLog
-from edge.trust.authority import parse_authority
+from edge.trust.authority import Authority, parse_authority
 from edge.trust.events import Event
 from edge.trust.gate import Gate, ListFacts
 from edge.trust.keys import KnownSigners, SigningKey, write_private, write_public
@@ -120,6 +120,10 @@ class Van:
         self.model = Embedder(load("mobilefacenet:dynamic-int8", kind="embedder")).digest
         self.folder = folder
 
+    def accept(self, deployment: str) -> Authority:
+        name = f"authorities/{deployment}.json"
+        return accept_authority(self.repository.read(name), self.gate, self.audit, name)
+
 
 @pytest.fixture
 def van(tmp_path: Path, prepared: Path) -> Iterator[Van]:
@@ -130,7 +134,7 @@ def van(tmp_path: Path, prepared: Path) -> Iterator[Van]:
 
 
 def test_the_whole_way_from_the_office_to_the_overseer(van: Van, prepared: Path) -> None:
-    authority = fetch_authority(van.repository, van.gate, "D-1", van.audit)
+    authority = van.accept("D-1")
     store = fetch_list(
         van.repository, van.keeper, authority, van.identity, van="van-1", model=van.model, work=van.folder
     )
@@ -183,7 +187,7 @@ def test_the_whole_way_from_the_office_to_the_overseer(van: Van, prepared: Path)
 
 
 def test_a_stick_for_one_van_is_wiped_after_the_import(van: Van) -> None:
-    authority = fetch_authority(van.repository, van.gate, "D-1", van.audit)
+    authority = van.accept("D-1")
     bundles = van.stick / "targets" / "watchlists"
     before = len(list(bundles.glob("*.age")))
     fetch_list(
@@ -195,7 +199,7 @@ def test_a_stick_for_one_van_is_wiped_after_the_import(van: Van) -> None:
 
 def test_a_deployment_without_an_authority_is_refused(van: Van) -> None:
     with pytest.raises(TargetMissing, match=r"authorities/D-2.json: is not in the repository"):
-        fetch_authority(van.repository, van.gate, "D-2", van.audit)
+        van.accept("D-2")
     assert fetch_revocations(van.repository, van.keeper, KnownSigners.of([]), "D-2") == ()
 
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import provisioning.demo
 from edge.match.bundle import parse_manifest
 from edge.match.watchlist import TemplateMatrix
-from edge.trust.keys import KnownSigners, SigningKey, write_private
+from edge.trust.keys import KnownSigners
 from edge.trust.revocation import parse_revocation
 from provisioning.bundle import new_identity
 from provisioning.policy import apply_policy, refusal_of
@@ -135,12 +135,14 @@ def test_a_key_that_is_none_is_refused_before_anything_is_built(tmp_path: Path) 
 
 
 def test_a_signed_revocation_is_what_a_van_believes(tmp_path: Path) -> None:
-    key = SigningKey.generate()
-    write_private(tmp_path / "unit.jwk", key.private_jwk())
+    made = CliRunner().invoke(app, ["revoker-key", str(tmp_path / "unit.jwk")])
+    assert made.exit_code == 0, made.output
+    assert CliRunner().invoke(app, ["revoker-key", str(tmp_path / "unit.jwk")]).exit_code == 4
     arguments = ["revoke", "--key", str(tmp_path / "unit.jwk"), "--reference", "R-1", "--cause", "deleted on request"]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
-    known = KnownSigners.of([key.public_jwk(owner="intelligence-unit")])
+    known = KnownSigners.load(tmp_path / "unit.jwks")
+    assert known.owners == {"intelligence-unit"}
     found = parse_revocation(done.stdout.encode(), known, deployment="D-1")
     assert found is not None
     assert (found.reference, found.cause) == ("R-1", "deleted on request")
