@@ -52,13 +52,13 @@ class VanFacts:
         van: the van's identity.
         deployment: which it is out for.
         model: digest of the embedder.
-        threshold: the configured similarity.
+        threshold: the configured similarity; None for the lowest that floor and budget allow at the list's size.
     """
 
     van: str
     deployment: str
     model: str
-    threshold: float
+    threshold: float | None
 
 
 class Mandate:
@@ -196,7 +196,7 @@ class Mandate:
                 self._positions.position(),
                 self._list_facts(),
                 model=self._facts.model,
-                threshold=self._facts.threshold,
+                threshold=self.threshold,
             )
         except AuthorityEnded as error:
             self._note(error)
@@ -207,6 +207,23 @@ class Mandate:
             raise
         self._refused = ""
         return authority
+
+    @property
+    def threshold(self) -> float:
+        """The similarity in force: the configured one, or the lowest that floor and budget allow.
+
+        Raises:
+            AuthorityMissing: it follows from an authority, and there is none.
+        """
+        if self._facts.threshold is not None:
+            return self._facts.threshold
+        facts = self._list_facts()
+        return self._gate.lowest_threshold(facts.entries if facts else 1)
+
+    @property
+    def authority(self) -> Authority | None:
+        """The authority that is held, judged or not."""
+        return self._gate.authority
 
     def _list_facts(self) -> ListFacts | None:
         try:
