@@ -70,6 +70,20 @@ def enrol(
 
 
 @van_app.command()
+def bridge(
+    folder: Annotated[Path, typer.Argument(help="the van's files, as enrol made them")],
+    host: Annotated[str, typer.Option(help="the control room's broker")],
+    remote_port: Annotated[int, typer.Option(min=1, max=65535, help="its TCP port")] = 8883,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="where the van's own broker listens")] = 8883,
+    user: Annotated[str, typer.Option(help="account that mosquitto runs as when started as root")] = "mosquitto",
+) -> None:
+    """Write the configuration of a broker on the van that passes alerts on to the control room's."""
+    from provisioning.broker import write_bridge
+
+    typer.echo(f"Run: mosquitto -c {write_bridge(folder, host, remote_port, port=port, user=user)}")
+
+
+@van_app.command()
 def revoke(van: Annotated[str, typer.Argument(help="the van's name")], site: SiteOption) -> None:
     """Take a van's certificates and signing keys back."""
     from provisioning.site import revoke_van

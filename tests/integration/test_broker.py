@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
 import queue
 import signal
 import ssl
@@ -29,8 +31,10 @@ from edge.errors import AlertRejected, BrokerUnavailable, EdgeError, SignatureIn
 from edge.records import Alert
 from edge.trust.keys import SigningKey
 from edge.trust.secret import read_secret
+from edge.trust.tls import client_context
+from provisioning.broker import write_bridge
 from provisioning.site import enrol_van, init_site, revoke_van
-from tests.broker import Heard, Site, make_alert
+from tests.broker import Heard, Site, free_port, make_alert, start_mosquitto
 
 pytestmark = pytest.mark.broker
 
@@ -354,6 +358,48 @@ class TestNothingIsLost:
         trouble = van.until(LinkState.REFUSED)
         assert "does not authorise" in str(trouble)
         assert van.outbox.counters().waiting == 1
+
+
+class TestBridge:
+    def test_a_van_with_its_own_broker_delivers_through_an_outage_and_a_sigkill_and_hears_back(
+        self, site: Site, listening: Listening, tmp_path: Path
+    ) -> None:
+        _, heard = listening
+        folder = site.van("van-1")
+        port, log = free_port(), tmp_path / "bridge.log"
+        conf = write_bridge(folder, "localhost", site.port, port=port, user=pwd.getpwuid(os.geteuid()).pw_name)
+        bridge = start_mosquitto(conf, port, log)
+        told: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        tls = client_context("ca.crt", "van.crt", "van.key", folder)
+        with Outbox(folder / "outbox.db", read_secret("outbox.key", folder), "van-1") as outbox:
+            publisher = Publisher(
+                outbox,
+                Broker("localhost", port, tls),
+                "van-1",
+                backoff_s=QUICK,
+                on_message=lambda _, payload: told.put(payload),
+            )
+            desk = AlertDesk(outbox, SigningKey.load("van-signing.jwk", folder), site.recipients(), publisher)
+            publisher.start()
+            desk.submit(make_alert)
+            assert heard.next(Arrived, 30).alert.sequence == 1
+            site.stop_broker()
+            for _ in range(10):
+                desk.submit(make_alert)
+            assert publisher.wait_empty(15), "the van's own broker has taken them over"
+            bridge.kill()
+            bridge.wait()
+            bridge = start_mosquitto(conf, port, log)
+            site.start_broker()
+            assert [heard.next(Arrived, 40).alert.sequence for _ in range(10)] == list(range(2, 12))
+            room = opened(site, site.room, "control-room", client="room")
+            while room.publish("lfr/1/van-1/adjudication", b"heard") == 0x10:
+                pass
+            assert told.get(timeout=15) == b"heard"
+            room.close()
+            publisher.stop()
+        bridge.terminate()
+        bridge.wait()
 
 
 class TestStates:
