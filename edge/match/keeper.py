@@ -316,7 +316,9 @@ class ListKeeper:
     # -- after a power cut ---------------------------------------------------------------------
 
     def recover(self) -> None:
-        """Finish or undo whatever was under way when the power went. Call it once, before anything else.
+        """Finish or undo whatever was under way when the power went; then remove what expired in the meantime.
+
+        Call it once, before anything else.
 
         Raises:
             AuditBroken: the log was tampered with; whatever list there is has been destroyed then.
@@ -350,6 +352,7 @@ class ListKeeper:
                 (self.folder / CURRENT).unlink(missing_ok=True)
             (self.folder / INTENT).unlink(missing_ok=True)
             fsync_folder(self.folder)
+            self.expire()
 
     def _make_up(self, folder: Path, state: CopyState) -> None:
         """Log the entries that left the store without the log hearing of it; destroy a list that does not open."""
