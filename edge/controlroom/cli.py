@@ -70,6 +70,32 @@ def console(config: ConfigOption = Path("control.toml")) -> None:
     serve(config)
 
 
+@app.command()
+def record(
+    facts: Annotated[Path, typer.Argument(help="TOML file with what the crew knows of the deployment")],
+    out: Annotated[Path, typer.Option(help="folder for record.csv, record.json and record.html")],
+    config: ConfigOption = Path("control.toml"),
+    as_json: Annotated[bool, typer.Option("--json", help="print the JSON too")] = False,
+) -> None:
+    """Write the public record of a deployment whose cases are all closed."""
+    from edge.controlroom.record import load_facts, make_record
+    from edge.controlroom.serve import open_casebook
+    from edge.errors import EnvironmentFault
+
+    known = load_facts(facts)
+    book = open_casebook(config)
+    made = make_record(known, book.all())
+    book.close()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "record.csv").write_text(made.as_csv(), "utf-8")
+        (out / "record.json").write_bytes(made.as_json())
+        (out / "record.html").write_text(made.as_page(), "utf-8")
+    except OSError as error:
+        raise EnvironmentFault(str(out), f"cannot be written ({error.strerror})", "Give another --out") from None
+    typer.echo(made.as_json().decode().rstrip() if as_json else f"{out}/record.html")
+
+
 app.add_typer(audit_cli.app, name="audit")
 staff = typer.Typer(help="Who may sign in, and until when their training is in date.", no_args_is_help=True)
 app.add_typer(staff, name="staff")

@@ -109,9 +109,7 @@ class Deployment:
         init_site(folder / "site", ("localhost", "127.0.0.1"), self._port)
         enrol_van(VAN, folder / "site", folder / "van")
 
-        say(
-            "[bold]2  The office.[/bold] A list from photographs, reviewed and encrypted to the van; a signed authority."
-        )
+        say("[bold]2  The office.[/bold] A list from photographs, encrypted to the van, and a signed authority.")
         office = Office(folder / "office", DEPLOYMENT, VAN)
         office.enrol_van(folder / "van")
         record = Record(category="demonstration", lawful_basis="consent, or public domain", image_source="photograph")
@@ -121,9 +119,7 @@ class Deployment:
         for left_out in report["refused"]:
             say(f"   left out: {left_out['file']}: {left_out['reason']}", markup=False)
         authority = office.authorise()
-        say(
-            f"   Authority until {authority.ends.astimezone():%H:%M}, within {authority.place.radius_m:.0f} m of its place."
-        )
+        say(f"   Authority until {authority.ends.astimezone():%H:%M}, for {authority.place.name}.")
         say(f"   Public notice: {folder / 'office' / 'notice.html'}")
         office.publish()
 
