@@ -96,26 +96,31 @@ def fetch(
 ) -> None:
     """Bring authority, list and revocations onto the van, after checking every signature. Exit 3 when refused."""
     from edge.config import load
+    from edge.guard import MAY_PASS
     from edge.parts import at_rest
     from edge.system import journal
 
     journal.configure()
-    with at_rest(load(config)) as deployment:
-        fetched = deployment.fetch(source, wipe=wipe)
-    authority = fetched.authority
+    with at_rest(load(config), source=source, wipe=wipe) as held:
+        try:
+            held.mandate.start()
+        except MAY_PASS as error:
+            print(f"lfr-edge: not yet: {error}", file=sys.stderr)
+        authority, store = held.mandate.authority, held.keeper.open()
+        document = {
+            "deployment": authority.deployment if authority else "",
+            "starts": authority.starts if authority else None,
+            "ends": authority.ends if authority else None,
+            "place": authority.place.name if authority else "",
+            "entries": len(store),
+            "watchlist": store.digest,
+            "threshold": held.mandate.threshold,
+        }
     lines = [
-        f"Deployment {authority.deployment}: {authority.purpose}",
-        f"  from {authority.starts:%Y-%m-%d %H:%M %Z} to {authority.ends:%Y-%m-%d %H:%M %Z}, {authority.place.name}",
-        f"  {fetched.entries} people on list {fetched.watchlist[:23]}…, {len(fetched.revoked)} left it by revocation",
+        f"Deployment {document['deployment']}, {document['place']}",
+        f"  from {document['starts']:%Y-%m-%d %H:%M %Z} to {document['ends']:%Y-%m-%d %H:%M %Z}",
+        f"  {document['entries']} people on the list, threshold {document['threshold']:.3f}",
     ]
-    document = {
-        "deployment": authority.deployment,
-        "starts": authority.starts,
-        "ends": authority.ends,
-        "entries": fetched.entries,
-        "watchlist": fetched.watchlist,
-        "revoked": list(fetched.revoked),
-    }
     _print(document, lines, as_json=as_json)
 
 

@@ -153,6 +153,7 @@ class RepositorySection(Section, frozen=True):
     source: Annotated[str, Meta(description="a stick's folder, or https://…")] = ""
     root: Annotated[str, Meta(description="the root of trust that the van was enrolled with")] = "root.json"
     ca: Annotated[str, Meta(description="certificate of the server's authority; empty: the system's")] = ""
+    wipe: Annotated[bool, Meta(description="overwrite the list on the stick after the import")] = False
 
 
 class PositionSection(Section, frozen=True):
@@ -169,9 +170,9 @@ class PositionSection(Section, frozen=True):
 class ClockSection(Section, frozen=True):
     """[clock]: when the machine's time is believed."""
 
-    require_synchronised: Annotated[
-        bool, Meta(description="wait for a time server after every start (a machine without a battery-backed clock)")
-    ] = False
+    require_confirmed: Annotated[
+        bool, Meta(description="wait until a battery-backed clock, a time server or the satellites vouch for the time")
+    ] = True
 
 
 class StoreSection(Section, frozen=True):

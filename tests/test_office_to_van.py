@@ -16,7 +16,7 @@ import provisioning.demo
 from edge.clock import SystemClock
 from edge.controlroom.audit_cli import app as audit_app
 from edge.errors import AuthorityInvalid, BadInput, EdgeError, PolicyRefusal, TargetMissing, WatchlistGone
-from edge.match.arrival import fetch_authority, fetch_list, fetch_revocations
+from edge.match.arrival import accept_authority, fetch_list, fetch_revocations
 from edge.match.bundle import identity_of
 from edge.match.keeper import ListKeeper
 from edge.sight.embed import Embedder
@@ -121,7 +121,8 @@ class Van:
         self.folder = folder
 
     def accept(self, deployment: str) -> Authority:
-        return fetch_authority(self.repository, self.gate, deployment, self.audit)
+        name = f"authorities/{deployment}.json"
+        return accept_authority(self.repository.read(name), self.gate, self.audit, name)
 
 
 @pytest.fixture

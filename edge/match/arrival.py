@@ -21,21 +21,24 @@ from edge.trust.keys import KnownSigners
 from edge.trust.repository import VanRepository
 from edge.trust.revocation import apply_all
 
-__all__ = ["fetch_authority", "fetch_list", "fetch_revocations"]
+__all__ = ["accept_authority", "fetch_list", "fetch_revocations"]
 
 MAX_REVOCATIONS = 16_000_000
 
 
-def fetch_authority(repository: VanRepository, gate: Gate, deployment: str, audit: AuditLog) -> Authority:
-    """Load the authority of ``deployment`` into the gate and log it. It is not judged yet: ask :meth:`Gate.check`.
+def accept_authority(content: bytes, gate: Gate, audit: AuditLog, name: str) -> Authority:
+    """Load an authority into the gate and log it. It is not judged yet: ask :meth:`Gate.check`.
+
+    Args:
+        content: as :meth:`edge.trust.repository.VanRepository.read` gave it, verified.
+        gate: takes it up.
+        audit: told of it.
+        name: of the file, for errors.
 
     Raises:
-        TargetMissing: nobody has signed one.
         AuthorityInvalid: it contradicts itself.
-        The errors of :class:`edge.trust.repository.VanRepository`.
     """
-    name = f"authorities/{deployment}.json"
-    authority = gate.load(repository.read(name), name)
+    authority = gate.load(content, name)
     audit.deployment = authority.deployment
     accepted = {
         "authority": authority.deployment,

@@ -324,9 +324,7 @@ class ListKeeper:
     # -- after a power cut ---------------------------------------------------------------------
 
     def recover(self) -> None:
-        """Finish or undo whatever was under way when the power went; then remove what expired in the meantime.
-
-        Call it once, before anything else.
+        """Finish or undo whatever was under way when the power went. Call it once, before anything else.
 
         Raises:
             AuditBroken: the log was tampered with; whatever list there is has been destroyed then.
@@ -360,8 +358,6 @@ class ListKeeper:
                 (self.folder / CURRENT).unlink(missing_ok=True)
             (self.folder / INTENT).unlink(missing_ok=True)
             fsync_folder(self.folder)
-            with contextlib.suppress(KeyUnusable):
-                self.expire()
 
     def _make_up(self, folder: Path, state: CopyState) -> None:
         """Log the entries that left the store without the log hearing of it; destroy a list that does not open."""

@@ -69,6 +69,7 @@ class Van:
             "alert": {"host": "localhost", "port": site.port},
             "repository": {"source": str(office.folder / "repository")},
             "position": {"fixed": list(PLACE)},
+            "clock": {"require_confirmed": False},
         }
         self.write()
 

@@ -1,4 +1,4 @@
-"""Where the van is: a real gpsd fed with a recorded drive."""
+"""Where the van is: a real gpsd fed with a recorded drive, and the clock that goes with it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 
 from edge.clock import SystemClock
-from edge.system.position import FixedSite, Nowhere, SatelliteReceiver
-from edge.trust.place import distance_m
+from edge.trust.gpsd import FixedSite, Gpsd
+from edge.trust.place import Position, distance_m
+from edge.trust.timing import built_at, clock_confirmed, clock_floor, kernel_says_synchronised, last_audit_time
 
 HERE = (51.5105, -0.1301)
-NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 def sentence(body: str) -> str:
@@ -77,17 +77,19 @@ def gpsfake(tmp_path: Path) -> Iterator[int]:
 
 
 def test_the_position_comes_from_a_real_gpsd(gpsfake: int) -> None:
-    receiver = SatelliteReceiver(f"127.0.0.1:{gpsfake}", SystemClock())
+    receiver = Gpsd(SystemClock(), port=gpsfake)
     receiver.start()
     try:
-        assert wait_for(lambda: receiver.position(NOW) is not None), "gpsd gave no fix"
-        found = receiver.position(NOW)
+        assert wait_for(lambda: receiver.position() is not None), "gpsd gave no fix"
+        found = receiver.position()
         assert found is not None
         assert distance_m((found.latitude, found.longitude), HERE) < 5
         assert 0 < found.accuracy_m <= 100
         assert abs(datetime.now(UTC) - found.at) < timedelta(seconds=5)
+        assert wait_for(lambda: receiver.satellite_time() is not None)
     finally:
         receiver.stop()
+    assert receiver.position() is None
 
 
 class Speaker:
@@ -117,26 +119,59 @@ def tpv(**fields: object) -> bytes:
     return json.dumps({"class": "TPV", "mode": 3, "lat": 1.0, "lon": 2.0, "eph": 7.5, **fields}).encode()
 
 
-def test_words_that_are_no_fix_do_not_move_the_van() -> None:
+def test_a_lost_fix_and_a_lost_gpsd_are_an_unknown_position() -> None:
     speaker = Speaker()
-    receiver = SatelliteReceiver(f"127.0.0.1:{speaker.port}", SystemClock())
+    receiver = Gpsd(SystemClock(), port=speaker.port)
     receiver.start()
     try:
-        assert receiver.position(NOW) is None
-        speaker.say(b"nonsense", b'["list"]', tpv(mode=1, lat=9.0), tpv(lat="51"), tpv(), tpv(mode=1, lat=9.0))
-        assert wait_for(lambda: receiver.position(NOW) is not None)
-        found = receiver.position(NOW)
+        speaker.say(b"nonsense", b'["list"]', tpv())
+        assert wait_for(lambda: receiver.position() is not None)
+        found = receiver.position()
         assert found is not None
         assert (found.latitude, found.longitude, found.accuracy_m) == (1.0, 2.0, 7.5)
-        # An old fix keeps its age: the gate refuses it after half a minute.
-        assert abs(datetime.now(UTC) - found.at) < timedelta(seconds=20)
+        speaker.say(tpv(mode=1))
+        assert wait_for(lambda: receiver.position() is None)
+        speaker.say(tpv(lat="51"))
+        speaker.say(tpv(eph=None, epx=3.0, epy=4.0))
+        assert wait_for(lambda: receiver.position() is not None)
+        found = receiver.position()
+        assert found is not None
+        assert found.accuracy_m == 5.0
+        speaker.close()
+        assert wait_for(lambda: receiver.position() is None)
     finally:
         receiver.stop()
-        speaker.close()
 
 
 def test_a_fixed_site_is_always_where_it_is() -> None:
-    found = FixedSite(51.5, -0.1).position(NOW)
-    assert found is not None
-    assert (found.latitude, found.longitude, found.accuracy_m, found.at) == (51.5, -0.1, 0.0, NOW)
-    assert Nowhere().position(NOW) is None
+    assert FixedSite(51.5, -0.1, SystemClock()).position().accuracy_m == 0.0
+    assert isinstance(FixedSite(51.5, -0.1, SystemClock()).position(), Position)
+
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+def test_the_floor_is_the_latest_thing_that_is_certainly_past(tmp_path: Path) -> None:
+    log = tmp_path / "audit.jsonl"
+    log.write_text('{"at":"2026-02-01T00:00:00+00:00"}\n{"at":"2026-02-03T00:00:00+00:00"}\ntorn')
+    third = datetime(2026, 2, 3, tzinfo=UTC)
+    assert last_audit_time(log) == third
+    assert clock_floor(built=NOW - timedelta(days=90), log=log) == third
+    assert clock_floor(built=NOW, log=log) == NOW
+    assert clock_floor(built=NOW, log=log, published=NOW + timedelta(days=1)) == NOW + timedelta(days=1)
+    assert clock_floor(built=NOW, log=tmp_path / "nothing") == NOW
+    assert built_at() <= datetime.now(UTC)
+
+
+def test_a_clock_is_confirmed_by_a_battery_a_server_or_the_satellites(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert kernel_says_synchronised() in {True, False}
+    monkeypatch.setattr("edge.trust.timing.kernel_says_synchronised", lambda: False)
+    none = tmp_path / "none"
+    assert not clock_confirmed(NOW, rtc=none)
+    assert clock_confirmed(NOW, rtc=tmp_path)
+    assert clock_confirmed(NOW, rtc=none, satellite_time=NOW - timedelta(seconds=3))
+    assert not clock_confirmed(NOW, rtc=none, satellite_time=NOW - timedelta(hours=1))
+    monkeypatch.setattr("edge.trust.timing.kernel_says_synchronised", lambda: True)
+    assert clock_confirmed(NOW, rtc=none)
