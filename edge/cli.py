@@ -152,6 +152,24 @@ def status(config: ConfigFile = Path("lfr.toml"), as_json: Json = False) -> None
 
 
 @app.command()
+def page(
+    config: ConfigFile = Path("lfr.toml"),
+    port: Annotated[int, typer.Option(min=1, max=65535, help="TCP port on this machine")] = 8080,
+) -> None:
+    """Serve the crew's page on this machine: does the van match now, and if not, why."""
+    import uvicorn
+
+    from edge.appliance import STATUS_FILE
+    from edge.config import load
+    from edge.console.page import make_app
+
+    settings = load(config)
+    print(f"http://127.0.0.1:{port}/", flush=True)
+    made = make_app(settings.path(settings.store.directory) / STATUS_FILE)
+    uvicorn.run(made, host="127.0.0.1", port=port, log_level="warning", access_log=False, server_header=False)
+
+
+@app.command()
 def retire(
     config: ConfigFile = Path("lfr.toml"),
     cause: Annotated[str, typer.Option(help="why, in words; it goes into the receipt")] = "the deployment has ended",
