@@ -66,7 +66,7 @@ def enrol(
         typer.echo(json.dumps(content))
     else:
         typer.echo(f"{out} goes to {van}; its certificate ends on {done.expires:%Y-%m-%d}.")
-        typer.echo("The control room believes it from its next start.")
+        typer.echo("The control room believes it within a minute of having its new vans.jwks.")
 
 
 @van_app.command()

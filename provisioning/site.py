@@ -281,7 +281,7 @@ def enrol_van(van: str, site: Path, out: Path, life: timedelta = VAN_LIFE) -> En
 def revoke_van(van: str, site: Path) -> int:
     """Take a van's certificates and signing keys back; returns how many certificates were revoked.
 
-    The broker needs a restart (or SIGHUP) with the new list, the control room reads its key set at its next start.
+    The broker needs a restart (or SIGHUP) with the new list, the control room reads its key set within a minute.
 
     Raises:
         BadInput: no such van was enrolled.

@@ -66,6 +66,14 @@ def listening(site: Site) -> Iterator[Listening]:
     receiver.stop()
 
 
+@dataclass
+class Message:
+    """A message as the broker hands it over."""
+
+    topic: str
+    payload: bytes
+
+
 States = queue.SimpleQueue[tuple[LinkState, EdgeError | None]]
 
 
@@ -239,6 +247,19 @@ class TestWhatIsBelieved:
         raw.publish("lfr/1/van-2/alert", site.sealed(make_alert(1, "van-1")))
         assert "came on the topic of van-2" in str(heard.next(Refused).error)
         raw.close()
+
+    def test_a_van_is_believed_and_revoked_without_a_restart(self, site: Site) -> None:
+        heard = Heard()
+        receiver = site.receiver(heard)
+        message = Message("lfr/1/van-3/alert", site.sealed(make_alert(1, "van-3")))
+        with pytest.raises(SignatureInvalid, match="nobody here knows"):
+            receiver.judge(message)
+        receiver.refresh_vans()
+        assert isinstance(receiver.judge(message), Arrived)
+        revoke_van("van-3", site.folder)
+        receiver.refresh_vans()
+        with pytest.raises(SignatureInvalid, match="revoked"):
+            receiver.judge(message)
 
     def test_a_replayed_alert_is_taken_in_once(self, site: Site, listening: Listening) -> None:
         receiver, heard = listening
