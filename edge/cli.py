@@ -13,6 +13,7 @@ import msgspec
 import typer
 
 from edge.errors import EdgeError
+from edge.evaluate.cli import evaluate, threshold
 
 __all__ = ["app", "main"]
 
@@ -23,6 +24,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command()(evaluate)
+app.command()(threshold)
 
 ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="the van's configuration (TOML)", show_default=True)]
 Json = Annotated[bool, typer.Option("--json", help="machine-readable: one JSON document on standard output")]
