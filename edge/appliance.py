@@ -12,8 +12,9 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
+from edge.alert import topics
 from edge.alert.desk import AlertDesk
 from edge.alert.outbox import Outbox
 from edge.alert.publish import Broker, LinkState, Publisher
@@ -22,26 +23,25 @@ from edge.clock import Clock, SystemClock
 from edge.config import Config
 from edge.custody.memory import MemoryProtection, protect
 from edge.custody.retention import Custodian
-from edge.errors import CustodyBreached, EdgeError, KeyUnusable, WatchlistUnreadable
+from edge.deployment import open_audit
+from edge.errors import AuthorityEnded, CustodyBreached, EdgeError, PolicyRefusal
+from edge.guard import MAY_PASS, Guard
+from edge.logbook import Logbook
 from edge.match.decide import Decider
-from edge.match.identity import DestructionReceipt
 from edge.match.index import Index
-from edge.match.watchlist import WatchlistStore, destroy_files
+from edge.match.watchlist import WatchlistStore
+from edge.parts import deployment_of, load_models
 from edge.pipeline import Pipeline
 from edge.records import Alert, ErasureReceipt
 from edge.sight.capture import Capture
-from edge.sight.detect import Detector
-from edge.sight.embed import Embedder
-from edge.sight.runtime import Model
-from edge.sight.runtime import load as load_model
 from edge.system import notify
 from edge.system.health import Health, spread, write_status
 from edge.system.journal import get_logger
 from edge.trust.keys import Recipients, SigningKey
-from edge.trust.secret import CREDENTIAL, read_secret
+from edge.trust.secret import read_secret
 from edge.trust.tls import client_context
 
-__all__ = ["Appliance", "load_models", "open_watchlist", "retire"]
+__all__ = ["Appliance"]
 
 log = get_logger("appliance")
 STATUS_EVERY_S = 1.0
@@ -51,53 +51,6 @@ OUTBOX_FILE = "outbox.db"
 STATUS_FILE = "status.json"
 DELIVER_AT_END_S = 20.0
 """How long a stopping van waits for the broker; what is undelivered stays in the outbox."""
-
-
-def load_models(config: Config) -> tuple[Detector, Embedder]:
-    """The detector and the embedder that the configuration names, checked against their cards.
-
-    Raises:
-        ModelRejected: a pack is missing, or is not what its card says.
-        RuntimeUnavailable: the runtime is not installed.
-    """
-    models = config.models
-    directory = config.path(models.directory) if models.directory else None
-
-    def load(reference: str, kind: Literal["detector", "embedder"]) -> Model:
-        return load_model(reference, directory=directory, kind=kind, runtime=models.runtime, threads=models.threads)
-
-    detector = Detector(load(models.detector, "detector"), score=config.detector.score, iou=config.detector.iou)
-    return detector, Embedder(load(models.embedder, "embedder"))
-
-
-def open_watchlist(config: Config, embedder: Embedder) -> WatchlistStore:
-    """The list of this deployment, if it was built for this embedder.
-
-    Raises:
-        WatchlistUnreadable, KeyUnusable, ModelRejected: see :meth:`edge.match.watchlist.WatchlistStore.open`.
-    """
-    key = read_secret(config.watchlist.key, Path(config.base))
-    return WatchlistStore.open(config.path(config.watchlist.store), key, model=f"sha256:{embedder.digest}")
-
-
-def retire(config: Config, cause: str, clock: Clock | None = None) -> DestructionReceipt:
-    """Destroy the list: its key, then the store; a list that no longer opens is destroyed all the same.
-
-    Raises:
-        WatchlistUnreadable: there is no list.
-        StoreUnavailable: a file could not be overwritten.
-    """
-    key_file = None if config.watchlist.key.startswith(CREDENTIAL) else config.path(config.watchlist.key)
-    path = config.path(config.watchlist.store)
-    now = (clock or SystemClock()).now()
-    if not path.exists():
-        raise WatchlistUnreadable(str(path), "there is no list to destroy", "Nothing is left to do")
-    try:
-        store = WatchlistStore.open(path, read_secret(config.watchlist.key, Path(config.base)))
-    except (KeyUnusable, WatchlistUnreadable) as error:
-        log.warning("destroyed_unread", why=str(error))
-        return DestructionReceipt("", "", now, cause, (), destroy_files(path, key_file))
-    return store.destroy(key_file=key_file, cause=cause, at=now)
 
 
 class Appliance:
@@ -149,14 +102,22 @@ class Appliance:
         self._memory = protect(config.memory)
         self._state_folder = config.path(config.store.directory)
 
+        signer = SigningKey.load(config.alert.signing_key, base)
+        audit = open_audit(config, self._clock, signer)
+        parts.callback(audit.close)
+        recipients = Recipients.load(config.path(config.alert.recipients))
+        self.logbook = Logbook(audit, self._clock, recipients.key_ids)
         self.detector, self.embedder = load_models(config)
-        store = open_watchlist(config, self.embedder)
-        parts.callback(store.close)
+        self.deployment = deployment_of(
+            config, self._clock, audit, parts, model=self.embedder.digest, on_removed=self._left_the_list
+        )
+        parts.callback(self.deployment.keeper.close)
+        store = self._take_up()
         matrix = store.matrix()
-        self.index = Index(
+        index = Index(
             matrix.references, matrix.vectors, method=config.watchlist.index, exact_up_to=config.watchlist.exact_up_to
         )
-        parts.callback(self.index.erase)
+        parts.callback(index.erase)
 
         outbox = Outbox(
             self._state_folder / OUTBOX_FILE,
@@ -169,14 +130,14 @@ class Appliance:
         alert = config.alert
         tls = client_context(alert.ca, alert.certificate, alert.certificate_key, base)
         self.publisher = Publisher(
-            outbox, Broker(alert.host, alert.port, tls), config.van.id, on_state=self._link, clock=self._clock
-        )
-        desk = AlertDesk(
             outbox,
-            SigningKey.load(alert.signing_key, base),
-            Recipients.load(config.path(alert.recipients)),
-            self.publisher,
+            Broker(alert.host, alert.port, tls),
+            config.van.id,
+            on_state=self._link,
+            on_message=self._incoming,
+            clock=self._clock,
         )
+        desk = AlertDesk(outbox, signer, recipients, self.publisher)
 
         self.custodian = Custodian(self._clock, on_receipt=self._receipt, on_breach=self._breach)
         self.custodian.start()
@@ -190,16 +151,20 @@ class Appliance:
             source=self.capture,
             detector=self.detector,
             embedder=self.embedder,
-            index=self.index,
+            index=index,
             subjects=store,
-            decider=Decider(config.decision),
+            decider=Decider(config.decision, threshold=self.deployment.threshold),
             custodian=self.custodian,
             sink=desk,
             on_turn=self._turn,
-            on_alert=self._on_alert,
+            on_alert=self._alert,
         )
+        self.guard = Guard(self.deployment, self.pipeline, on_change=self._permitted, on_over=self._over)
+        self.guard.ask()
         self.capture.start()
         parts.callback(self.capture.stop)
+        self.guard.start()
+        parts.callback(self.guard.stop)
         self.publisher.start()
         parts.callback(self.publisher.stop)
 
@@ -209,23 +174,34 @@ class Appliance:
         Raises:
             EdgeError: matching had to stop; everything held was erased before this is raised.
         """
-        self._state, self._begun = "watching", time.monotonic()
-        line = f"watching {self._config.camera.source} for {len(self.index)} templates"
-        log.info("watching", source=self._config.camera.source, templates=len(self.index), method=self.index.method)
-        notify.ready(line)
+        self._begun = time.monotonic()
+        if self._state == "starting":
+            self._state = "watching"
+        log.info("watching", source=self._config.camera.source, templates=self.pipeline.listed)
+        notify.ready(f"{self._state} {self._config.camera.source} for {self.pipeline.listed} templates")
+        self.logbook.started(self.embedder.digest, self.deployment.threshold)
         try:
             self.pipeline.run()
             if self.capture.error is not None:
                 raise self.capture.error
-            self._state, self._why = "stopped", "the source has ended"
+            if not self._why:
+                self._state, self._why = (
+                    "stopped",
+                    "the source has ended" if self.capture.ended else "it was told to stop",
+                )
         except EdgeError as error:
             self._state, self._why = "refused", str(error)
+            self.logbook.refused(error)
             raise
         finally:
             notify.stopping(self._why or "stopped")
             ran = time.monotonic() - self._begun
             self.capture.stop()
             self.custodian.purge()
+            self.logbook.turn(self.custodian.totals().overdue, final=True)
+            if self.guard.over:
+                self._destroy(str(self.guard.over.cause))
+            self.logbook.stopped(self._why)
             if not self.publisher.wait_empty(DELIVER_AT_END_S):
                 log.warning("alerts_wait", undelivered=self.outbox.counters().waiting)
             self._write(self.health(ran))
@@ -258,8 +234,8 @@ class Appliance:
             erasure_ms=spread(list(self._held_ms)),
             nonmatch_overdue=totals.overdue,
             stage_ms={stage: round(spent, 1) for stage, spent in counts.stage_ms.items()},
-            list_entries=len(self.index),
-            threshold=self._config.decision.threshold,
+            list_entries=self.pipeline.listed,
+            threshold=self.deployment.threshold,
             memory_locked=self._memory.locked if self._memory else False,
         )
 
@@ -269,6 +245,7 @@ class Appliance:
         if now - self._written < STATUS_EVERY_S:
             return
         self._written = now
+        self.logbook.turn(self.custodian.totals().overdue)
         health = self.health()
         self._write(health)
         box = self.outbox.counters()
@@ -292,14 +269,73 @@ class Appliance:
         write_status(self._state_folder / STATUS_FILE, health)
 
     def _receipt(self, receipt: ErasureReceipt) -> None:
+        self.logbook.forgotten(receipt)
         if not receipt.matched:
             self._held_ms.append(receipt.held_after_last_seen_ms)
         if self._on_receipt is not None:
             self._on_receipt(receipt)
 
+    def _alert(self, alert: Alert) -> None:
+        self.logbook.alert(alert)
+        if self._on_alert is not None:
+            self._on_alert(alert)
+
     def _breach(self, breach: CustodyBreached) -> None:
         log.critical("custody_breached", why=str(breach))
+        self.logbook.breached(breach)
         self.pipeline.stop()
+
+    # -- authority, revocation, end ------------------------------------------------------------------
+
+    def _take_up(self) -> WatchlistStore:
+        """The list, if the authority allows this van to match at all; one that is over is destroyed at once."""
+        try:
+            store = self.deployment.take_up()
+            self.deployment.check()
+        except PolicyRefusal as error:
+            self.logbook.refused(error)
+            if isinstance(error, AuthorityEnded):
+                self._destroy(error.cause)
+            if not isinstance(error, MAY_PASS):
+                raise
+        return store
+
+    def _permitted(self, error: PolicyRefusal | None) -> None:
+        self._state, self._why = ("watching", "") if error is None else ("refused", str(error))
+        notify.status(self._why or "watching")
+        if error is None:
+            log.info("permitted")
+        else:
+            log.warning("refused", why=str(error))
+            self.logbook.refused(error)
+
+    def _over(self, error: PolicyRefusal) -> None:
+        """The authority is over: stop, and let :meth:`run` destroy the list."""
+        self._state, self._why = "stopped", str(error)
+        self.pipeline.stop()
+
+    def _destroy(self, cause: str) -> None:
+        receipt = self.deployment.end(cause)
+        if receipt is not None:
+            log.info("list_destroyed", digest=receipt.digest, cause=cause, references=len(receipt.references))
+
+    def _incoming(self, kind: str, payload: bytes) -> None:
+        """A message for this van. Called on the network thread; it must not raise."""
+        if kind != topics.REVOCATION:
+            return
+        try:
+            gone = self.deployment.revoke(payload)
+            log.info("revoked", references=list(gone))
+        except EdgeError as error:
+            log.warning("revocation_refused", why=str(error))
+            self.logbook.refused(error)
+
+    def _left_the_list(self, reference: str) -> None:
+        pipeline: Pipeline | None = getattr(self, "pipeline", None)
+        if pipeline is not None:
+            pipeline.remove(reference)
+
+    # -- what happens to it --------------------------------------------------------------------------
 
     def _camera(self, what: str, why: str) -> None:
         self._state, self._why = ("camera lost", why) if what == "lost" else ("watching", "")

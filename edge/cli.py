@@ -82,9 +82,41 @@ def run(
     with Appliance(load(config), on_receipt=on_receipt, on_alert=on_alert) as appliance:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: appliance.stop())
-        tell("watching", templates=len(appliance.index))
+        tell("watching", templates=appliance.pipeline.listed)
         health = appliance.run()
     _print(health, _health_lines(health), as_json=as_json or events)
+
+
+@app.command()
+def fetch(
+    config: ConfigFile = Path("lfr.toml"),
+    source: Annotated[str | None, typer.Option("--from", help="a stick's folder, or https://…")] = None,
+    wipe: Annotated[bool, typer.Option("--wipe", help="overwrite the list on the stick after the import")] = False,
+    as_json: Json = False,
+) -> None:
+    """Bring authority, list and revocations onto the van, after checking every signature. Exit 3 when refused."""
+    from edge.config import load
+    from edge.parts import at_rest
+    from edge.system import journal
+
+    journal.configure()
+    with at_rest(load(config)) as deployment:
+        fetched = deployment.fetch(source, wipe=wipe)
+    authority = fetched.authority
+    lines = [
+        f"Deployment {authority.deployment}: {authority.purpose}",
+        f"  from {authority.starts:%Y-%m-%d %H:%M %Z} to {authority.ends:%Y-%m-%d %H:%M %Z}, {authority.place.name}",
+        f"  {fetched.entries} people on list {fetched.watchlist[:23]}…, {len(fetched.revoked)} left it by revocation",
+    ]
+    document = {
+        "deployment": authority.deployment,
+        "starts": authority.starts,
+        "ends": authority.ends,
+        "entries": fetched.entries,
+        "watchlist": fetched.watchlist,
+        "revoked": list(fetched.revoked),
+    }
+    _print(document, lines, as_json=as_json)
 
 
 @app.command("self-test")
@@ -121,8 +153,8 @@ def retire(
     as_json: Json = False,
 ) -> None:
     """Destroy the list: its key first, then the store. The receipt keeps digest, time, cause and references."""
-    from edge.appliance import retire as destroy
     from edge.config import load
+    from edge.parts import retire as destroy
 
     receipt = destroy(load(config), cause)
     lines = [

@@ -19,13 +19,16 @@ from edge.errors import ConfigInvalid
 __all__ = [
     "AlertSection",
     "CameraSection",
+    "ClockSection",
     "Config",
     "DecisionSection",
     "DeploymentSection",
     "DetectorSection",
     "MemorySection",
     "ModelsSection",
+    "PositionSection",
     "QualitySection",
+    "RepositorySection",
     "StoreSection",
     "TrackSection",
     "VanSection",
@@ -115,8 +118,12 @@ class DecisionSection(Section, frozen=True):
     """[decision]: when a resemblance becomes an alert."""
 
     threshold: Annotated[
-        float, Meta(ge=0.2, le=1.0, description="cosine similarity that a track's template must reach")
-    ] = 0.50
+        Annotated[float, Meta(ge=0.2, le=1.0)] | None,
+        Meta(
+            description="cosine similarity that a track's template must reach; when not set, what the authority's "
+            "floor and false-alert budget require at this list's size"
+        ),
+    ] = None
     votes: Annotated[int, Meta(ge=1, le=30, description="searches that must agree (k of n)")] = 3
     window: Annotated[int, Meta(ge=1, le=60, description="searches that are counted (n)")] = 5
     cooldown_s: Annotated[
@@ -127,15 +134,44 @@ class DecisionSection(Section, frozen=True):
 class WatchlistSection(Section, frozen=True):
     """[watchlist]: the list of this deployment."""
 
-    store: Annotated[str, Meta(min_length=1, description="the encrypted store")] = "watchlist.db"
-    key: Annotated[str, Meta(min_length=1, description="file with its key, or credential:NAME of systemd")] = (
-        "watchlist.key"
-    )
+    folder: Annotated[str, Meta(min_length=1, description="folder that holds lists and nothing else")] = "lists"
+    identity: Annotated[str, Meta(description="the van's age key, to which lists are encrypted")] = "van.age.key"
+    revokers: Annotated[str, Meta(description="JWK Set of those who may revoke an entry")] = "revokers.jwks"
+    device_secret: Annotated[
+        str, Meta(description="file or credential:NAME that is mixed into every list's key; best bound to a TPM")
+    ] = ""
     index: Annotated[
         Literal["auto", "exact", "hnsw"],
         Meta(description="auto: exact up to exact_up_to templates, HNSW with exact confirmation beyond"),
     ] = "auto"
-    exact_up_to: Annotated[int, Meta(ge=0, le=1_000_000)] = 20_000
+    exact_up_to: Annotated[int, Meta(ge=0, le=1_000_000, description="templates searched exactly")] = 20_000
+
+
+class RepositorySection(Section, frozen=True):
+    """[repository]: where authority and list come from."""
+
+    source: Annotated[str, Meta(description="a stick's folder, or https://…")] = ""
+    root: Annotated[str, Meta(description="the root of trust that the van was enrolled with")] = "root.json"
+    ca: Annotated[str, Meta(description="certificate of the server's authority; empty: the system's")] = ""
+
+
+class PositionSection(Section, frozen=True):
+    """[position]: how the van knows where it is."""
+
+    fixed: Annotated[
+        tuple[float, float] | None, Meta(description="latitude and longitude in degrees, for a site that does not move")
+    ] = None
+    gpsd: Annotated[
+        str, Meta(pattern=r"^([A-Za-z0-9.-]+:[0-9]{1,5})?$", description="host:port of gpsd, for a van")
+    ] = ""
+
+
+class ClockSection(Section, frozen=True):
+    """[clock]: when the machine's time is believed."""
+
+    require_synchronised: Annotated[
+        bool, Meta(description="wait for a time server after every start (a machine without a battery-backed clock)")
+    ] = False
 
 
 class StoreSection(Section, frozen=True):
@@ -181,6 +217,9 @@ class Config(Section, frozen=True):
     quality: QualitySection = QualitySection()
     decision: DecisionSection = DecisionSection()
     watchlist: WatchlistSection = WatchlistSection()
+    repository: RepositorySection = RepositorySection()
+    position: PositionSection = PositionSection()
+    clock: ClockSection = ClockSection()
     store: StoreSection = StoreSection()
     alert: AlertSection = AlertSection()
     memory: MemorySection = MemorySection()

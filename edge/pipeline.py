@@ -28,7 +28,7 @@ from edge.clock import Clock, uuid7
 from edge.config import Config
 from edge.custody.erase import Kind
 from edge.custody.retention import Custodian
-from edge.errors import BiometricErased
+from edge.errors import BiometricErased, EntryNotFound
 from edge.match.decide import Decider
 from edge.match.index import Index
 from edge.match.template import TrackTemplate
@@ -133,7 +133,7 @@ class Pipeline:
         clock: for tracks and alerts.
         source: gives frames.
         detector, embedder: the models.
-        index: the list in memory; may be replaced while running with :meth:`replace_index`.
+        index: the list in memory; adopted: :meth:`remove` and :meth:`forget_list` change it.
         subjects: what the list knows of a subject.
         decider: the rules.
         custodian: gives out handles and closes passages.
@@ -174,6 +174,8 @@ class Pipeline:
         self._templates: dict[UUID, TrackTemplate] = {}
         self._matching = threading.Lock()
         self._stop = threading.Event()
+        self._permitted = threading.Event()
+        self._permitted.set()
         self.counts = PipelineCounts()
 
     # -- life ------------------------------------------------------------------------------------
@@ -205,17 +207,37 @@ class Pipeline:
         """Ask :meth:`run` to return after the frame in hand."""
         self._stop.set()
 
-    def replace_index(self, index: Index) -> None:
-        """Search ``index`` from now on; the one before is erased. Returns when no search uses the old one."""
+    def suspend(self) -> None:
+        """Match nobody from now on: frames are erased unseen and every passage is forgotten."""
+        self._permitted.clear()
+
+    def resume(self) -> None:
+        """Match again."""
+        self._permitted.set()
+
+    def remove(self, reference: str) -> None:
+        """Never find ``reference`` again. Returns when no search can, and its templates are overwritten."""
         with self._matching:
-            old, self._index = self._index, index
-            old.erase()
+            self._index = self._index.without(reference)
+
+    def forget_list(self) -> None:
+        """Match nobody ever again: the index is overwritten. Returns when that is done."""
+        with self._matching:
+            self._index.erase()
+
+    @property
+    def listed(self) -> int:
+        """How many templates are searched."""
+        return len(self._index)
 
     # -- one frame -------------------------------------------------------------------------------
 
     def process(self, frame: Frame) -> None:
         """Take one frame through all stages; the frame is erased when this returns, whatever happens."""
         try:
+            if not self._permitted.is_set():
+                self._end(self._tracker.end_all())
+                return
             image = frame.pixels.array
             with self._timed("detect"):
                 detections = self._detector.detect(image)
@@ -268,7 +290,11 @@ class Pipeline:
         if reference is None or decision.similarity is None:
             return
         with self._timed("alert"):
-            entry = self._subjects.entry(reference)
+            try:
+                entry = self._subjects.entry(reference)
+            except EntryNotFound:
+                log.info("left_the_list", reference=reference)
+                return
             picture = probe_picture(view.image, view.boxes, face.box, self._config.alert.probe_margin)
             with self._custodian.hold(Kind.PROBE, picture, track_id=face.track_id) as probe:
                 probe_jpeg = encode(probe.array)
@@ -293,7 +319,7 @@ class Pipeline:
                     eye_distance=report.eye_distance,
                     place=self._config.deployment.place,
                     watchlist=self._subjects.digest,
-                    model=f"sha256:{self._embedder.digest}",
+                    model=self._embedder.digest,
                     image_taken=entry.image_taken,
                     probe_jpeg=probe_jpeg,
                     reference_jpeg=entry.reference_jpeg,

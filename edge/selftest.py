@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from msgspec import Struct
 
-from edge.appliance import load_models, open_watchlist
 from edge.clock import SystemClock
 from edge.config import Config
 from edge.custody.memory import protect
 from edge.custody.retention import Custodian
 from edge.errors import EdgeError
+from edge.parts import at_rest, load_models
 from edge.records import CHIP_SIZE
 from edge.sight.capture import Capture
 from edge.trust.keys import Recipients, SigningKey
@@ -47,7 +47,7 @@ def self_test(config: Config) -> list[Check]:
     return [
         _try("memory", lambda: _memory(config)),
         _try("models", lambda: _models(config)),
-        _try("watchlist", lambda: _watchlist(config)),
+        _try("deployment", lambda: _deployment(config)),
         _try("keys", lambda: _keys(config)),
         _try("broker", lambda: _broker(config)),
         _try("camera", lambda: _camera(config)),
@@ -80,13 +80,14 @@ def _models(config: Config) -> str:
     return f"{config.models.detector} and {config.models.embedder} on {config.models.runtime}"
 
 
-def _watchlist(config: Config) -> str:
-    _, embedder = load_models(config)
-    store = open_watchlist(config, embedder)
-    try:
-        return f"{len(store)} subjects, built for deployment {store.meta.deployment}, {store.digest[:23]}…"
-    finally:
-        store.close()
+def _deployment(config: Config) -> str:
+    with at_rest(config) as deployment:
+        store = deployment.take_up()
+        authority = deployment.check()
+        return (
+            f"{authority.deployment}: {len(store)} people, threshold {deployment.threshold:.3f}, "
+            f"until {authority.ends:%Y-%m-%d %H:%M %Z}"
+        )
 
 
 def _keys(config: Config) -> str:

@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 
 from edge.alert import topics
+from edge.alert.link import IN_FLIGHT
 from edge.alert.message import MAX_MESSAGE
 from edge.errors import EnvironmentFault, KeyUnusable
 from provisioning.site import CONTROL_ROOM
@@ -43,7 +44,7 @@ persistent_client_expiration 14d
 
 # Limits: one alert is at most {max_message} bytes; a control room may be away for a day of alerts.
 max_packet_size {max_packet}
-max_inflight_messages 20
+max_inflight_messages {in_flight}
 max_queued_messages 20000
 max_queued_bytes 1073741824
 max_keepalive 120
@@ -113,6 +114,7 @@ def write_broker(
                 folder=folder,
                 state=state,
                 max_message=MAX_MESSAGE,
+                in_flight=IN_FLIGHT,
                 max_packet=MAX_MESSAGE + 4096,
                 log=log,
             )

@@ -1,7 +1,5 @@
 """``lfr-provision init``, ``broker`` and ``van``: a site, its broker, its vans."""
 
-# ruff: noqa: PLC0415 - imports are late so that --help is quick
-
 from __future__ import annotations
 
 import json
@@ -57,7 +55,7 @@ def enrol(
     van: Annotated[str, typer.Argument(help="the van's name")],
     site: SiteOption,
     out: Annotated[Path, typer.Option(help="folder for the van's files")],
-    as_json: JsonOption = False,  # noqa: FBT002
+    as_json: JsonOption = False,
 ) -> None:
     """Make a van's certificate and keys, and make the control room believe it."""
     from provisioning.site import enrol_van

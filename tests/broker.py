@@ -15,13 +15,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any, TypeVar
 
 from edge.alert.link import Broker
 from edge.alert.message import seal
+from edge.alert.publish import LinkState
 from edge.clock import SystemClock, uuid7
 from edge.controlroom.config import load
 from edge.controlroom.inbox import Inbox
-from edge.controlroom.receive import Happening, Receiver, connect
+from edge.controlroom.receive import Happening, LinkChanged, Receiver, connect
 from edge.records import Alert
 from edge.trust.keys import Recipients, SigningKey
 from edge.trust.secret import read_secret
@@ -29,6 +31,7 @@ from edge.trust.tls import client_context
 from provisioning.broker import write_broker
 from provisioning.site import CONTROL_ROOM, enrol_van, init_site
 
+Kind = TypeVar("Kind")
 JPEG = bytes.fromhex("ffd8ffe000104a46494600010100000100010000ffd9")
 """Not a face, and enough of a JPEG to be recognised byte by byte."""
 
@@ -39,9 +42,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def make_alert(sequence: int = 1, van: str = "van-1", **changes) -> Alert:
+def make_alert(sequence: int = 1, van: str = "van-1", **changes: Any) -> Alert:
     now = datetime.now(UTC)
-    values = {
+    values: dict[str, Any] = {
         "alert_id": uuid7(SystemClock()),
         "van": van,
         "deployment": "d-1",
@@ -73,7 +76,7 @@ class Site:
 
     folder: Path
     port: int
-    process: subprocess.Popen | None = None
+    process: subprocess.Popen[bytes] | None = None
     log: Path = field(init=False)
 
     def __post_init__(self) -> None:
@@ -134,7 +137,7 @@ class Site:
     def inbox(self, name: str = "test") -> Inbox:
         return Inbox(self.room / "control-state" / f"{name}.db", read_secret("control-store.key", self.room))
 
-    def receiver(self, heard: Callable[[Happening], None], name: str = "control-room-test", **options) -> Receiver:
+    def receiver(self, heard: Callable[[Happening], None], name: str = "control-room-test", **options: Any) -> Receiver:
         inbox = options.pop("inbox", None) or self.inbox(name)
         options.setdefault("backoff_s", (0.05, 0.3))
         return connect(load(self.room / "control.toml"), name, inbox, heard, **options)
@@ -153,7 +156,12 @@ class Heard:
             self.all.append(happening)
         self._fresh.put(happening)
 
-    def next(self, kind: type, timeout: float = 15.0, where: Callable[[Happening], bool] = lambda _: True):
+    def online(self) -> None:
+        """Wait until the receiver is."""
+        while self.next(LinkChanged).state is not LinkState.ONLINE:
+            pass
+
+    def next(self, kind: type[Kind], timeout: float = 15.0) -> Kind:
         """The next happening of ``kind``; fails after ``timeout`` seconds."""
         deadline = time.monotonic() + timeout
         while True:
@@ -161,7 +169,7 @@ class Heard:
                 happening = self._fresh.get(timeout=max(0.01, deadline - time.monotonic()))
             except queue.Empty:
                 raise AssertionError(f"no {kind.__name__} within {timeout} s; heard {self.all}") from None
-            if isinstance(happening, kind) and where(happening):
+            if isinstance(happening, kind):
                 return happening
 
 

@@ -40,7 +40,7 @@ def new_log(path: Path, publish: Callable[[str], None] | None = None, key: Signi
 
 
 def removal(number: int) -> dict[str, str]:
-    return {"list": "sha256:x", "reference": f"R-{number}", "cause": "expired"}
+    return {"list": "sha256:x", "copy": "c-1", "reference": f"R-{number}", "cause": "expired"}
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ def test_a_short_file_is_enough_and_paths_start_from_its_folder(tmp_path: Path) 
     file = tmp_path / "lfr.toml"
     file.write_text(GOOD)
     loaded = config.load(file)
-    assert loaded.path(loaded.watchlist.store) == tmp_path / "watchlist.db"
+    assert loaded.path(loaded.watchlist.folder) == tmp_path / "lists"
     assert loaded.source() == str(tmp_path / "street.avi")
 
 

@@ -21,7 +21,7 @@ def outcomes(decider: Decider, *results: SearchResult, at: int = 0) -> list[Outc
 
 
 def test_one_lucky_frame_raises_nothing() -> None:
-    decider = Decider(DecisionSection(threshold=0.5, votes=3, window=5))
+    decider = Decider(DecisionSection(votes=3, window=5), threshold=0.5)
     assert outcomes(decider, found("A", 0.9), found("A", 0.1), found("A", 0.1)) == [
         Outcome.GATHERING,
         Outcome.NO_MATCH,
@@ -30,44 +30,39 @@ def test_one_lucky_frame_raises_nothing() -> None:
 
 
 def test_k_of_n_searches_that_agree_raise_one_alert_per_passage() -> None:
-    decider = Decider(DecisionSection(threshold=0.5, votes=3, window=5, cooldown_s=0))
+    decider = Decider(DecisionSection(votes=3, window=5, cooldown_s=0), threshold=0.5)
     sequence = [found("A", 0.6), found("A", 0.3), found("A", 0.6), found("A", 0.6), found("A", 0.7)]
     assert outcomes(decider, *sequence)[-2:] == [Outcome.ALERT, Outcome.COOLING_DOWN]
 
 
 def test_votes_for_different_subjects_do_not_add_up() -> None:
-    decider = Decider(DecisionSection(threshold=0.5, votes=3, window=5))
+    decider = Decider(DecisionSection(votes=3, window=5), threshold=0.5)
     sequence = [found("A", 0.6), found("B", 0.6), found("A", 0.6), found("B", 0.6)]
     assert Outcome.ALERT not in outcomes(decider, *sequence)
 
 
 def test_votes_leave_the_window() -> None:
-    decider = Decider(DecisionSection(threshold=0.5, votes=3, window=3))
+    decider = Decider(DecisionSection(votes=3, window=3), threshold=0.5)
     sequence = [found("A", 0.6), found("A", 0.6), found("A", 0.1), found("A", 0.6), found("A", 0.6)]
     assert Outcome.ALERT not in outcomes(decider, *sequence)
 
 
 def test_the_threshold_itself_is_enough_and_just_below_is_not() -> None:
-    decider = Decider(DecisionSection(threshold=0.5, votes=1, window=1))
+    decider = Decider(DecisionSection(votes=1, window=1), threshold=0.5)
     assert outcomes(decider, found("A", 0.4999)) == [Outcome.NO_MATCH]
     assert outcomes(decider, found("A", 0.5)) == [Outcome.ALERT]
 
 
 def test_a_subject_cools_down_over_passages_and_then_may_alert_again() -> None:
-    decider = Decider(DecisionSection(threshold=0.5, votes=1, window=1, cooldown_s=30))
+    decider = Decider(DecisionSection(votes=1, window=1, cooldown_s=30), threshold=0.5)
     assert outcomes(decider, found("A", 0.9), at=0) == [Outcome.ALERT]
     assert outcomes(decider, found("A", 0.9), at=29 * SECOND) == [Outcome.COOLING_DOWN]
     assert outcomes(decider, found("B", 0.9), at=29 * SECOND) == [Outcome.ALERT]
     assert outcomes(decider, found("A", 0.9), at=31 * SECOND) == [Outcome.ALERT]
 
 
-def test_a_floor_can_raise_the_threshold_but_never_lower_it() -> None:
-    assert Decider(DecisionSection(threshold=0.5), threshold=0.6).threshold == 0.6
-    assert Decider(DecisionSection(threshold=0.5), threshold=0.3).threshold == 0.5
-
-
 def test_forgotten_votes_must_be_gathered_anew() -> None:
-    decider = Decider(DecisionSection(threshold=0.5, votes=2, window=3))
+    decider = Decider(DecisionSection(votes=2, window=3), threshold=0.5)
     track = uuid4()
     decider.decide(track, found("A", 0.9), 0)
     decider.forget_votes(track)
@@ -75,7 +70,7 @@ def test_forgotten_votes_must_be_gathered_anew() -> None:
 
 
 def test_an_empty_search_is_no_match() -> None:
-    decider = Decider(DecisionSection())
+    decider = Decider(DecisionSection(), threshold=0.5)
     decision = decider.decide(uuid4(), SearchResult((), exact=True), 0)
     assert decision.outcome is Outcome.NO_MATCH
     assert decision.similarity is None

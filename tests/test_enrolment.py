@@ -21,6 +21,7 @@ from provisioning.enrol import EncodedFace, enrol
 from provisioning.sources import Record, Source, Subject, read_folder
 from provisioning.watchlist import app
 
+STATED = ["--category", "wanted", "--lawful-basis", "warrant", "--image-source", "court"]
 PORTRAITS = Path(provisioning.demo.__file__).parent / "portraits"
 Picture = NDArray[np.uint8]
 
@@ -170,7 +171,7 @@ def test_a_bad_picture_is_listed_and_the_rest_is_enrolled(encoder: ModelEncoder,
     reasons = {Path(refusal.file).name: refusal.reason for refusal in result.refused}
     assert reasons.pop("half.jpg") in {"is cut off", "is not a picture"}  # as far as the decoder got
     assert reasons == {
-        "text.jpg": "is not a picture",
+        "text.jpg": "is not a picture, or is damaged",
         "empty.jpg": "is empty",
         "nobody.png": "holds no face",
         "R-3": "has no picture that could be enrolled",
@@ -187,7 +188,17 @@ def test_a_picture_that_is_not_there_is_listed(encoder: ModelEncoder, tmp_path: 
 
 def test_the_command_builds_a_list_that_inspect_can_show(tmp_path: Path) -> None:
     out = tmp_path / "list"
-    arguments = ["build", "--images", str(source_folder(tmp_path)), "--out", str(out), "--deployment", "D-7", "--json"]
+    arguments = [
+        "build",
+        "--images",
+        str(source_folder(tmp_path)),
+        "--out",
+        str(out),
+        "--deployment",
+        "D-7",
+        "--json",
+        *STATED,
+    ]
     built = CliRunner().invoke(app, arguments)
     assert built.exit_code == 0, built.output
     report = json.loads(built.stdout)
@@ -221,7 +232,7 @@ def test_a_source_without_a_face_is_one_line_and_exit_code_4(
     folder = tmp_path / "pictures"
     folder.mkdir()
     prepare(folder)
-    done = CliRunner().invoke(app, ["build", "--images", str(folder), "--out", str(tmp_path / "out")])
+    done = CliRunner().invoke(app, ["build", "--images", str(folder), "--out", str(tmp_path / "out"), *STATED])
     assert done.exit_code == code
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -230,7 +241,7 @@ def test_a_source_without_a_face_is_one_line_and_exit_code_4(
 
 
 def test_a_second_build_into_the_same_folder_is_refused(tmp_path: Path) -> None:
-    arguments = ["build", "--images", str(source_folder(tmp_path)), "--out", str(tmp_path / "out")]
+    arguments = ["build", "--images", str(source_folder(tmp_path)), "--out", str(tmp_path / "out"), *STATED]
     assert CliRunner().invoke(app, arguments).exit_code == 0
     before = (tmp_path / "out" / "watchlist.db").read_bytes()
     again = CliRunner().invoke(app, arguments)

@@ -20,13 +20,24 @@ from paho.mqtt.properties import Properties
 
 from edge.errors import BrokerUnavailable
 
-__all__ = ["FAILED", "NO_SUBSCRIBER", "Broker", "Event", "Link", "LinkLost", "VersionRefused", "Will", "refused"]
+__all__ = [
+    "FAILED",
+    "IN_FLIGHT",
+    "NO_SUBSCRIBER",
+    "Broker",
+    "Event",
+    "Link",
+    "LinkLost",
+    "VersionRefused",
+    "Will",
+    "refused",
+]
 
 KEEPALIVE_S = 20
 ANSWER_S = 20.0
 """How long the broker may take to answer a CONNECT, SUBSCRIBE or PUBLISH before the link counts as dead."""
 NO_SUBSCRIBER = 0x10
-IN_FLIGHT = 20
+IN_FLIGHT = 50
 """Messages that the broker may send us before we have acknowledged the first: bounds our memory."""
 UNSUPPORTED_VERSION = 0x84
 TLS_ALERT = re.compile(r"\[SSL: (?:SSLV3|TLSV1|TLSV13)_ALERT_(\w+)\]")

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import base64
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 import msgspec
@@ -112,6 +112,8 @@ class Envelope(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     data: Encrypted
 
 
+UNREADABLE: Final = (msgspec.DecodeError, ValueError, RecursionError)
+"""What decoding may raise: msgspec lets a UnicodeDecodeError through as it is."""
 _ENVELOPE = msgspec.json.Decoder(Envelope)
 _BODY = msgspec.json.Decoder(AlertBody)
 _UNTOUCHED = (
@@ -190,14 +192,14 @@ def open_alert(message: bytes, decryption_keys: DecryptionKeys, van_keys: KnownS
         raise AlertRejected("message", f"has {len(message)} bytes, {MAX_MESSAGE} at most", suspicious)
     try:
         envelope = _ENVELOPE.decode(message)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise AlertRejected("message", f"is no alert of version 1 ({_short(error)})", suspicious) from None
     token = decryption_keys.decrypt(msgspec.to_builtins(envelope.data), "JOSE")
     signed = van_keys.verify(token, JWS_TYPE)
     try:
         body = _BODY.decode(signed.payload)
         pictures: dict[str, Any] = {name: _decode(getattr(body, name)) for name in ("probe_jpeg", "reference_jpeg")}
-    except (msgspec.DecodeError, RecursionError, ValueError) as error:
+    except UNREADABLE as error:
         raise AlertRejected(
             f"alert signed by {signed.signer}", f"breaks the contract ({_short(error)})", "Update the van or this side"
         ) from None

@@ -77,7 +77,7 @@ def _decode(decoder: msgspec.json.Decoder[Body], message: bytes) -> Body:
         raise AlertRejected("status message", f"has {len(message)} bytes, {MAX_STATUS} at most", "Check who sent it")
     try:
         return decoder.decode(message)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, ValueError, RecursionError):
         raise AlertRejected("status message", "is not one of version 1", "Check who sent it") from None
 
 

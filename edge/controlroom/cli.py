@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from edge.controlroom import audit_cli
+from edge.controlroom.cases import Role
 from edge.errors import EdgeError
 
 __all__ = ["app", "main"]
@@ -29,7 +33,7 @@ def _callback() -> None:
 
 
 @app.command()
-def watch(  # noqa: PLR0917
+def watch(
     config: ConfigOption = Path("control.toml"),
     host: Annotated[str | None, typer.Option(help="broker, instead of the file's")] = None,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="its port, instead of the file's")] = None,
@@ -52,6 +56,104 @@ def watch(  # noqa: PLR0917
     Watch.prepare(config, host=host, port=port, pictures=pictures, as_json=as_json, name=name, health=health).run(
         count, timeout
     )
+
+
+@app.command()
+def console(config: ConfigOption = Path("control.toml")) -> None:
+    """Run the page on which people see alerts and decide on them."""
+    from edge.controlroom import config as configuration
+    from edge.controlroom.serve import serve
+
+    settings = configuration.load(config).console
+    scheme = "https" if settings.certificate else "http"
+    typer.echo(f"{scheme}://{settings.host}:{settings.port}/")
+    serve(config)
+
+
+@app.command()
+def record(
+    facts: Annotated[Path, typer.Argument(help="TOML file with what the crew knows of the deployment")],
+    out: Annotated[Path, typer.Option(help="folder for record.csv, record.json and record.html")],
+    config: ConfigOption = Path("control.toml"),
+    as_json: Annotated[bool, typer.Option("--json", help="print the JSON too")] = False,
+) -> None:
+    """Write the public record of a deployment whose cases are all closed."""
+    from edge.controlroom.record import load_facts, make_record
+    from edge.controlroom.serve import open_casebook
+    from edge.errors import EnvironmentFault
+
+    known = load_facts(facts)
+    book = open_casebook(config)
+    made = make_record(known, book.all())
+    book.close()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "record.csv").write_text(made.as_csv(), "utf-8")
+        (out / "record.json").write_bytes(made.as_json())
+        (out / "record.html").write_text(made.as_page(), "utf-8")
+    except OSError as error:
+        raise EnvironmentFault(str(out), f"cannot be written ({error.strerror})", "Give another --out") from None
+    typer.echo(made.as_json().decode().rstrip() if as_json else f"{out}/record.html")
+
+
+app.add_typer(audit_cli.app, name="audit")
+staff = typer.Typer(help="Who may sign in, and until when their training is in date.", no_args_is_help=True)
+app.add_typer(staff, name="staff")
+UntilOption = Annotated[datetime, typer.Option("--trained-until", formats=["%Y-%m-%d"], help="last day in date")]
+
+
+@staff.command("add")
+def staff_add(
+    number: Annotated[str, typer.Argument(help="badge or staff number, never a name")],
+    role: Annotated[Role, typer.Option(help="what the officer is there for")],
+    trained_until: UntilOption,
+    config: ConfigOption = Path("control.toml"),
+    password_stdin: Annotated[bool, typer.Option("--password-stdin", help="read the password from a pipe")] = False,
+) -> None:
+    """Add an officer, or give them a new role, date and password."""
+    from edge.controlroom.cases import Officer
+    from edge.controlroom.serve import open_casebook
+
+    if password_stdin:
+        password = sys.stdin.readline().rstrip("\n")
+    else:
+        password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+    book = open_casebook(config)
+    book.enrol_officer(Officer(number, role, trained_until.date()), password)
+    book.close()
+
+
+@staff.command("renew")
+def staff_renew(
+    number: Annotated[str, typer.Argument(help="badge or staff number")],
+    trained_until: UntilOption,
+    config: ConfigOption = Path("control.toml"),
+) -> None:
+    """Record that an officer's training was renewed."""
+    from edge.controlroom.serve import open_casebook
+
+    book = open_casebook(config)
+    book.renew_training(number, trained_until.date())
+    book.close()
+
+
+@staff.command("list")
+def staff_list(
+    config: ConfigOption = Path("control.toml"),
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Show the officers."""
+    from edge.controlroom.serve import open_casebook
+
+    book = open_casebook(config)
+    officers = book.officers()
+    book.close()
+    if as_json:
+        rows = [{"number": o.number, "role": str(o.role), "trained_until": str(o.trained_until)} for o in officers]
+        typer.echo(json.dumps(rows))
+    else:
+        for officer in officers:
+            typer.echo(f"{officer.number}  {officer.role}  trained until {officer.trained_until}")
 
 
 def main() -> None:

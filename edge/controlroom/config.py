@@ -11,7 +11,7 @@ from msgspec import Meta, Struct
 
 from edge.errors import ConfigInvalid
 
-__all__ = ["BrokerSection", "ControlConfig", "KeysSection", "StoreSection", "load", "parse"]
+__all__ = ["BrokerSection", "ConsoleSection", "ControlConfig", "KeysSection", "StoreSection", "load", "parse"]
 
 
 class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -51,12 +51,28 @@ class StoreSection(Section, frozen=True):
     ] = 24
 
 
+class ConsoleSection(Section, frozen=True):
+    """[console]: the page on which people decide."""
+
+    host: Annotated[str, Meta(min_length=1, description="address to listen on")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=1, le=65535)] = 8443
+    certificate: Annotated[str, Meta(description="its certificate; needed when it listens beyond this machine")] = ""
+    certificate_key: Annotated[str, Meta(description="its private key")] = ""
+    look_s: Annotated[float, Meta(ge=1, le=60, description="least time both pictures are looked at")] = 5.0
+    escalate_s: Annotated[float, Meta(ge=1, le=3600, description="an alert unseen for so long escalates")] = 60.0
+    idle_min: Annotated[
+        int, Meta(ge=1, le=720, description="minutes without a click after which one is signed out")
+    ] = 30
+    siblings: Annotated[str, Meta(description="TOML file: reference = [known siblings and look-alikes]")] = ""
+
+
 class ControlConfig(Section, frozen=True):
     """The whole file."""
 
     broker: BrokerSection = BrokerSection()
     keys: KeysSection = KeysSection()
     store: StoreSection = StoreSection()
+    console: ConsoleSection = ConsoleSection()
     base: str = ""
     """Folder that relative paths start from: the file's own. Set by :func:`load`."""
 

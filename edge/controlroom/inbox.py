@@ -11,6 +11,8 @@ outbox was made anew starts again from 1; that is reported and its numbering beg
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -121,6 +123,27 @@ class Inbox:
         with self._lock:
             self._connection.close()
 
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """Take in what is accepted inside as one transaction: one write to the disk instead of many.
+
+        Raises:
+            StoreUnavailable: the disk refuses; nothing of the batch was stored, and none of it may be acknowledged.
+        """
+        with self._lock:
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+                try:
+                    yield
+                except BaseException:
+                    self._connection.execute("ROLLBACK")
+                    raise
+                self._connection.execute("COMMIT")
+            except dbapi2.DatabaseError as error:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise store_error(self._path, error) from None
+
     def accept(self, alert: Alert, now: datetime) -> Acceptance:
         """Take an authentic alert in, unless it is known already.
 
@@ -128,15 +151,13 @@ class Inbox:
             StoreUnavailable: the disk refuses; the alert must not be acknowledged.
         """
         with self._lock:
-            try:
-                self._connection.execute("BEGIN IMMEDIATE")
-                accepted = self._accept(alert, now)
-                self._connection.execute("COMMIT")
-            except dbapi2.DatabaseError as error:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise store_error(self._path, error) from None
-        return accepted
+            if self._connection.in_transaction:
+                try:
+                    return self._accept(alert, now)
+                except dbapi2.DatabaseError as error:
+                    raise store_error(self._path, error) from None
+            with self.batch():
+                return self._accept(alert, now)
 
     def _accept(self, alert: Alert, now: datetime) -> Acceptance:
         run = self._connection.execute
@@ -177,13 +198,16 @@ class Inbox:
         """Alerts that were accepted but not shown: left over from an end at a bad moment."""
         return self._select("WHERE shown = 0 ORDER BY number", ())
 
-    def shown(self, alert_id: UUID) -> None:
-        """Remember that a person or a program has been shown this alert.
+    def shown(self, *alert_ids: UUID) -> None:
+        """Remember that a person or a program has been shown these alerts.
 
         Raises:
             StoreUnavailable: the disk refuses.
         """
-        self._change("UPDATE alerts SET shown = 1 WHERE alert_id = ?", (str(alert_id),))
+        with self.batch():
+            self._connection.executemany(
+                "UPDATE alerts SET shown = 1 WHERE alert_id = ?", [(str(alert_id),) for alert_id in alert_ids]
+            )
 
     def get(self, alert_id: UUID) -> Stored | None:
         """The alert of this identifier, unless it was erased."""
@@ -211,13 +235,6 @@ class Inbox:
             except dbapi2.DatabaseError as error:
                 raise store_error(self._path, error) from None
         return [UUID(row[0]) for row in rows]
-
-    def _change(self, statement: str, values: tuple[Any, ...]) -> None:
-        with self._lock:
-            try:
-                self._connection.execute(statement, values)
-            except dbapi2.DatabaseError as error:
-                raise store_error(self._path, error) from None
 
     def _select(self, where: str, values: tuple[Any, ...]) -> list[Stored]:
         with self._lock:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from edge.alert import topics
-from edge.alert.link import Broker, Event, Link, LinkLost
+from edge.alert.link import FAILED, IN_FLIGHT, NO_SUBSCRIBER, Broker, Event, Link, LinkLost, refused
 from edge.alert.message import open_alert
 from edge.alert.publish import LinkState
 from edge.alert.status import HealthBody, StateBody, read_health, read_state
@@ -103,6 +103,18 @@ class Counts:
     refused: Counter[str] = field(default_factory=Counter)
 
 
+class Outgoing(Protocol):
+    """Messages for the vans, kept until the broker has acknowledged them."""
+
+    def outgoing(self) -> list[tuple[int, str, bytes]]:
+        """What waits, oldest first: number, topic and payload."""
+        ...
+
+    def sent(self, number: int) -> None:
+        """It has been acknowledged."""
+        ...
+
+
 class Message(Protocol):
     """What the receiver reads of a message; :class:`paho.mqtt.client.MQTTMessage` is one."""
 
@@ -122,6 +134,7 @@ class Receiver:
         decryption: this control room's private keys.
         vans: whose alerts are believed.
         on_happening: called on the receiver's thread, one call at a time; may take its time, must not raise.
+        outgoing: what is to be sent to the vans; :meth:`wake` when there is more.
         session_s: how long the broker keeps alerts while we are away.
         retention: how long the inbox keeps an alert.
         backoff_s: shortest and longest wait between attempts.
@@ -140,6 +153,7 @@ class Receiver:
         vans: KnownSigners,
         on_happening: Callable[[Happening], None],
         *,
+        outgoing: Outgoing | None = None,
         session_s: int = 86_400,
         retention: timedelta = timedelta(hours=24),
         backoff_s: tuple[float, float] = (0.5, 15.0),
@@ -156,7 +170,7 @@ class Receiver:
         self._backoff_s = backoff_s
         self._clock: Clock = clock or SystemClock()
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self._outgoing: queue.SimpleQueue[tuple[str, bytes]] = queue.SimpleQueue()
+        self._outgoing = outgoing
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._state = LinkState.STOPPED
@@ -174,10 +188,14 @@ class Receiver:
         self._thread = threading.Thread(target=self._run, name="receiver", daemon=True)
         self._thread.start()
 
+    def wake(self) -> None:
+        """There is something to send."""
+        self._events.put(("wake", None))
+
     def stop(self) -> None:
         """Say goodbye to the broker and end; the broker keeps what comes meanwhile."""
         self._stopping.set()
-        self._events.put(("wake", None))
+        self.wake()
         if self._thread is not None:
             self._thread.join()
             self._thread = None
@@ -258,24 +276,61 @@ class Receiver:
             if self._clock.monotonic_ns() - swept >= self.SWEEP_NS:
                 self._inbox.erase_due(self._clock.now(), self._retention)
                 swept = self._clock.monotonic_ns()
+                self._send(link)
             with contextlib.suppress(queue.Empty):
                 kind, content = self._events.get(timeout=self.IDLE_S)
                 if kind == "closed":
                     raise LinkLost("the broker closed the connection")
+                if kind == "wake":
+                    self._send(link)
                 if kind == "message":
-                    self._take(content)
-                    link.acknowledge(content)
+                    self._take(link, content)
 
-    def _take(self, message: Any) -> None:
+    def _send(self, link: Link) -> None:
+        """Send what waits for the vans, each van's in order; a van that the broker does not know gets it later."""
+        unheard: set[str] = set()
+        for number, topic, payload in self._outgoing.outgoing() if self._outgoing else ():
+            if topic in unheard:
+                continue
+            reason = link.publish(topic, payload, expiry_s=self._session_s)
+            if reason >= FAILED:
+                raise refused(f"publishing to {topic}", reason)
+            if reason == NO_SUBSCRIBER:
+                unheard.add(topic)
+            elif self._outgoing:
+                self._outgoing.sent(number)
+
+    def _take(self, link: Link, first: Any) -> None:
+        """Take in one message and those that wait behind it: stored together, then told, then acknowledged."""
+        messages, later = [first], []
+        while len(messages) < IN_FLIGHT and not self._events.empty():
+            event = self._events.get()
+            if event[0] == "message":
+                messages.append(event[1])
+            else:
+                later.append(event)
+        with self._inbox.batch():
+            happenings = [self._judged(message) for message in messages]
+        for happening in happenings:
+            if happening is not None:
+                self._tell(happening)
+        for message in messages:
+            link.acknowledge(message)
+        for event in later:
+            self._events.put(event)
+
+    def _judged(self, message: Any) -> Happening | None:
         try:
-            happening = self.judge(message)
+            return self.judge(message)
         except EnvironmentFault:
             raise
         except EdgeError as error:
             self.counts.refused[type(error).__name__] += 1
-            happening = Refused(_printable(message), error)
-        if happening is not None:
-            self._tell(happening)
+            return Refused(_printable(message), error)
+        except Exception as error:  # noqa: BLE001 - whatever a message provokes, the next one must be read
+            self.counts.refused[type(error).__name__] += 1
+            unread = AlertRejected("message", f"could not be read ({type(error).__name__})", "Report this as a fault")
+            return Refused(_printable(message), unread)
 
     def _set(self, state: LinkState, trouble: EdgeError | None = None) -> None:
         changed = (state, str(trouble)) != (self._state, str(self._trouble))

@@ -6,12 +6,15 @@ them erases them.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any, Self
+from uuid import UUID
 
 import msgspec
 from rich.console import Console
@@ -26,6 +29,9 @@ from edge.records import Alert
 from edge.trust.secret import read_secret
 
 __all__ = ["Watch"]
+
+MOST_WAITING = 100
+"""Happenings that may wait to be printed; after a kill as many may be printed a second time."""
 
 
 class Watch:
@@ -44,7 +50,9 @@ class Watch:
         self._pictures = pictures
         self._as_json = as_json
         self._health = health
-        self._happenings: queue.SimpleQueue[Happening] = queue.SimpleQueue()
+        self._happenings: queue.Queue[Happening] = queue.Queue(MOST_WAITING)
+        self._ending = threading.Event()
+        self._printed: list[UUID] = []
         self._console = Console(highlight=False, soft_wrap=True)
         self._problems = Console(stderr=True, highlight=False, soft_wrap=True)
         self._receiver: Receiver | None = None
@@ -84,8 +92,15 @@ class Watch:
         key = read_secret(settings.store.key, Path(settings.base))
         inbox = Inbox(settings.path(settings.store.directory) / f"{Path(name).name}.db", key)
         watch = cls(inbox, pictures, as_json=as_json, health=health)
-        watch._receiver = connect(settings, name, inbox, watch._happenings.put)
+        watch._receiver = connect(settings, name, inbox, watch._hear)
         return watch
+
+    def _hear(self, happening: Happening) -> None:
+        """On the receiver's thread: a reader that is slow slows the receiver down, and the broker keeps the rest."""
+        while not self._ending.is_set():
+            with contextlib.suppress(queue.Full):
+                self._happenings.put(happening, timeout=0.2)
+                return
 
     def run(self, count: int | None, timeout: float | None) -> None:
         """Print until ``count`` alerts were shown or ``timeout`` seconds have passed.
@@ -108,8 +123,12 @@ class Watch:
                 except queue.Empty:
                     break
                 shown += self._show(happening)
+                if self._happenings.empty() or len(self._printed) >= MOST_WAITING:
+                    self._mark_shown()
         finally:
+            self._ending.set()
             self._receiver.stop()
+            self._mark_shown()
             self._inbox.close()
         if count is not None and shown < count:
             raise self._trouble or BrokerUnavailable(
@@ -169,7 +188,12 @@ class Watch:
             },
             _for_people(alert, paths),
         )  # fmt: skip
-        self._inbox.shown(alert.alert_id)
+        self._printed.append(alert.alert_id)
+
+    def _mark_shown(self) -> None:
+        if self._printed:
+            self._inbox.shown(*self._printed)
+            self._printed.clear()
 
     def _write_pictures(self, alert: Alert) -> dict[str, str]:
         assert self._pictures is not None

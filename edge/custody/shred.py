@@ -14,7 +14,7 @@ from pathlib import Path
 
 from edge.errors import StoreUnavailable
 
-__all__ = ["fsync_folder", "scrub", "shred"]
+__all__ = ["fsync_file", "fsync_folder", "scrub", "shred"]
 
 _CHUNK = 1 << 20
 _BYTES_HEADER = bytes.__basicsize__ - 1
@@ -47,6 +47,15 @@ def shred(path: Path) -> bool:
     path.unlink(missing_ok=True)
     fsync_folder(path.parent)
     return True
+
+
+def fsync_file(path: Path) -> None:
+    """Push a file's content to the device."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def fsync_folder(folder: Path) -> None:

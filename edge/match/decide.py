@@ -27,12 +27,12 @@ class Decider:
 
     Args:
         settings: votes, window and cool-down.
-        threshold: the similarity that must be reached, -1..1; at least ``settings.threshold`` is used.
+        threshold: the similarity that must be reached, -1..1.
     """
 
-    def __init__(self, settings: DecisionSection, *, threshold: float | None = None) -> None:
+    def __init__(self, settings: DecisionSection, *, threshold: float) -> None:
         self._settings = settings
-        self._threshold = settings.threshold if threshold is None else max(threshold, settings.threshold)
+        self._threshold = threshold
         self._votes: dict[UUID, deque[str | None]] = {}
         self._alerted_tracks: set[UUID] = set()
         self._alerted_at: dict[str, int] = {}

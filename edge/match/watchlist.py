@@ -7,7 +7,7 @@ in memory from :meth:`WatchlistStore.matrix` and is gone with the process.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -152,13 +152,23 @@ class WatchlistStore:
             StoreUnavailable: the disk refuses.
         """
         count = 0
-        with self._transaction():
+        with self.filling() as insert:
             for entry in entries:
-                self._insert(entry)
+                insert(entry)
                 count += 1
+        return count
+
+    @contextmanager
+    def filling(self) -> Iterator[Callable[[WatchlistEntry], None]]:
+        """Add entries one by one within the block, all of them or, when it raises, none.
+
+        Raises:
+            See :meth:`add`.
+        """
+        with self._transaction():
+            yield self._insert
             self._db.execute("UPDATE meta SET value = ? WHERE name = 'digest'", (self.content_digest(),))
         truncate_log(self._db)
-        return count
 
     def _insert(self, entry: WatchlistEntry) -> None:
         if entry.templates.shape[1] != self.meta.dimension:
@@ -196,7 +206,7 @@ class WatchlistStore:
     def remove(self, reference: str) -> bool:
         """Take one entry out of the file and its write-ahead log for good. False if it was not there.
 
-        The list keeps the identity that the authority named; :meth:`content_digest` changes.
+        The list keeps its identity; :meth:`content_digest` changes.
         """
         with self._transaction():
             # Rows that a cascade removes are overwritten as well: secure_delete is on for the connection.
@@ -358,10 +368,6 @@ def destroy_files(store: Path, key_file: Path | None) -> tuple[str, ...]:
     return gone
 
 
-def _short(digest: str) -> str:
-    return digest.removeprefix("sha256:")[:12]
-
-
 def _damaged(path: Path, error: Exception) -> WatchlistUnreadable | StoreUnavailable:
     text = str(error)
     if "full" in text or "readonly" in text or "locked" in text:
@@ -388,7 +394,7 @@ def _meta(path: Path, db: Connection, model: str | None) -> ListMeta:
     if model is not None and meta.model != model:
         raise ModelRejected(
             str(path),
-            f"was built for another embedder ({_short(meta.model)}, this van runs {_short(model)})",
+            f"was built for another embedder ({meta.model[:12]}, this van runs {model[:12]})",
             "Build the list again with the model that the van runs",
         )
     return meta

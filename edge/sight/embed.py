@@ -72,9 +72,15 @@ class Embedder:
                 f"must be uint8[{CHIP_SIZE}, {CHIP_SIZE}, 3], got {chip.dtype}{list(chip.shape)}",
                 "Mend the stage that made it",
             )
-        return self.model.outputs[0].real(self.model.run(chip)[0])
+        stored = self.model.run(chip)[0]
+        vector = np.array(self.model.outputs[0].real(stored), np.float32)
+        stored.fill(0)  # the vector that goes out is the only one
+        return vector
 
 
 def _unit(vector: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scale ``vector`` to length 1 where it lies, so that no second copy of a face is left behind."""
     length = np.float32(np.sqrt(np.dot(vector, vector)))
-    return vector / length if length > 0 else vector
+    if length > 0:
+        vector /= length
+    return vector

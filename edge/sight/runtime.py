@@ -149,7 +149,9 @@ def load(
     folder = (directory or cards.default_directory()) / pack
     card = cards.read(folder)
     if kind is not None and card.kind != kind:
-        raise ModelRejected(f"model '{reference}'", f"it is a {card.kind}, not a {kind}", f"Name a {kind}")
+        raise ModelRejected(
+            f"model '{reference}'", f"its card says that it is a {card.kind}", f"Name a pack of kind {kind}"
+        )
     variant = card.variants.get(name)
     if variant is None:
         raise ModelRejected(
@@ -190,6 +192,8 @@ def _interpreter(path: Path, content: bytes, runtime: RuntimeName, threads: int,
         ) from error
     delegates = []
     if delegate is not None:
+        if not delegate.is_file():
+            raise RuntimeUnavailable(f"delegate {delegate}", "there is no such library", "Give the library's path")
         try:
             delegates.append(library.load_delegate(str(delegate)))
         except (OSError, ValueError, RuntimeError) as error:

@@ -45,10 +45,10 @@ FIELDS: dict[Event, dict[str, type]] = {
     Event.LOG_REPAIRED: {"bytes": int},
     Event.AUTHORITY_ACCEPTED: {"authority": str, "digest": str, "starts": str, "ends": str},
     Event.AUTHORITY_ENDED: {"authority": str, "cause": str},
-    Event.LIST_IMPORTED: {"list": str, "bundle": str, "entries": int, "references": list},
-    Event.LIST_DESTROYED: {"list": str, "cause": str, "entries": int, "files": list, "destroyed_at": str},
+    Event.LIST_IMPORTED: {"list": str, "copy": str, "entries": int, "references": list},
+    Event.LIST_DESTROYED: {"list": str, "copy": str, "cause": str, "entries": int, "files": list, "destroyed_at": str},
     Event.ENTRY_CONSULTED: {"list": str, "reference": str, "by": str, "purpose": str},
-    Event.ENTRY_REMOVED: {"list": str, "reference": str, "cause": str},
+    Event.ENTRY_REMOVED: {"list": str, "copy": str, "reference": str, "cause": str},
     Event.ALERT_SENT: {"alert": str, "reference": str, "to": list},
     Event.ALERT_ADJUDICATED: {"alert": str, "verdict": str, "by": str},
     Event.ALERTS_DELETED: {"store": str, "count": int, "cause": str},
@@ -56,7 +56,8 @@ FIELDS: dict[Event, dict[str, type]] = {
     Event.CUSTODY_BREACHED: {"cause": str},
 }
 """Name and type of every field of every event; all are required. ``threshold_micro`` is a millionth of
-cosine similarity. ``by`` is a role or a badge number, never a name."""
+cosine similarity. ``copy`` tells one import of a list from another of the same list on the same van.
+``by`` is a role or a badge number, never a name."""
 
 
 def check_fields(event: Event, fields: Mapping[str, Any]) -> None:

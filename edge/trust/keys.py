@@ -85,7 +85,7 @@ def _import(data: Any, thing: str, *, private: bool) -> ECKey:
 def _decode(content: bytes, thing: str) -> Any:
     try:
         return msgspec.json.decode(content)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, ValueError, RecursionError):
         raise _mend(thing, "is not JSON") from None
 
 
@@ -278,6 +278,11 @@ class Recipients:
             KeyUnusable: see :meth:`of`; also when the file cannot be read.
         """
         return cls.of(_decode_set(_read_public(path), str(path)), str(path))
+
+    @property
+    def key_ids(self) -> tuple[str, ...]:
+        """Their RFC 7638 thumbprints, by which the audit log names who could read an alert."""
+        return tuple(key.thumbprint() for key in self._keys)
 
     def encrypt(self, plaintext: bytes, content_type: str) -> dict[str, Any]:
         """A JWE in general JSON form that each of the recipients can read on its own (RFC 7516, 7.2.1)."""

@@ -12,12 +12,15 @@ import hashlib
 import shutil
 import tempfile
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import calibration
 import centerface
+import equalise
 import mobilefacenet
 import numpy as np
+import onnx
 import quantise
 import tomlkit
 from ai_edge_litert.interpreter import Interpreter
@@ -53,24 +56,51 @@ def main() -> None:
 def build_centerface(source: Path, scratch: Path, manifest: Path | None) -> None:
     """Float and int8 graphs at each size."""
     check_source("centerface", source)
-    for width, height in DETECTOR_SIZES:
-        centerface.write_float(source, width, height, scratch / f"build/centerface-{width}x{height}-float.tflite")
     stored = MODELS / "centerface/ranges.toml"
     if manifest is not None:
-        pictures = calibration.calibration_pictures(manifest)
-        width, height = CALIBRATED_AT
-        inputs = (
-            scene[None].astype(np.float32)
-            for scene in calibration.scenes(pictures, SCENES, width, height)
-        )
-        found = calibration.ranges(scratch / f"build/centerface-{width}x{height}-float.tflite", inputs)
-        # The camera's own range: a step of exactly one grey level.
-        found["image"] = [0.0, 255.0, 0.0, 255.0]
-        write_ranges(stored, found, f"{SCENES} scenes of {width}x{height}", calibration.digest(pictures))
-    ranges = tomllib.loads(stored.read_text())["ranges"]
+        calibrate_centerface(source, scratch, manifest, stored)
+    found = tomllib.loads(stored.read_text())
+    powers = {name: [int(digit) for digit in digits] for name, digits in found["powers"].items()}
     for width, height in DETECTOR_SIZES:
         name = f"centerface-{width}x{height}"
-        quantise.static(scratch / f"build/{name}-float.tflite", ranges, scratch / f"{name}-int8.tflite")
+        reference = scratch / f"build/{name}-float.tflite"
+        centerface.write_float(source, width, height, reference, powers)
+        quantise.static(reference, found["ranges"], scratch / f"{name}-int8.tflite")
+
+
+def calibrate_centerface(source: Path, scratch: Path, manifest: Path, stored: Path) -> None:
+    """Finds how far to enlarge each channel, then each tensor's range with that done, and keeps both."""
+    pictures = calibration.calibration_pictures(manifest)
+    width, height = CALIBRATED_AT
+    nodes = list(onnx.load(str(source)).graph.node)
+    model = scratch / "calibration.tflite"
+
+    def inputs() -> Iterator[np.ndarray]:
+        for scene in calibration.scenes(pictures, SCENES, width, height):
+            yield scene[None].astype(np.float32)
+
+    centerface.write_float(source, width, height, model)
+    largest = calibration.largest(model, inputs(), equalise.pairs(nodes))
+    powers = equalise.exponents(largest, nodes)
+    centerface.write_float(source, width, height, model, powers)
+    ranges = calibration.ranges(model, inputs())
+    ranges["image"] = [0.0, 255.0, 0.0, 255.0]  # the camera's own range: a step of exactly one grey level
+    lines = [
+        "# What calibration found. Written by `scripts/build-models --calibrate`; no picture can be made from it.",
+        f'scenes = "{SCENES} scenes of {width}x{height}"',
+        f"seed = {calibration.SEED}",
+        'pictures = "LFW deep-funnelled, people of the calibration split, none of whom is evaluated"',
+        f'pictures_sha256 = "{calibration.digest(pictures)}"',
+        "",
+        "# Each channel of these tensors is enlarged by two to the power of its digit: see builder/equalise.py.",
+        "[powers]",
+        *(f'"{name}" = "{"".join(map(str, digits))}"' for name, digits in powers.items()),
+        "",
+        "# Each tensor's minimum, maximum, and widest 0.01 % and 99.99 % percentile of one scene.",
+        "[ranges]",
+        *(f'"{name}" = [{", ".join(toml_float(v) for v in row)}]' for name, row in ranges.items()),
+    ]
+    stored.write_text("\n".join(lines) + "\n")
 
 
 def build_mobilefacenet(source: Path, scratch: Path) -> None:
@@ -78,22 +108,6 @@ def build_mobilefacenet(source: Path, scratch: Path) -> None:
     check_source("mobilefacenet", source)
     mobilefacenet.write_float(source, scratch / "build/mobilefacenet-float.tflite")
     quantise.dynamic(scratch / "build/mobilefacenet-float.tflite", scratch / "mobilefacenet-dynamic-int8.tflite")
-
-
-def write_ranges(path: Path, ranges: dict[str, list[float]], scenes: str, digest: str) -> None:
-    """Keeps what calibration found: per tensor minimum, maximum, 0.01 % and 99.99 % percentile."""
-    lines = [
-        "# Range of each tensor over the calibration scenes: minimum, maximum, widest 0.01 % and 99.99 % percentile.",
-        "# Written by `scripts/build-models --calibrate`; no picture can be made from it.",
-        f'scenes = "{scenes}"',
-        f"seed = {calibration.SEED}",
-        'pictures = "LFW deep-funnelled, people of the calibration split, none of whom is evaluated"',
-        f'pictures_sha256 = "{digest}"',
-        "",
-        "[ranges]",
-        *(f'"{name}" = [{", ".join(toml_float(v) for v in row)}]' for name, row in ranges.items()),
-    ]
-    path.write_text("\n".join(lines) + "\n")
 
 
 def check_source(pack: str, source: Path) -> None:
@@ -134,9 +148,10 @@ def describe(model: Path, entry: tomlkit.items.Table) -> None:
     interpreter = Interpreter(model_path=str(model))
     found = {d["name"]: d for d in interpreter.get_input_details() + interpreter.get_output_details()}
     for said in (entry["input"], *entry["outputs"]):
-        detail = found.get(said["name"]) or (
-            interpreter.get_input_details() if said is entry["input"] else interpreter.get_output_details()
-        )[0]
+        detail = (
+            found.get(said["name"])
+            or (interpreter.get_input_details() if said is entry["input"] else interpreter.get_output_details())[0]
+        )
         said["shape"], said["dtype"] = [int(n) for n in detail["shape"]], np.dtype(detail["dtype"]).name
         scale, zero_point = detail["quantization"]
         if scale:

@@ -77,12 +77,51 @@ def _read(pictures: list[Path], random: np.random.Generator) -> np.ndarray:
     return picture
 
 
+def largest(
+    model: Path, inputs: Iterable[np.ndarray], names: Iterable[str], *, absolute: bool = False
+) -> dict[str, np.ndarray]:
+    """For each named tensor the largest value of each channel: the 99.99th percentile of each input, maximum of all."""
+    interpreter, watched = _watched(model)
+    wanted = set(names)
+    watched = {index: name for index, name in watched.items() if name in wanted}
+    found: dict[str, np.ndarray] = {}
+    for values in inputs:
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], values)
+        interpreter.invoke()
+        for index, name in watched.items():
+            tensor = interpreter.get_tensor(index)
+            tensor = np.abs(tensor) if absolute else tensor
+            flat = tensor.reshape(-1, tensor.shape[-1])
+            cut = flat.shape[0] - 1 - max(int(flat.shape[0] * 1e-4), 1)
+            high = np.partition(flat, cut, axis=0)[cut]
+            found[name] = np.maximum(found.get(name, 0), high)
+    return found
+
+
 def ranges(model: Path, inputs: Iterable[np.ndarray], share: float = 0.9999) -> dict[str, list[float]]:
     """For each float activation: [minimum, maximum, low percentile, high percentile] over all inputs.
 
     The percentiles cut off (1 − share) of the values of one input at either end; the widest over the inputs is
     kept. A few values of one cell in a million otherwise stretch a layer's step for everybody.
     """
+    interpreter, watched = _watched(model)
+    entry = interpreter.get_input_details()[0]["index"]
+    found: dict[str, list[float]] = {}
+    for values in inputs:
+        interpreter.set_tensor(entry, values)
+        interpreter.invoke()
+        for index, name in watched.items():
+            tensor = interpreter.get_tensor(index).ravel()
+            cut = max(int(tensor.size * (1 - share)), 1)
+            low, high = np.partition(tensor, [cut, tensor.size - 1 - cut])[[cut, tensor.size - 1 - cut]]
+            new = [float(tensor.min()), float(tensor.max()), float(low), float(high)]
+            old = found.get(name, new)
+            found[name] = [min(old[0], new[0]), max(old[1], new[1]), min(old[2], new[2]), max(old[3], new[3])]
+    return found
+
+
+def _watched(model: Path) -> tuple[Interpreter, dict[int, str]]:
+    """An interpreter that keeps every activation, and their names by number."""
     interpreter = Interpreter(
         model_path=str(model),
         num_threads=1,
@@ -97,15 +136,4 @@ def ranges(model: Path, inputs: Iterable[np.ndarray], share: float = 0.9999) -> 
         for index in operator["outputs"]:
             if details[index]["dtype"] == np.float32:
                 watched[index] = details[index]["name"]
-    found: dict[str, list[float]] = {}
-    for values in inputs:
-        interpreter.set_tensor(entry, values)
-        interpreter.invoke()
-        for index, name in watched.items():
-            tensor = interpreter.get_tensor(index).ravel()
-            cut = max(int(tensor.size * (1 - share)), 1)
-            low, high = np.partition(tensor, [cut, tensor.size - 1 - cut])[[cut, tensor.size - 1 - cut]]
-            new = [float(tensor.min()), float(tensor.max()), float(low), float(high)]
-            old = found.get(name, new)
-            found[name] = [min(old[0], new[0]), max(old[1], new[1]), min(old[2], new[2]), max(old[3], new[3])]
-    return found
+    return interpreter, watched

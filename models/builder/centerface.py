@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import equalise
 import numpy as np
 import onnx
 from flatbuffer import (
@@ -26,12 +27,19 @@ from onnx import numpy_helper
 OUTPUTS = {"537": "heat", "538": "scale", "539": "offset", "540": "landmarks"}
 
 
-def write_float(source: Path, width: int, height: int, target: Path) -> None:
-    """Writes the float32 graph for pictures of `width` × `height` pixels, 0–255, NHWC, batch 1."""
+def write_float(
+    source: Path, width: int, height: int, target: Path, powers: dict[str, list[int]] | None = None
+) -> None:
+    """Writes the float32 graph for pictures of `width` × `height` pixels, 0–255, NHWC, batch 1.
+
+    With `powers` its channels are equalised, which changes no result: see equalise.py.
+    """
     if width % 32 or height % 32:
         raise SystemExit(f"CenterFace {width}x{height}: each side must be a multiple of 32. Choose another size.")
-    nodes = list(onnx.load(str(source)).graph.node)
-    constants = {t.name: numpy_helper.to_array(t) for t in onnx.load(str(source)).graph.initializer}
+    published = onnx.load(str(source)).graph
+    nodes = list(published.node)
+    constants = {t.name: numpy_helper.to_array(t) for t in published.initializer}
+    constants = equalise.apply(constants, nodes, powers or {})
     graph = Graph(f"CenterFace {width}x{height}, BGR 0-255")
     at = {"input.1": graph.activation("image", [1, height, width, 3])}
     users = {name: node for node in nodes for name in node.input}  # the last user is the only one where it matters
@@ -71,7 +79,11 @@ def write_float(source: Path, width: int, height: int, target: Path) -> None:
             else:
                 code, options = Op.DEPTHWISE_CONV_2D, depthwise_options(stride, padding, relu=relu is not None)
                 kind, laid_out = schema.BuiltinOptions.DepthwiseConv2DOptions, weights.transpose(1, 2, 3, 0)
-            inputs = [source_tensor, graph.constant(name + "/w", np.ascontiguousarray(laid_out)), graph.constant(name + "/b", bias)]
+            inputs = [
+                source_tensor,
+                graph.constant(name + "/w", np.ascontiguousarray(laid_out)),
+                graph.constant(name + "/b", bias),
+            ]
             at[name] = graph.operator(code, inputs, out, kind, options)
         elif node.op_type == "ConvTranspose":
             norm = fold(node, "BatchNormalization")
@@ -97,9 +109,7 @@ def write_float(source: Path, width: int, height: int, target: Path) -> None:
         elif node.op_type == "Add":
             out = graph.activation(node.output[0], [1, rows, columns, channels])
             inputs = [at[name] for name in node.input]
-            at[node.output[0]] = graph.operator(
-                Op.ADD, inputs, out, schema.BuiltinOptions.AddOptions, add_options()
-            )
+            at[node.output[0]] = graph.operator(Op.ADD, inputs, out, schema.BuiltinOptions.AddOptions, add_options())
         elif node.op_type == "Sigmoid":
             out = graph.activation(label(node.output[0]), [1, rows, columns, channels])
             at[node.output[0]] = graph.operator(Op.LOGISTIC, [source_tensor], out)

@@ -55,9 +55,7 @@ class Graph:
         self.subgraph.tensors.append(tensor)
         return len(self.subgraph.tensors) - 1
 
-    def operator(
-        self, code: int, inputs: list[int], output: int, options_type: int = 0, options: object = None
-    ) -> int:
+    def operator(self, code: int, inputs: list[int], output: int, options_type: int = 0, options: object = None) -> int:
         known = [c.builtinCode for c in self.model.operatorCodes]
         if code not in known:
             entry = schema.OperatorCodeT()

@@ -17,9 +17,7 @@ def dynamic(source: Path, target: Path, operators: Iterable[str] = ("CONV_2D",))
     """Int8 weights per output channel; activations stay float and are quantised as each operator runs."""
     work = quantizer.Quantizer(str(source))
     for operator in operators:
-        work.add_dynamic_config(
-            regex=".*", operation_name=qtyping.TFLOperationName(operator), num_bits=8
-        )
+        work.add_dynamic_config(regex=".*", operation_name=qtyping.TFLOperationName(operator), num_bits=8)
     _write(work.quantize(enable_progress_report=False), target)
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from provisioning.demo.clothes import CHIN_ABOVE_GROUND, HEM_BELOW_CHIN, Figure
 from provisioning.demo.people import PER_METRE
 from provisioning.demo.script import Moment
-from provisioning.demo.street import FOCAL, PICTURE, Colour, Floats, Pixels, light_at, project
+from provisioning.demo.world import FOCAL, PICTURE, Colour, Floats, Pixels, floats, light_at, project
 
 __all__ = ["Camera"]
 
@@ -52,10 +52,10 @@ class Camera:
         self._darker = cv2.merge([np.clip(-grain, 0, 255).astype(np.uint8)] * 3)
 
     def take(self, people: list[tuple[Figure, Moment, tuple[float, float]]]) -> Pixels:
-        """Return one picture, h x w x 3 uint8 BGR, of people given with where they are and how fast they walk (x, z), m/s."""
+        """Return one picture, h x w x 3 uint8 BGR, of people with where they are and their speed (x, z) in m/s."""
         picture = self._street.copy()
         for figure, moment, velocity in sorted(people, key=lambda one: -one[1].z):
-            light = light_at(np.float32([moment.x]), np.float32([moment.z]))[0]
+            light = light_at(floats([moment.x]), floats([moment.z]))[0]
             self._legs(picture, figure, moment, light)
             self._body(picture, figure, moment, velocity)
         down, right = (int(n) for n in self._rng.integers(0, 96, 2))
@@ -114,7 +114,7 @@ class Camera:
                 (round(middle - step[0]), round(middle - step[1])),
                 (round(middle + step[0]), round(middle + step[1])),
             )
-            cv2.line(kernel, start, end, 1.0, 1)
+            cv2.line(kernel, start, end, (1.0,), 1)
             seen = cv2.filter2D(seen, -1, kernel / kernel.sum())
         sigma = _BLUR * abs(1 / moment.z - 1 / _FOCUS) * self._scale
         return seen if sigma < 0.3 else np.asarray(cv2.GaussianBlur(seen, (0, 0), sigma), np.uint8)
@@ -161,5 +161,5 @@ class Camera:
 
 
 def _dimmed(colour: Colour, light: Floats, gain: float) -> Colour:
-    lit = np.clip(np.float32(colour) * light * gain * _EXPOSURE, 0, 255)
+    lit = np.clip(floats(colour) * light * gain * _EXPOSURE, 0, 255)
     return float(lit[0]), float(lit[1]), float(lit[2])

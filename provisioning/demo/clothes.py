@@ -7,6 +7,7 @@ the camera sees it, y downwards.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Final, Literal
 
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from provisioning.demo.people import CUT_HALF, CUT_TOP, FACE_HEIGHT, PER_METRE, Portrait, cut_out
-from provisioning.demo.street import Colour, Floats, Pixels
+from provisioning.demo.world import Colour, Floats, Pixels, dimmed, floats
 
 __all__ = ["CHIN_ABOVE_GROUND", "HEM_BELOW_CHIN", "Figure", "Outfit", "dress"]
 
@@ -28,6 +29,7 @@ _HEADROOM: Final = 0.52  # metres of canvas above the chin: hair, a hat, an umbr
 _DEPTH: Final = 1.04
 _HALF_WIDTH: Final = 0.40
 _HALF_WIDTH_UMBRELLA: Final = 0.60
+_SHRUG: Final = 0.018  # metres by which shoulders are drawn up: collars stand, it is cold
 _SHIFT: Final = 3  # OpenCV's fixed-point bits: outlines are drawn to an eighth of a pixel
 _SUBPIXEL: Final = 1 << _SHIFT
 
@@ -81,13 +83,15 @@ class _Canvas:
 
     def __init__(self, half_width: float) -> None:
         self.half_width = half_width
+        self.lift = 0.0  # metres by which outlines are raised
         self.shape = (int((_HEADROOM + _DEPTH) * PER_METRE), int(2 * half_width * PER_METRE))
         self.colour: Floats = np.zeros((*self.shape, 3), np.float32)
         self.alpha: Floats = np.zeros(self.shape, np.float32)
 
     def pixels(self, points: Points) -> NDArray[np.int32]:
         scaled = [
-            ((x + self.half_width) * PER_METRE * _SUBPIXEL, (y + _HEADROOM) * PER_METRE * _SUBPIXEL) for x, y in points
+            ((x + self.half_width) * PER_METRE * _SUBPIXEL, (y + _HEADROOM - self.lift) * PER_METRE * _SUBPIXEL)
+            for x, y in points
         ]
         return np.array(scaled, np.float32).round().astype(np.int32)
 
@@ -104,18 +108,20 @@ class _Canvas:
         left, top = np.maximum(corners.min(axis=0) // _SUBPIXEL - margin, 0)
         right, foot = np.minimum(corners.max(axis=0) // _SUBPIXEL + margin, self.shape[::-1])
         values = np.zeros((max(1, foot - top), max(1, right - left)), np.uint8)
-        moved = corners - np.int32([left, top]) * _SUBPIXEL
+        moved = corners - np.array([left, top], np.int32) * _SUBPIXEL
         if thickness:
-            cv2.polylines(values, [moved], False, 255, thickness, cv2.LINE_AA, _SHIFT)
+            cv2.polylines(
+                values, [moved], isClosed=False, color=(255,), thickness=thickness, lineType=cv2.LINE_AA, shift=_SHIFT
+            )
         else:
-            cv2.fillPoly(values, [moved], 255, cv2.LINE_AA, _SHIFT)
+            cv2.fillPoly(values, [moved], (255,), cv2.LINE_AA, _SHIFT)
         blurred = np.asarray(cv2.GaussianBlur(values, (0, 0), soft), np.float32) / 255.0
         return _Cover(slice(int(top), int(foot)), slice(int(left), int(right)), blurred[..., None])
 
     def paint(self, cover: _Cover, colour: Floats | Colour) -> None:
         """Lay a colour, or a picture of the canvas's size, over what is there."""
         where = (cover.rows, cover.cols)
-        paint = colour[where] if isinstance(colour, np.ndarray) else np.float32(colour)
+        paint = colour[where] if isinstance(colour, np.ndarray) else floats(colour)
         self.colour[where] += (paint - self.colour[where]) * cover.values
         self.alpha[where] += (1 - self.alpha[where]) * cover.values[..., 0]
 
@@ -125,8 +131,8 @@ class _Canvas:
 
     def layers(self) -> tuple[Pixels, ...]:
         rgb = np.clip(self.colour, 0, 255) * self.alpha[..., None]
-        full = np.dstack([rgb, self.alpha * 255]).round().astype(np.uint8)
-        found = [full]
+        full: Pixels = np.dstack([rgb, self.alpha * 255]).round().astype(np.uint8)
+        found: list[Pixels] = [full]
         for _ in range(3):
             last = found[-1]
             found.append(cv2.resize(last, (last.shape[1] // 2, last.shape[0] // 2), interpolation=cv2.INTER_AREA))
@@ -148,7 +154,7 @@ def _both_sides(half: Points, breadth: float = 0.91) -> Points:
     return right + [(-x, y) for x, y in reversed(right)]
 
 
-def _ellipse(x: float, y: float, rx: float, ry: float, start: float = 0.0, end: float = 2 * np.pi) -> Points:
+def _ellipse(x: float, y: float, rx: float, ry: float, *, start: float = 0.0, end: float = 2 * np.pi) -> Points:
     return [(x + rx * float(np.cos(a)), y + ry * float(np.sin(a))) for a in np.linspace(start, end, 60)]
 
 
@@ -161,7 +167,7 @@ def _cloth(canvas: _Canvas, rng: np.random.Generator, colour: Colour) -> Floats:
     across = (np.arange(cols, dtype=np.float32) / PER_METRE - canvas.half_width)[None, :]
     rounding = 1.08 - 6.5 * across**2
     tone = rounding * (1 + 0.09 * folds + 0.05 * creases + 0.035 * weave)
-    return np.asarray(np.float32(colour) * tone[..., None] + 2.0, np.float32)
+    return np.asarray(floats(colour) * tone[..., None] + 2.0, np.float32)
 
 
 def dress(
@@ -181,7 +187,9 @@ def dress(
     """
     canvas = _Canvas(_HALF_WIDTH_UMBRELLA if outfit.umbrella else _HALF_WIDTH)
     cloth = _cloth(canvas, rng, outfit.coat)
+    canvas.lift = _SHRUG
     _coat(canvas, cloth, outfit)
+    canvas.lift = 0.0
     face = None
     head_x, head_rx = 0.0, 0.088
     if portrait is None:
@@ -194,9 +202,11 @@ def dress(
         half = (right - left) / 2 * scale
         face = (-half, -FACE_HEIGHT, half, 0.0)
         _head(canvas, portrait, folder, mirrored=mirrored)
+    canvas.lift = _SHRUG
     _lapels(canvas, cloth, outfit, closed=portrait is None or portrait.collar == 0)
     if outfit.scarf:
         _scarf(canvas, rng, outfit.scarf, outfit.breadth)
+    canvas.lift = 0.0
     if outfit.hat:
         _hat(canvas, rng, outfit, head_x, head_rx)
     if outfit.umbrella:
@@ -213,7 +223,7 @@ def _coat(canvas: _Canvas, cloth: Floats, outfit: Outfit) -> None:
     wide = outfit.breadth
     hands = [_ellipse(side * 0.248 * wide, 0.79, 0.030, 0.055) for side in (-1, 1)]
     for hand in hands:
-        canvas.paint(canvas.mask(hand, 2.0), tuple(0.8 * c for c in outfit.skin))
+        canvas.paint(canvas.mask(hand, 2.0), dimmed(outfit.skin, 0.8))
     half = [
         (0.0, 0.0),
         (0.055, 0.02),
@@ -238,7 +248,7 @@ def _coat(canvas: _Canvas, cloth: Floats, outfit: Outfit) -> None:
         canvas.shade(canvas.line(pocket, 0.006, 1.5), 0.5)
     canvas.shade(canvas.line([(0.012, 0.22), (0.014, HEM_BELOW_CHIN)], 0.008, 2.0), 0.45)
     for y in (0.36, 0.47, 0.58, 0.69):
-        canvas.paint(canvas.mask(_ellipse(0.034, y, 0.009, 0.009), 1.0), tuple(0.45 * c + 8 for c in outfit.coat))
+        canvas.paint(canvas.mask(_ellipse(0.034, y, 0.009, 0.009), 1.0), dimmed(outfit.coat, 0.5))
     if outfit.bag:
         strap = canvas.line([(-0.115 * wide, 0.082), (0.20 * wide, 0.66)], 0.034, 1.2)
         canvas.paint(strap, (34, 46, 62))
@@ -264,17 +274,15 @@ def _head(canvas: _Canvas, portrait: Portrait, folder: Path, *, mirrored: bool) 
 
 def _back_of_head(canvas: _Canvas, rng: np.random.Generator, outfit: Outfit) -> None:
     neck = _smooth(_both_sides([(0.055, -0.08), (0.06, 0.0), (0.08, 0.06), (0.03, 0.09)]))
-    canvas.paint(canvas.mask(neck, 2.0), tuple(0.75 * c for c in outfit.skin))
+    canvas.paint(canvas.mask(neck, 2.0), dimmed(outfit.skin, 0.75))
     for side in (-1, 1):
-        canvas.paint(
-            canvas.mask(_ellipse(side * 0.083, -0.10, 0.013, 0.030), 2.0), tuple(0.85 * c for c in outfit.skin)
-        )
+        canvas.paint(canvas.mask(_ellipse(side * 0.083, -0.10, 0.013, 0.030), 2.0), dimmed(outfit.skin, 0.85))
     strands = cv2.resize(
         rng.normal(1.0, 0.22, (16, 260)).astype(np.float32),
         (canvas.shape[1], canvas.shape[0]),
         interpolation=cv2.INTER_CUBIC,
     )
-    hair = np.asarray(np.float32(outfit.hair) * np.clip(strands, 0.3, 1.8)[..., None], np.float32)
+    hair = np.asarray(floats(outfit.hair) * np.clip(strands, 0.3, 1.8)[..., None], np.float32)
     shape = _smooth(
         _both_sides([(0.0, -0.27), (0.06, -0.262), (0.09, -0.20), (0.092, -0.11), (0.07, -0.03), (0.03, -0.01)])
     )
@@ -354,10 +362,10 @@ def _hat(canvas: _Canvas, rng: np.random.Generator, outfit: Outfit, x: float, ha
 
 def _umbrella(canvas: _Canvas, colour: Colour) -> None:
     x, foot, reach, rise = 0.03, -0.195, 0.55, 0.30
-    arc = _ellipse(x, foot, reach, rise, np.pi, 2 * np.pi)
+    arc = _ellipse(x, foot, reach, rise, start=np.pi, end=2 * np.pi)
     scallops: Points = []
     ribs = [float(np.sin(a)) * reach for a in np.linspace(np.pi / 2, -np.pi / 2, 7)]
-    for right, left in zip(ribs, ribs[1:], strict=False):
+    for right, left in pairwise(ribs):
         for t in np.linspace(0, 1, 10):
             scallops.append(
                 (x + right + (left - right) * float(t), foot - 0.12 * (right - left) * float(np.sin(np.pi * t)))
@@ -369,7 +377,7 @@ def _umbrella(canvas: _Canvas, colour: Colour) -> None:
     down = np.interp(np.arange(canvas.shape[0]) / PER_METRE - _HEADROOM, [-0.5, -0.19], [1.15, 0.7]).astype(np.float32)
     canvas.paint(canvas.line([(0.17, -0.25), (0.21, 0.36)], 0.010, 1.0), (60, 60, 62))
     canvas.paint(canvas.mask(_ellipse(0.212, 0.37, 0.032, 0.040), 2.5), (95, 118, 150))
-    canvas.paint(canopy, np.asarray(np.float32(colour) * across * down[:, None, None], np.float32))
+    canvas.paint(canopy, np.asarray(floats(colour) * across * down[:, None, None], np.float32))
     for rib in ribs[1:-1]:
         bend = [(x + rib * float(np.sin(a)), foot - rise * float(np.cos(a))) for a in np.linspace(0, np.pi / 2, 20)]
         canvas.shade(canvas.line(bend, 0.004, 2.0), 0.6)

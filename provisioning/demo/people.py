@@ -14,7 +14,7 @@ import cv2
 import msgspec
 import numpy as np
 
-from provisioning.demo.street import Floats
+from provisioning.demo.world import Floats, Pixels
 
 __all__ = ["CUT_FOOT", "CUT_HALF", "CUT_TOP", "FACE_HEIGHT", "PER_METRE", "Portrait", "cut_out"]
 
@@ -72,7 +72,7 @@ def cut_out(portrait: Portrait, folder: Path) -> tuple[Floats, Floats]:
     middle = (left + right) / 2
     rows, cols = int((CUT_TOP + CUT_FOOT) * PER_METRE), int(2 * CUT_HALF * PER_METRE)
     origin = (CUT_HALF * PER_METRE, CUT_TOP * PER_METRE)
-    turn = cv2.getRotationMatrix2D((middle, (top + chin) / 2), -portrait.upright, scale)
+    turn: Floats = cv2.getRotationMatrix2D((middle, (top + chin) / 2), -portrait.upright, scale)
     turn[:, 2] += np.array(origin) - turn[:, :2] @ np.array([middle, chin]) - turn[:, 2]
     small = scale < 1
     window = cv2.warpAffine(
@@ -82,7 +82,7 @@ def cut_out(portrait: Portrait, folder: Path) -> tuple[Floats, Floats]:
     head_x, head_y = turn @ np.array([cx, cy, 1.0])
     allowed = np.zeros((rows, cols), np.uint8)
     head = ((float(head_x), float(head_y)), (2 * rx * scale, 2 * ry * scale), portrait.upright)
-    cv2.ellipse(allowed, head, 255, -1)
+    cv2.ellipse(allowed, head, (255,), -1)
     below = origin[1]
     neck, deep = portrait.neck * PER_METRE, portrait.collar * PER_METRE
     throat = np.array(
@@ -96,24 +96,24 @@ def cut_out(portrait: Portrait, folder: Path) -> tuple[Floats, Floats]:
         ],
         np.int32,
     )
-    cv2.fillPoly(allowed, [throat], 255)
+    cv2.fillPoly(allowed, [throat], (255,))
     labels = np.where(allowed > 0, cv2.GC_PR_FGD, cv2.GC_BGD).astype(np.uint8)
     face = (
         (origin[0], below - 0.5 * FACE_HEIGHT * PER_METRE),
         (0.62 * (right - left) * scale, 0.86 * (chin - top) * scale),
         0.0,
     )
-    cv2.ellipse(labels, face, int(cv2.GC_FGD), -1)
+    cv2.ellipse(labels, face, (cv2.GC_FGD,), -1)
     spine = ((origin[0], below + 0.3 * deep), (0.9 * neck, 0.08 * PER_METRE + 1.3 * deep), 0.0)
-    cv2.ellipse(labels, spine, int(cv2.GC_FGD), -1)
+    cv2.ellipse(labels, spine, (cv2.GC_FGD,), -1)
     if portrait.cap:
         outline = np.array([turn @ np.array([x, y, 1.0]) for x, y in portrait.cap]).round().astype(np.int32)
-        cv2.fillPoly(labels, [outline], int(cv2.GC_FGD))
+        cv2.fillPoly(labels, [outline], (cv2.GC_FGD,))
     half = cv2.resize(window, (cols // 2, rows // 2), interpolation=cv2.INTER_AREA)
     marks = cv2.resize(labels, (cols // 2, rows // 2), interpolation=cv2.INTER_NEAREST)
     cv2.setRNGSeed(7)  # GrabCut seeds its colour clusters from OpenCV's own generator
     cv2.grabCut(half, marks, (0, 0, 0, 0), np.zeros((1, 65)), np.zeros((1, 65)), 4, cv2.GC_INIT_WITH_MASK)
-    inside = np.isin(marks, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
+    inside: Pixels = np.isin(marks, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
     _, parts, sizes, _ = cv2.connectedComponentsWithStats(inside)
     inside = (parts == 1 + int(np.argmax(sizes[1:, cv2.CC_STAT_AREA]))).astype(np.uint8)
     inside = cv2.morphologyEx(inside, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))

@@ -5,6 +5,7 @@ python -m provisioning.demo.scene OUT.mp4
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +13,12 @@ from typing import Final
 
 import cv2
 import numpy as np
+from rich.console import Console
+from rich.progress import Progress, TimeElapsedColumn
 
 from edge.errors import StoreUnavailable
 from provisioning.demo.camera import Camera
-from provisioning.demo.clothes import dress
+from provisioning.demo.clothes import Figure, dress
 from provisioning.demo.script import (
     ENROL,
     PORTRAITS,
@@ -68,33 +71,31 @@ def render(
     total = script.frames if frames is None else min(frames, script.frames)
     truth = tell_truth(script, seed=seed, frames=total, scale=scale)
     rng = np.random.default_rng(seed)
-    camera = Camera(draw_street(rng), rng, scale=scale)
-    figures = [
-        dress(
-            script.by_file.get(passage.portrait),
-            passage.outfit,
-            PORTRAITS,
-            np.random.default_rng([seed, n]),
-            mirrored=passage.mirrored,
-        )
-        for n, passage in enumerate(script.passages)
-    ]
-    offsets = gaits(script, seed)
     unfinished = path.with_name(f".{path.stem}.part{path.suffix}")
-    writer = cv2.VideoWriter(str(unfinished), cv2.VideoWriter_fourcc(*_CODEC), float(script.fps), camera.size)
+    writer = cv2.VideoWriter(
+        str(unfinished), cv2.VideoWriter.fourcc(*_CODEC), float(script.fps), (truth.width, truth.height)
+    )
     if not writer.isOpened():
         raise StoreUnavailable(
             str(path),
             "the video cannot be written",
             "check that its folder exists and may be written, and that its name ends in .mp4",
         )
+    camera = Camera(draw_street(rng), rng, scale=scale)
+    offsets = gaits(script, seed)
+    dressed: dict[int, Figure] = {}
     try:
         for frame in range(total):
             people = []
-            for figure, passage, offset in zip(figures, script.passages, offsets, strict=True):
+            for number, (passage, offset) in enumerate(zip(script.passages, offsets, strict=True)):
                 moment = passage.at(frame / script.fps, offset)
-                if moment is not None:
-                    people.append((figure, moment, passage.velocity))
+                if moment is None:
+                    dressed.pop(number, None)
+                    continue
+                if number not in dressed:
+                    portrait, cloth = script.by_file.get(passage.portrait), np.random.default_rng([seed, number])
+                    dressed[number] = dress(portrait, passage.outfit, PORTRAITS, cloth, mirrored=passage.mirrored)
+                people.append((dressed[number], moment, passage.velocity))
             writer.write(camera.take(people))
             if progress is not None:
                 progress(frame + 1, total)
@@ -113,10 +114,6 @@ def render(
 
 def main(arguments: list[str] | None = None) -> int:
     """Render to the file named on the command line, with a progress bar; return the exit code."""
-    import argparse
-
-    from rich.progress import Progress, TimeElapsedColumn
-
     parser = argparse.ArgumentParser(
         prog="python -m provisioning.demo.scene", description="Render the demo's street scene."
     )
@@ -134,11 +131,10 @@ def main(arguments: list[str] | None = None) -> int:
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
     except StoreUnavailable as error:
-        print(error, file=sys.stderr)
+        Console(stderr=True, soft_wrap=True).print(str(error), markup=False, highlight=False)
         return error.exit_code
-    print(
-        f"{options.video}: {truth.frames} frames, {len(truth.passages)} people pass, {truth.alerts_expected} of them on the list"
-    )
+    passing = f"{len(truth.passages)} people pass, {truth.alerts_expected} of them on the list"
+    Console(soft_wrap=True).print(f"{options.video}: {truth.frames} frames, {passing}", markup=False, highlight=False)
     return 0
 
 

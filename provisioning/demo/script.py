@@ -13,7 +13,7 @@ import numpy as np
 
 from provisioning.demo.clothes import CHIN_ABOVE_GROUND, Outfit
 from provisioning.demo.people import FACE_HEIGHT, Portrait
-from provisioning.demo.street import PICTURE, project
+from provisioning.demo.world import PICTURE, project
 
 __all__ = [
     "ENROL",

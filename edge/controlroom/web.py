@@ -1,0 +1,390 @@
+"""The control room's page: Starlette, htmx, server-sent events; nothing is fetched from anywhere else.
+
+What protects it: cookies that only this page may send (``SameSite=Strict``), a check of the origin of every
+change, a content security policy without inline code, sessions that end when idle or when the officer's
+training lapses, and a pause after wrong passwords. The rules themselves are in :mod:`edge.controlroom.cases`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+from uuid import UUID
+
+import jinja2
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from edge.alert.publish import LinkState
+from edge.controlroom.cases import (
+    ETHNICITIES,
+    SEXES,
+    Demographics,
+    Officer,
+    Result,
+    State,
+    require_trained,
+)
+from edge.controlroom.room import ControlRoom
+from edge.errors import BadInput, EdgeError
+from edge.records import AGE_BANDS, Alert
+
+__all__ = ["create_app"]
+
+PAGE = Path(__file__).parent / "page"
+STATIC = {"style.css": "text/css", **dict.fromkeys(("room.js", "htmx.min.js", "sse.min.js"), "text/javascript")}
+COOKIE = "lfr_session"
+LONGEST_SESSION_S = 12 * 3600
+LONGEST_FORM = 8 * 1024
+WRONG_BEFORE_PAUSE = 5
+PAUSE_S = 60.0
+HEADERS = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "same-origin",
+    "cache-control": "no-store",
+    "cross-origin-opener-policy": "same-origin",
+}
+
+
+@dataclass(slots=True)
+class Session:
+    """Somebody who signed in."""
+
+    number: str
+    begun: float
+    active: float
+
+
+class SignedOut(Exception):
+    """The request carries no session that is still good."""
+
+
+class _Headers:
+    """Adds :data:`HEADERS` to every answer; as plain ASGI, so that event streams are not buffered."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *((k.encode(), v.encode()) for k, v in HEADERS.items())]
+            await send(message)
+
+        await self._app(scope, receive, with_headers if scope["type"] == "http" else send)
+
+
+class Page:
+    """The handlers, and what they remember between requests."""
+
+    def __init__(self, room: ControlRoom, *, secure: bool) -> None:
+        self._room = room
+        self._secure = secure
+        self._sessions: dict[str, Session] = {}
+        self._wrong: dict[str, tuple[int, float]] = {}
+        self._listeners: set[asyncio.Event] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._templates = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(PAGE), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        )
+        self._templates.filters["clock"] = lambda moment: f"{moment.astimezone():%H:%M:%S}"
+
+    # -- lifespan and events ---------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        self._loop = asyncio.get_running_loop()
+        self._room.on_change = self._changed
+        ticking = asyncio.create_task(self._tick())
+        try:
+            yield
+        finally:
+            ticking.cancel()
+
+    def _changed(self) -> None:
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(self._wake_listeners)
+
+    def _wake_listeners(self) -> None:
+        for listener in self._listeners:
+            listener.set()
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            await asyncio.to_thread(self._room.tick)
+
+    async def events(self, request: Request) -> Response:
+        """Tell the page that something changed; it then fetches the list."""
+        token = request.cookies.get(COOKIE, "")
+        self._officer(request, counts=False)
+        listener = asyncio.Event()
+        self._listeners.add(listener)
+
+        async def stream() -> AsyncIterator[str]:
+            try:
+                yield "retry: 1000\n\nevent: changed\ndata: hello\n\n"
+                while token in self._sessions:
+                    try:
+                        await asyncio.wait_for(listener.wait(), timeout=15)
+                    except TimeoutError:
+                        yield ": still here\n\n"
+                        continue
+                    listener.clear()
+                    yield "event: changed\ndata: now\n\n"
+            finally:
+                self._listeners.discard(listener)
+
+        return StreamingResponse(stream(), media_type="text/event-stream")
+
+    # -- signing in and out ----------------------------------------------------------------------
+
+    def _officer(self, request: Request, *, counts: bool = True) -> Officer:
+        """Who asks. ``counts``: whether this request is a sign of life.
+
+        Raises:
+            SignedOut: nobody, idle for too long, or training lapsed meanwhile.
+        """
+        token = request.cookies.get(COOKIE, "")
+        session = self._sessions.get(token)
+        now = time.monotonic()
+        idle_s = self._room.config.console.idle_min * 60
+        if session is None or now - session.active > idle_s or now - session.begun > LONGEST_SESSION_S:
+            self._sessions.pop(token, None)
+            raise SignedOut
+        officer = self._room.book.officer(session.number)
+        if officer is None:
+            raise SignedOut
+        try:
+            require_trained(officer, self._room.now().date())
+        except EdgeError:
+            self._sessions.pop(token, None)
+            raise SignedOut from None
+        if counts:
+            session.active = now
+        return officer
+
+    async def sign_in_page(self, _: Request) -> Response:
+        return self._html("signin.html", error=None)
+
+    async def sign_in(self, request: Request) -> Response:
+        form = await self._form(request)
+        number, password = form.get("number", ""), form.get("password", "")
+        wrong, since = self._wrong.get(number, (0, 0.0))
+        if wrong >= WRONG_BEFORE_PAUSE and time.monotonic() - since < PAUSE_S:
+            return self._html("signin.html", status=429, error="Too many wrong passwords. Wait a minute.")
+        try:
+            officer = await asyncio.to_thread(self._room.sign_in, number, password)
+        except EdgeError as error:
+            self._wrong[number] = (wrong + 1, time.monotonic())
+            return self._html("signin.html", status=403, error=str(error))
+        self._wrong.pop(number, None)
+        token = secrets.token_urlsafe(32)
+        now = time.monotonic()
+        self._sessions[token] = Session(officer.number, now, now)
+        answer = RedirectResponse("/", status_code=303)
+        answer.set_cookie(COOKIE, token, httponly=True, samesite="strict", secure=self._secure, path="/")
+        return answer
+
+    async def sign_out(self, request: Request) -> Response:
+        self._sessions.pop(request.cookies.get(COOKIE, ""), None)
+        self._changed()
+        answer = RedirectResponse("/signin", status_code=303)
+        answer.delete_cookie(COOKIE)
+        return answer
+
+    # -- the page --------------------------------------------------------------------------------
+
+    async def home(self, request: Request) -> Response:
+        return self._html("room.html", officer=self._officer(request), **self._queue_values())
+
+    async def queue(self, request: Request) -> Response:
+        self._officer(request, counts=False)
+        return self._html("queue.html", **self._queue_values())
+
+    def _queue_values(self) -> dict[str, Any]:
+        room, cases = self._room, self._room.listed()
+        words = {LinkState.ONLINE: "Connected to the broker", LinkState.CONNECTING: "Connecting to the broker"}
+        return {
+            "cases": cases,
+            "unseen": sum(case.state is State.NEW for case in cases),
+            "vans": sorted(room.vans.values(), key=lambda line: line.van),
+            "link": str(room.link),
+            "link_words": words.get(room.link, "No connection to the broker: alerts may be waiting"),
+            "trouble": room.trouble,
+            "refused": room.refused,
+        }
+
+    async def alert(self, request: Request) -> Response:
+        officer, alert_id = self._officer(request), _identifier(request)
+        await asyncio.to_thread(self._room.open_alert, alert_id, officer)
+        return self._detail(alert_id, officer)
+
+    async def picture(self, request: Request) -> Response:
+        officer, alert_id = self._officer(request), _identifier(request)
+        content = await asyncio.to_thread(self._room.picture, alert_id, request.path_params["which"], officer)
+        return Response(content, media_type="image/jpeg")
+
+    async def decision(self, request: Request) -> Response:
+        officer, alert_id, form = self._officer(request), _identifier(request), await self._form(request)
+        return await self._act(
+            alert_id,
+            officer,
+            lambda: self._room.decide(
+                alert_id,
+                officer,
+                engage=_choice(form, "engage", {"yes": True, "no": False}),
+                reason=form.get("reason", ""),
+            ),
+        )
+
+    async def outcome(self, request: Request) -> Response:
+        officer, alert_id, form = self._officer(request), _identifier(request), await self._form(request)
+
+        def act() -> object:
+            correct = _choice(form, "correct", {"yes": True, "no": False, "unknown": None})
+            demographics = None
+            if correct is False:
+                demographics = Demographics(*(form.get(name, "") for name in ("age_band", "sex", "ethnicity")))
+            result = _choice(form, "result", {str(result): result for result in Result})
+            return self._room.close(alert_id, officer, correct=correct, result=result, demographics=demographics)
+
+        return await self._act(alert_id, officer, act)
+
+    async def _act(self, alert_id: UUID, officer: Officer, act: Callable[[], object]) -> Response:
+        try:
+            await asyncio.to_thread(act)
+        except EdgeError as error:
+            return self._detail(alert_id, officer, status=409, error=str(error))
+        return self._detail(alert_id, officer)
+
+    def _detail(self, alert_id: UUID, officer: Officer, *, status: int = 200, error: str | None = None) -> Response:
+        case = self._room.book.get(alert_id)
+        if case is None:
+            return self._html("problem.html", status=404, error="There is no such alert.")
+        stored = self._room.inbox.get(alert_id)
+        alert = stored.alert if stored else None
+        left = self._room.config.console.look_s - self._room.looked(alert_id, officer).total_seconds()
+        return self._html(
+            "detail.html",
+            status=status,
+            error=error,
+            case=case,
+            alert=alert,
+            officer=officer,
+            look_ms=max(0, int(left * 1000)),
+            words=_likeness(alert) if alert else "",
+            age=_age(alert.image_taken if alert else None, self._room.now()),
+            siblings=self._room.siblings.get(alert.reference, []) if alert else [],
+            results=[str(result) for result in Result],
+            demographics=[
+                ("age_band", "Age", AGE_BANDS),
+                ("sex", "Sex", SEXES),
+                ("ethnicity", "Ethnicity", ETHNICITIES),
+            ],
+        )
+
+    async def static(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in STATIC:
+            return Response(status_code=404)
+        return FileResponse(PAGE / name, media_type=STATIC[name])
+
+    # -- helpers ---------------------------------------------------------------------------------
+
+    async def _form(self, request: Request) -> dict[str, str]:
+        """The fields of a form that was sent from this very page.
+
+        Raises:
+            BadInput: from elsewhere, or too large.
+        """
+        origin = request.headers.get("origin")
+        if origin is None or urlsplit(origin).netloc != request.headers.get("host"):
+            raise BadInput("form", "was not sent from this page", "Open the page again")
+        body = b""
+        async for part in request.stream():
+            body += part
+            if len(body) > LONGEST_FORM:
+                raise BadInput("form", "is too large", "Write less")
+        return {name: values[-1] for name, values in parse_qs(body.decode("utf-8", "replace")).items()}
+
+    def _html(self, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
+        return HTMLResponse(self._templates.get_template(template).render(values), status)
+
+    async def on_signed_out(self, request: Request, _: Exception) -> Response:
+        if request.headers.get("hx-request"):
+            return Response(status_code=401, headers={"hx-redirect": "/signin"})
+        return RedirectResponse("/signin", status_code=303)
+
+    async def on_error(self, _: Request, error: Exception) -> Response:
+        status = 403 if isinstance(error, EdgeError) and error.exit_code == 3 else 400
+        return self._html("problem.html", status=status, error=str(error))
+
+
+def _identifier(request: Request) -> UUID:
+    try:
+        return UUID(request.path_params["alert_id"])
+    except ValueError:
+        raise BadInput("alert", "is not an identifier", "Open it from the list") from None
+
+
+def _choice(form: dict[str, str], name: str, choices: dict[str, Any]) -> Any:
+    if form.get(name) not in choices:
+        raise BadInput(name, "was not chosen", f"Choose one of {', '.join(choices)}")
+    return choices[form[name]]
+
+
+def _likeness(alert: Alert) -> str:
+    over = alert.similarity - alert.threshold
+    if over < 0.03:
+        return f"just above the threshold, by {over:.3f}"
+    return f"{over:.3f} above the threshold" if over < 0.15 else f"well above the threshold, by {over:.3f}"
+
+
+def _age(taken: str | None, now: datetime) -> str:
+    try:
+        day = date.fromisoformat(taken or "")
+    except ValueError:
+        return "date not known: it may be old"
+    years = (now.date() - day).days / 365.25
+    return f"taken on {day}, {int(years)} years ago" if years >= 2 else f"taken on {day}"
+
+
+def create_app(room: ControlRoom, *, secure: bool) -> Starlette:
+    """The page over ``room``; ``secure`` marks cookies for HTTPS only."""
+    page = Page(room, secure=secure)
+    handler = Callable[[Request], Awaitable[Response]]
+    routes: list[tuple[str, str, handler]] = [
+        ("GET", "/signin", page.sign_in_page),
+        ("POST", "/signin", page.sign_in),
+        ("POST", "/signout", page.sign_out),
+        ("GET", "/", page.home),
+        ("GET", "/queue", page.queue),
+        ("GET", "/events", page.events),
+        ("GET", "/alerts/{alert_id}", page.alert),
+        ("GET", "/alerts/{alert_id}/{which:str}.jpg", page.picture),
+        ("POST", "/alerts/{alert_id}/decision", page.decision),
+        ("POST", "/alerts/{alert_id}/outcome", page.outcome),
+        ("GET", "/static/{name}", page.static),
+    ]
+    app = Starlette(
+        routes=[Route(path, endpoint, methods=[method]) for method, path, endpoint in routes],
+        exception_handlers={SignedOut: page.on_signed_out, EdgeError: page.on_error},
+        lifespan=page.lifespan,
+    )
+    app.add_middleware(_Headers)
+    return app

@@ -1,0 +1,189 @@
+"""``lfr-edge evaluate`` and ``lfr-edge threshold``: what they take and how they print."""
+
+from __future__ import annotations
+
+import json
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from edge.evaluate.report import Flip, Report
+
+__all__ = ["evaluate", "rate", "threshold"]
+
+DETECTOR = "centerface:640x384-int8"
+EMBEDDER = "mobilefacenet:dynamic-int8"
+MODELS = typer.Option(help="folder of model packs; those that ship with LFR Edge if left out")
+
+
+def rate(text: str) -> float:
+    """Reads a rate as people write it: ``0.001``, ``0.1%`` or ``1/6000``.
+
+    Raises:
+        typer.BadParameter: it is none, or does not lie between 0 and 1.
+    """
+    try:
+        if "/" in text:
+            above, below = text.split("/")
+            value = float(above) / float(below)
+        elif text.endswith("%"):
+            value = float(text[:-1]) / 100
+        else:
+            value = float(text)
+    except (ValueError, ZeroDivisionError):
+        value = -1.0
+    if not 0 < value < 1:
+        raise typer.BadParameter(f"'{text}' is no rate between 0 and 1: write 0.001, 0.1% or 1/6000")
+    return value
+
+
+def evaluate(
+    manifest: Annotated[Path, typer.Option(help="CSV: identity,path[,role][,group…]; paths relative to it")],
+    gallery_fill: Annotated[Path | None, typer.Option(help="manifest of people who are enrolled only")] = None,
+    where: Annotated[list[str] | None, typer.Option(help="keep rows with COLUMN=VALUE; may be repeated")] = None,
+    detector: Annotated[str, typer.Option(help="pack:variant")] = DETECTOR,
+    embedder: Annotated[str, typer.Option(help="pack:variant")] = EMBEDDER,
+    gallery_embedder: Annotated[
+        str | None, typer.Option(help="another variant of the same model for the gallery")
+    ] = None,
+    models: Annotated[Path | None, MODELS] = None,
+    runtime: Annotated[str, typer.Option(help="litert or tflite-runtime")] = "litert",
+    flip: Annotated[str, typer.Option(help="average the mirror image: none, enrol (the gallery) or both")] = "enrol",
+    fpir: Annotated[list[str] | None, typer.Option(help="report at this FPIR: 0.01, 1% or 1/6000; repeatable")] = None,
+    threshold: Annotated[float | None, typer.Option(min=-1, max=1, help="report at this similarity instead")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="of the split and the bootstrap")] = 0,
+    bootstrap: Annotated[int, typer.Option(min=0, help="resamplings of people; 0 for none")] = 1000,
+    workers: Annotated[int | None, typer.Option(min=1, help="processes; one per core if left out")] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="keep templates in this folder, in the clear, to resume a run; delete it afterwards"),
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="write the DET curve as PNG")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print the report as JSON")] = False,
+) -> None:
+    """Measure accuracy in an open-set search: FPIR, TPIR, failures, by group, with 95 % intervals."""
+    from edge.evaluate.extract import Recipe
+    from edge.evaluate.plot import det_plot
+    from edge.evaluate.report import evaluate as run
+
+    recipe = Recipe(
+        detector=detector,
+        embedders=(embedder,) if gallery_embedder is None else (embedder, gallery_embedder),
+        directory=models,
+        runtime=_one_of(runtime, "runtime", ("litert", "tflite-runtime")),
+    )
+    side: Flip = _one_of(flip, "flip", ("none", "enrol", "both"))
+    targets = tuple(rate(text) for text in fpir) if fpir else (0.1, 0.03, 0.01, 0.003, 0.001)
+    condition = dict(_pair(text) for text in where or ())
+    out, err = Console(), Console(stderr=True)
+    if cache is not None:
+        err.print(f"{cache} will hold templates of every face, in the clear. Delete it when you are done.")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    progress = Progress(*columns, console=err, disable=not err.is_terminal)
+    with progress if err.is_terminal else nullcontext():
+
+        def started(count: int) -> Any:
+            task = progress.add_task("pictures", total=count)
+            return lambda n: progress.advance(task, n)
+
+        report = run(
+            manifest,
+            recipe,
+            gallery_fill=gallery_fill,
+            where=condition,
+            flip=side,
+            targets=targets,
+            threshold=threshold,
+            seed=seed,
+            replicates=bootstrap,
+            workers=workers,
+            cache=cache,
+            started=started,
+        )
+    if plot is not None:
+        det_plot(report.mated, report.nonmated, plot, f"{embedder}, {detector}")
+    if as_json:
+        typer.echo(json.dumps(report.to_json(), indent=2))
+    else:
+        _print(report, out)
+
+
+def threshold(
+    fpir: Annotated[str, typer.Option(help="false-alert budget per person who passes: 1/6000, 0.1% or 0.001")],
+    entries: Annotated[int, typer.Option(min=1, help="people on the list")],
+    pack: Annotated[str, typer.Option(help="the embedder's pack")] = "mobilefacenet",
+    models: Annotated[Path | None, MODELS] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print as JSON")] = False,
+) -> None:
+    """Give the similarity at which a false-alert budget is met at a list's size, and how sure that is."""
+    from dataclasses import asdict
+
+    from edge.match.calibration import ImpostorTail
+    from edge.sight.card import default_directory
+
+    tail = ImpostorTail.load((models or default_directory()) / pack)
+    found = tail.threshold(rate(fpir), entries)
+    if as_json:
+        about = {"model_sha256": tail.model_sha256, "data": tail.data, "people": tail.people}
+        typer.echo(json.dumps(asdict(found) | about, indent=2))
+        return
+    typer.echo(f"threshold {found.threshold:.3f}   (95 % of resamplings: {found.lower:.3f} to {found.upper:.3f})")
+    typer.echo(f"One false alert in {1 / found.fpir:,.0f} people who pass, with {found.entries:,} on the list.")
+    typer.echo(f"From lists of {found.measured_entries:,} of {tail.people:,} people: {tail.data}.")
+    if found.extrapolation > 1:
+        typer.echo(f"It is {found.extrapolation:.1f} times rarer than one in all searches measured: extrapolated.")
+    typer.echo("Benchmark faces are not your street: measure on your own recordings before you rely on it.")
+
+
+def _print(report: Report, out: Console) -> None:
+    facts = report.to_json()
+    out.print(
+        f"{facts['n_gallery']:,} enrolled · {facts['n_mated']:,} mated · {facts['n_nonmated']:,} non-mated searches "
+        f"({facts['nonmated_searches']}) · failure to enrol {facts['failure_to_enrol']:.2%} · "
+        f"failure to acquire {facts['failure_to_acquire']:.2%} · rank 1 {_percent(facts['rank1'])}"
+    )
+    for status, paths in facts["failures"].items():
+        if paths:
+            listed = ", ".join(paths[:5]) + (" …" if len(paths) > 5 else "")
+            out.print(f"{status}: {len(paths)}: {listed}", highlight=False)
+    table = Table("FPIR target", "threshold", "FPIR", "95 %", "TPIR", "95 %", "95 % by person")
+    for point in facts["points"]:
+        target = "–" if point["fpir_target"] is None else f"{point['fpir_target']:.4g}"
+        row = [target, f"{point['threshold']:.4f}"]
+        for name in ("fpir", "tpir"):
+            row += [_percent(point[name]), _between(point[f"{name}_ci95"])]
+        table.add_row(*row, _between(point["tpir_ci95_person"]))
+    out.print(table)
+    at = [f"{point['threshold']:.3f}" for point in facts["points"]]
+    for column, values in facts["groups"].items():
+        table = Table(column, "mated", "non-mated", *at, title=f"TPIR / FPIR at each threshold, by {column}")
+        for value, group in values.items():
+            rates = [f"{_percent(p['tpir'])} / {_percent(p['fpir'])}" for p in group["points"]]
+            table.add_row(value, str(group["n_mated"]), str(group["n_nonmated"]), *rates)
+        out.print(table)
+
+
+def _between(interval: list[float] | None) -> str:
+    return "–" if interval is None else f"{_percent(interval[0])} to {_percent(interval[1])}"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1%}"
+
+
+def _pair(text: str) -> tuple[str, str]:
+    column, sign, value = text.partition("=")
+    if not (column and sign):
+        raise typer.BadParameter(f"'{text}' is not COLUMN=VALUE")
+    return column, value
+
+
+def _one_of(text: str, option: str, allowed: tuple[str, ...]) -> Any:
+    if text not in allowed:
+        raise typer.BadParameter(f"--{option} is one of {', '.join(allowed)}, not '{text}'")
+    return text

@@ -1,0 +1,243 @@
+"""Pictures → templates on all cores, for evaluation.
+
+The van never does this: here every picture is one of a data set that its owner chose to measure with. Templates stay in
+memory unless a cache is asked for; a cache holds templates in the clear and must be treated like the faces themselves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.errors import BadInput, ImageUnreadable, StoreUnavailable
+from edge.records import Detections
+from edge.sight import runtime
+from edge.sight.align import align
+from edge.sight.detect import Detector
+from edge.sight.embed import Embedder
+from edge.sight.picture import read_image
+
+__all__ = ["Acquired", "Acquisition", "Recipe", "extract", "main_face"]
+
+FORMAT = b"LFR-TEMPLATES-1\n"
+
+
+class Acquired(StrEnum):
+    """What became of one picture."""
+
+    TEMPLATE = "template"
+    UNREADABLE = "unreadable"
+    NO_FACE = "no face"
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Which models make the templates.
+
+    Attributes:
+        detector: ``pack:variant``.
+        embedders: ``pack:variant`` of each embedder; the same chips are given to all of them.
+        directory: folder of packs, or None for those that ship.
+        runtime: ``litert`` or ``tflite-runtime``.
+        score: lowest detector score that counts as a face.
+    """
+
+    detector: str
+    embedders: tuple[str, ...]
+    directory: Path | None = None
+    runtime: runtime.RuntimeName = "litert"
+    score: float = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Acquisition:
+    """What one picture gave.
+
+    Attributes:
+        status: whether there is a template.
+        templates: per embedder ``(2, d)`` float32: the template of the chip, and of its mirror image, each of length 1;
+            empty without a face.
+    """
+
+    status: Acquired
+    templates: tuple[NDArray[np.float32], ...] = ()
+
+
+def main_face(found: Detections, width: int, height: int) -> int | None:
+    """Index of the face that a portrait is of: large and near the middle; None when there is no face.
+
+    The rule is that of InsightFace's examples: area minus twice the squared distance from the middle.
+    """
+    if not len(found):
+        return None
+    size = found.boxes[:, 2:] - found.boxes[:, :2]
+    away = (found.boxes[:, 2:] + found.boxes[:, :2]) / 2 - np.array([width, height], np.float32) / 2
+    return int(np.argmax(size.prod(1) - 2 * (away**2).sum(1)))
+
+
+def extract(
+    paths: Sequence[Path],
+    recipe: Recipe,
+    *,
+    workers: int | None = None,
+    cache: Path | None = None,
+    progress: Callable[[int], object] = lambda _: None,
+) -> list[Acquisition]:
+    """Templates of each picture, in the order of the paths.
+
+    Args:
+        paths: the pictures.
+        recipe: the models.
+        workers: processes; None for one per core.
+        cache: folder that keeps templates so that a run can be resumed; None keeps nothing on disk.
+        progress: called with 1 for each picture that is done.
+
+    Raises:
+        ModelRejected: a model is not what its card says.
+        StoreUnavailable: the cache cannot be written.
+    """
+    digests = _digests(recipe)  # loads the models here first, so that a wrong one is refused before any work
+    done: dict[str, Acquisition] = {}
+    log = _open_cache(cache, digests, done) if cache else None
+    keys = [str(path) for path in paths]
+    todo = []
+    for key in dict.fromkeys(keys):
+        if key in done:
+            progress(1)
+        else:
+            todo.append(key)
+    try:
+        for key, acquisition in _work(todo, recipe, workers or os.cpu_count() or 1):
+            done[key] = acquisition
+            if log is not None:
+                _append(log, key, acquisition)
+            progress(1)
+    finally:
+        if log is not None:
+            log.close()
+    return [done[key] for key in keys]
+
+
+def _work(todo: list[str], recipe: Recipe, workers: int) -> Iterator[tuple[str, Acquisition]]:
+    if len(todo) < 8 or workers == 1:
+        _prepare(recipe)
+        yield from map(_acquire, todo)
+        return
+    # Fresh processes: a forked copy of a multi-threaded runtime can hang.
+    with multiprocessing.get_context("spawn").Pool(min(workers, len(todo)), _prepare, (recipe,)) as pool:
+        yield from pool.imap_unordered(_acquire, todo, chunksize=4)
+
+
+_tools: list[Any] = []  # of a worker process: detector, then embedders
+
+
+def _prepare(recipe: Recipe) -> None:
+    import cv2  # noqa: PLC0415 - only in a worker, whose threads it limits
+
+    cv2.setNumThreads(1)
+    model = runtime.load(recipe.detector, directory=recipe.directory, kind="detector", runtime=recipe.runtime)
+    _tools[:] = [Detector(model, score=recipe.score)]
+    for reference in recipe.embedders:
+        model = runtime.load(reference, directory=recipe.directory, kind="embedder", runtime=recipe.runtime)
+        _tools.append(Embedder(model))
+
+
+def _acquire(key: str) -> tuple[str, Acquisition]:
+    detector, *embedders = _tools
+    try:
+        image = read_image(Path(key))
+    except ImageUnreadable:
+        return key, Acquisition(Acquired.UNREADABLE)
+    height, width = image.shape[:2]
+    found = detector.detect(image)
+    face = main_face(found, width, height)
+    if face is None:
+        # A face that fills the picture is larger than the detector was trained for: step back once.
+        room = np.zeros((2 * height, 2 * width, 3), np.uint8)
+        top, left = height // 2, width // 2
+        room[top : top + height, left : left + width] = image
+        image, found = room, detector.detect(room)
+        face = main_face(found, 2 * width, 2 * height)
+    if face is None:
+        return key, Acquisition(Acquired.NO_FACE)
+    chip = align(image, found.landmarks[face])
+    mirrored = np.ascontiguousarray(chip[:, ::-1])
+    return key, Acquisition(Acquired.TEMPLATE, tuple(np.stack([e.embed(chip), e.embed(mirrored)]) for e in embedders))
+
+
+def _digests(recipe: Recipe) -> bytes:
+    """What the templates depend on: every model's digest, the runtime and the score."""
+    parts = [recipe.runtime, f"{recipe.score:.6f}"]
+    for kind, references in (("detector", (recipe.detector,)), ("embedder", recipe.embedders)):
+        for reference in references:
+            model = runtime.load(reference, directory=recipe.directory, kind=kind, runtime=recipe.runtime)  # type: ignore[arg-type]
+            parts.append(model.digest)
+    return hashlib.sha256("\n".join(parts).encode()).digest()
+
+
+def _open_cache(folder: Path, digests: bytes, done: dict[str, Acquisition]) -> IO[bytes]:
+    """Reads what an earlier run left, drops a record that was cut off, and opens the file for more."""
+    path = folder / f"templates-{digests.hex()[:16]}.bin"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            path.touch(mode=0o600)
+            path.write_bytes(FORMAT)
+        log = path.open("r+b")
+    except OSError as error:
+        raise StoreUnavailable(str(path), f"the cache cannot be written ({error.strerror})", "Check it") from error
+    if log.read(len(FORMAT)) != FORMAT:
+        log.close()
+        raise BadInput(str(path), "it is no cache of templates", "Delete it, or name another folder")
+    while True:
+        good = log.tell()
+        record = _read_record(log)
+        if record is None:
+            log.seek(good)
+            log.truncate()
+            return log
+        key, stamp, acquisition = record
+        if stamp == _stamp(key):  # a picture that has changed since is done again
+            done[key] = acquisition
+
+
+def _stamp(key: str) -> int:
+    try:
+        status = Path(key).stat()
+    except OSError:
+        return 0
+    return status.st_mtime_ns ^ status.st_size
+
+
+def _append(log: IO[bytes], key: str, acquisition: Acquisition) -> None:
+    name = key.encode()
+    status = list(Acquired).index(acquisition.status)
+    log.write(struct.pack("<HqBB", len(name), _stamp(key), status, len(acquisition.templates)))
+    log.write(name)
+    for template in acquisition.templates:
+        log.write(struct.pack("<I", template.shape[1]) + template.tobytes())
+    log.flush()
+
+
+def _read_record(log: IO[bytes]) -> tuple[str, int, Acquisition] | None:
+    try:
+        length, stamp, status, count = struct.unpack("<HqBB", log.read(12))
+        name = log.read(length).decode()
+        templates = []
+        for _ in range(count):
+            (dimension,) = struct.unpack("<I", log.read(4))
+            values = np.frombuffer(log.read(8 * dimension), np.float32)
+            templates.append(values.reshape(2, dimension))
+        return name, stamp, Acquisition(list(Acquired)[status], tuple(templates))
+    except (struct.error, ValueError, IndexError):
+        return None

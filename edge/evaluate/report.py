@@ -1,0 +1,222 @@
+"""One open-set evaluation from manifest to report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.evaluate import manifest as manifests
+from edge.evaluate.extract import Acquired, Acquisition, Recipe, extract
+from edge.evaluate.manifest import Picture, Roles
+from edge.evaluate.measure import Point, Searches, points, search
+
+__all__ = ["Flip", "Report", "evaluate"]
+
+Flip = Literal["none", "enrol", "both"]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was measured.
+
+    Attributes:
+        roles: who was enrolled and who searched.
+        n_fill: people enrolled from the gallery fill only.
+        acquisitions: what each picture gave, by path.
+        mated: their searches.
+        nonmated: theirs.
+        overall: one point per target.
+        rank1: share of mated searches whose first candidate is right, whatever its similarity.
+        groups: column → value → (mated, non-mated, points at the overall thresholds).
+        model: what was run.
+    """
+
+    roles: Roles
+    n_fill: int
+    acquisitions: Mapping[Path, Acquired]
+    mated: Searches
+    nonmated: Searches
+    overall: list[Point]
+    rank1: float
+    groups: dict[str, dict[str, tuple[Searches, Searches, list[Point]]]]
+    model: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain values; rates 0..1, null where nothing was searched."""
+        enrolled, probed = self.roles.gallery, self.roles.mated + self.roles.nonmated
+        not_enrolled, not_acquired = self._failed(enrolled), self._failed(probed)
+        return {
+            "n_gallery": len({p.identity for p in enrolled}) + self.n_fill,
+            "n_gallery_fill": self.n_fill,
+            "n_mated": len(self.mated.best),
+            "n_nonmated": len(self.nonmated.best),
+            "nonmated_searches": "own person left out" if self.roles.left_out else "people not enrolled",
+            "failure_to_enrol": len(not_enrolled) / len(enrolled),
+            "failure_to_acquire": len(not_acquired) / max(len(probed), 1),
+            "failures": {
+                status.value: sorted(str(p) for p, s in self.acquisitions.items() if s is status)
+                for status in Acquired
+                if status is not Acquired.TEMPLATE
+            },
+            "rank1": _number(self.rank1),
+            "points": [_point(p) for p in self.overall],
+            "groups": {
+                column: {
+                    value: {
+                        "n_mated": len(mated.best),
+                        "n_nonmated": len(nonmated.best),
+                        "failure_to_acquire": _number(_share(np.concatenate([mated.best, nonmated.best]) < -1)),
+                        "points": [_point(p) for p in at],
+                    }
+                    for value, (mated, nonmated, at) in values.items()
+                }
+                for column, values in self.groups.items()
+            },
+            "model": self.model,
+        }
+
+    def _failed(self, pictures: Sequence[Picture]) -> list[Picture]:
+        return [p for p in pictures if self.acquisitions[p.path] is not Acquired.TEMPLATE]
+
+
+def evaluate(
+    manifest: Path,
+    recipe: Recipe,
+    *,
+    gallery_fill: Path | None = None,
+    where: Mapping[str, str] | None = None,
+    flip: Flip = "enrol",
+    targets: Sequence[float] = (0.1, 0.03, 0.01, 0.003, 0.001),
+    threshold: float | None = None,
+    seed: int = 0,
+    replicates: int = 1000,
+    workers: int | None = None,
+    cache: Path | None = None,
+    started: Callable[[int], Callable[[int], object]] = lambda _: lambda _: None,
+) -> Report:
+    """Runs an evaluation.
+
+    Args:
+        manifest: see :mod:`edge.evaluate.manifest`.
+        recipe: the models; with two embedders the first makes the probes and the second the gallery, which only makes
+            sense for two variants of one model.
+        gallery_fill: manifest of people who are enrolled only, to make the list longer; people who are in the manifest
+            too are left aside.
+        where: keep only rows with these values.
+        flip: which templates average the mirror image: none, those of the gallery, or both sides.
+        targets: FPIR to report at.
+        threshold: report at this similarity instead.
+        seed: of the split and of the resampling.
+        replicates: bootstrap resamplings of people; 0 for none.
+        workers: processes; None for one per core.
+        cache: folder to keep templates in, in the clear, so that a run can be resumed; None keeps nothing.
+        started: called with the number of pictures; what it returns is called with 1 for each that is done.
+
+    Raises:
+        BadInput: a manifest is wrong.
+        ModelRejected: a model is not what its card says.
+    """
+    pictures = manifests.read(manifest, where)
+    roles = manifests.assign(pictures, seed)
+    known = {p.identity for p in pictures}
+    fill = [p for p in manifests.read(gallery_fill) if p.identity not in known] if gallery_fill else []
+    used = list(dict.fromkeys(p.path for p in (*roles.gallery, *roles.mated, *roles.nonmated, *fill)))
+    found = extract(used, recipe, workers=workers, cache=cache, progress=started(len(used)))
+    by_path = dict(zip(used, found, strict=True))
+
+    number = {name: i for i, name in enumerate(sorted(known | {p.identity for p in fill}))}
+    enrolled = [p for p in (*roles.gallery, *fill) if by_path[p.path].templates]
+    gallery = _templates([by_path[p.path] for p in enrolled], len(recipe.embedders) - 1, averaged=flip != "none")
+    owner = np.array([number[p.identity] for p in enrolled], np.int64)
+
+    def searched(probes: Sequence[Picture], *, leave_out: bool = False) -> Searches:
+        mine = [by_path[p.path] for p in probes]
+        made = np.array([bool(a.templates) for a in mine], bool)
+        person = np.array([number[p.identity] for p in probes], np.int64)
+        templates = _templates(mine, 0, averaged=flip == "both")
+        return search(templates, made, person, gallery, owner, leave_out=leave_out)
+
+    mated = searched(roles.mated)
+    others = roles.mated if roles.left_out else roles.nonmated
+    nonmated = searched(others, leave_out=roles.left_out)
+    overall = points(mated, nonmated, targets, threshold=threshold, replicates=replicates, seed=seed)
+    return Report(
+        roles=roles,
+        n_fill=len({p.identity for p in fill}),
+        acquisitions={path: a.status for path, a in by_path.items()},
+        mated=mated,
+        nonmated=nonmated,
+        overall=overall,
+        rank1=_share(mated.right),
+        groups=_grouped(roles.mated, others, mated, nonmated, overall),
+        model=_about(recipe, flip),
+    )
+
+
+def _templates(found: Sequence[Acquisition], embedder: int, *, averaged: bool) -> NDArray[np.float32]:
+    """(n, d) of length 1; zeros where there is none."""
+    dimension = next((a.templates[embedder].shape[1] for a in found if a.templates), 1)
+    rows = np.zeros((len(found), dimension), np.float32)
+    for row, acquisition in zip(rows, found, strict=True):
+        if acquisition.templates:
+            pair = acquisition.templates[embedder]
+            mean = pair.sum(0) if averaged else pair[0]
+            row[:] = mean / max(float(np.linalg.norm(mean)), 1e-12)
+    return rows
+
+
+def _grouped(
+    mated_pictures: Sequence[Picture],
+    other_pictures: Sequence[Picture],
+    mated: Searches,
+    nonmated: Searches,
+    overall: Sequence[Point],
+) -> dict[str, dict[str, tuple[Searches, Searches, list[Point]]]]:
+    """Each group at the thresholds of everybody: the same threshold is what a street has."""
+    groups: dict[str, dict[str, tuple[Searches, Searches, list[Point]]]] = {}
+    first = (*mated_pictures, *other_pictures)[0]
+    for column in first.groups:
+        bands = manifests.band_ages(p.groups[column] for p in (*mated_pictures, *other_pictures))
+        values = sorted(set(bands.values()))
+        mine = np.array([bands[p.groups[column]] for p in mated_pictures])
+        theirs = np.array([bands[p.groups[column]] for p in other_pictures])
+        groups[column] = {}
+        for value in values:
+            a, b = mated.take(mine == value), nonmated.take(theirs == value)
+            at = [points(a, b, (), threshold=p.threshold)[0] for p in overall]
+            groups[column][value] = (a, b, at)
+    return groups
+
+
+def _about(recipe: Recipe, flip: Flip) -> dict[str, Any]:
+    from edge.sight import card  # noqa: PLC0415 - only the cards are read again here
+
+    about: dict[str, Any] = {"runtime": recipe.runtime, "flip": flip}
+    names = ("detector", "embedder", "gallery_embedder")
+    for name, reference in zip(names, (recipe.detector, *recipe.embedders), strict=False):
+        pack, variant = card.split(reference)
+        read = card.read((recipe.directory or card.default_directory()) / pack)
+        about[name] = reference
+        about[f"{name}_sha256"] = read.variants[variant].sha256
+    return about
+
+
+def _share(which: NDArray[np.bool_]) -> float:
+    return float(which.mean()) if len(which) else math.nan
+
+
+def _point(point: Point) -> dict[str, Any]:
+    return {name: _number(value) for name, value in asdict(point).items()}
+
+
+def _number(value: Any) -> Any:
+    """JSON has no NaN."""
+    if isinstance(value, tuple):
+        return [_number(v) for v in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,0 +1,119 @@
+"""Measuring an embedder's impostor tail: how high the best stranger scores, at several list sizes. No I/O."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.errors import BadInput
+from edge.match.calibration import SizedTail, fit
+
+__all__ = ["SIZES", "measure", "to_toml"]
+
+SIZES = (10, 30, 100, 300, 1000, 3000, 10_000, 30_000)
+"""List sizes that are measured, as far as the people suffice; the longest possible list is added."""
+
+TAIL = 0.05
+"""The share of searches that counts as the tail, at most."""
+
+MOST_EXCEEDANCES = 5000
+"""With more, the tail starts higher: it is the far end that is asked about."""
+
+FEWEST_EXCEEDANCES = 100
+BLOCKS = 40
+"""Disjoint lists that each probe is searched in, at most."""
+
+REPLICATES = 200
+
+
+def measure(
+    probes: NDArray[np.float32],
+    probe_person: NDArray[np.int64],
+    gallery: NDArray[np.float32],
+    gallery_person: NDArray[np.int64],
+    *,
+    seed: int = 0,
+) -> tuple[SizedTail, ...]:
+    """Searches every probe in lists that never hold its own person, and fits the tail of the best scores.
+
+    Args:
+        probes: (n, d) of length 1.
+        probe_person: (n,) number of the person shown.
+        gallery: (m, d) of length 1, one row per person.
+        gallery_person: (m,) numbers, all different.
+        seed: of the order in which people are put on lists, and of the resampling.
+
+    Raises:
+        BadInput: there are too few people for any list size.
+    """
+    random = np.random.default_rng(seed)
+    order = random.permutation(len(gallery))
+    gallery, gallery_person = gallery[order], gallery_person[order]
+    sizes = [s for s in SIZES if s < len(gallery) * 0.8] + [len(gallery)]
+    tails = []
+    for size in sizes:
+        blocks = min(len(gallery) // size, BLOCKS)
+        lists = [slice(block * size, (block + 1) * size) for block in range(blocks)]
+        best = np.concatenate([_best(probes, probe_person, gallery[one], gallery_person[one]) for one in lists])
+        tail = _fit(best, np.tile(probe_person, blocks), size, random)
+        if tail is not None:
+            tails.append(tail)
+    if not tails:
+        raise BadInput("impostor tail", "there are too few people to fit one", "Measure with some thousand people")
+    return tuple(tails)
+
+
+def _best(
+    probes: NDArray[np.float32], person: NDArray[np.int64], gallery: NDArray[np.float32], enrolled: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    best = np.empty(len(probes), np.float32)
+    for start in range(0, len(probes), 512):
+        part = slice(start, start + 512)
+        scores = probes[part] @ gallery.T
+        scores[person[part, None] == enrolled[None]] = -1.0
+        best[part] = scores.max(1)
+    return best
+
+
+def _fit(
+    best: NDArray[np.float32], person: NDArray[np.int64], entries: int, random: np.random.Generator
+) -> SizedTail | None:
+    count = min(int(TAIL * len(best)), MOST_EXCEEDANCES)
+    if count < FEWEST_EXCEEDANCES:
+        return None
+    ordered = np.sort(best.astype(np.float64))
+    start = float(ordered[-count - 1])
+    above = best > start
+    excess = best[above].astype(np.float64) - start
+    scale, shape = fit(excess)
+    people, owner = np.unique(person, return_inverse=True)
+    replicates = []
+    for _ in range(REPLICATES):
+        weight = random.multinomial(len(people), np.full(len(people), 1 / len(people)))[owner]
+        drawn = np.repeat(excess, weight[above])
+        replicates.append((float(weight[above].sum() / weight.sum()), *fit(drawn)))
+    # From rare to common, ending at everybody; np.interp wants rising shares.
+    shares = np.exp(np.linspace(np.log(count / len(best)), 0, 40))
+    positions = np.clip(np.round((1 - shares) * (len(ordered) - 1)).astype(int), 0, len(ordered) - 1)
+    return SizedTail(
+        entries=entries,
+        searches=len(best),
+        start=start,
+        share=count / len(best),
+        scale=scale,
+        shape=shape,
+        replicates=tuple(replicates),
+        quantiles=tuple((float(s), float(v)) for s, v in zip(shares, ordered[positions], strict=True)),
+    )
+
+
+def to_toml(tails: tuple[SizedTail, ...], **about: str | int) -> str:
+    """The text of ``impostor-tail.toml``. Holds rates and similarities of crowds, nothing of any person."""
+    lines = ["# Measured by `scripts/pack-model tail`; see edge/match/calibration.py for what it means."]
+    lines += [f"{key} = {value}" if isinstance(value, int) else f'{key} = "{value}"' for key, value in about.items()]
+    for tail in tails:
+        lines += ["", "[[tails]]", f"entries = {tail.entries}", f"searches = {tail.searches}"]
+        lines += [f"{name} = {getattr(tail, name):.6f}" for name in ("start", "share", "scale", "shape")]
+        lines.append("replicates = [" + ", ".join(f"[{a:.6f}, {b:.5f}, {c:.4f}]" for a, b, c in tail.replicates) + "]")
+        lines.append("quantiles = [" + ", ".join(f"[{s:.6f}, {v:.4f}]" for s, v in tail.quantiles) + "]")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,100 @@
+"""What the running van writes into its audit log, and when: starts, alerts, erasure totals, refusals, stops.
+
+Erasures are written as totals per minute, not one by one: a line per passer-by with its time would be a
+record of when people walked past.
+"""
+
+from __future__ import annotations
+
+import threading
+from datetime import datetime, timedelta
+
+from edge import __version__
+from edge.clock import Clock
+from edge.errors import CustodyBreached, EdgeError
+from edge.records import Alert, ErasureReceipt
+from edge.trust.audit import AuditLog
+from edge.trust.events import MAX_TEXT, Event
+
+__all__ = ["Logbook"]
+
+PERIOD = timedelta(minutes=1)
+
+
+class Logbook:
+    """Writes the van's events. Its methods may be called from any thread.
+
+    Args:
+        audit: the log.
+        clock: for the minute's edges.
+        recipients: who can read the alerts, by key identifier.
+    """
+
+    def __init__(self, audit: AuditLog, clock: Clock, recipients: tuple[str, ...] = ()) -> None:
+        self._audit = audit
+        self._clock = clock
+        self._recipients = recipients
+        self._lock = threading.Lock()
+        self._since = clock.now()
+        self._count = 0
+        self._longest_ms = 0.0
+        self._overdue = 0
+
+    def started(self, model: str, threshold: float) -> None:
+        """Matching begins."""
+        self._audit.record(
+            Event.STARTED, {"version": __version__, "model": model, "threshold_micro": round(threshold * 1_000_000)}
+        )
+
+    def alert(self, alert: Alert) -> None:
+        """An alert was committed for the control room."""
+        self._audit.record(
+            Event.ALERT_SENT,
+            {"alert": str(alert.alert_id), "reference": alert.reference, "to": list(self._recipients)},
+        )
+
+    def forgotten(self, receipt: ErasureReceipt) -> None:
+        """A passage was forgotten: it enters the minute's totals."""
+        with self._lock:
+            self._count += 1
+            self._longest_ms = max(self._longest_ms, receipt.held_after_last_seen_ms)
+
+    def turn(self, overdue: int, *, final: bool = False) -> None:
+        """Write the totals when a minute is over, or at the end."""
+        now = self._clock.now()
+        with self._lock:
+            if not final and now - self._since < PERIOD:
+                return
+            begun, count, longest, late = self._since, self._count, self._longest_ms, overdue - self._overdue
+            self._since, self._count, self._longest_ms, self._overdue = now, 0, 0.0, overdue
+        if count or late:
+            self._audit.record(
+                Event.ERASURES,
+                {
+                    "from": _moment(begun),
+                    "to": _moment(now),
+                    "count": count,
+                    "longest_ms": round(longest),
+                    "overdue": late,
+                },
+            )
+
+    def breached(self, breach: CustodyBreached) -> None:
+        """Something biometric outlived its deadline."""
+        self._audit.record(Event.CUSTODY_BREACHED, {"cause": str(breach)[:MAX_TEXT]})
+
+    def refused(self, error: EdgeError) -> None:
+        """Matching was refused, or had to stop."""
+        self._audit.record(
+            Event.REFUSED,
+            {"error": type(error).__name__, "thing": error.thing[:MAX_TEXT], "cause": error.cause[:MAX_TEXT]},
+        )
+
+    def stopped(self, cause: str) -> None:
+        """Matching has ended; what is not signed yet is signed."""
+        self._audit.record(Event.STOPPED, {"cause": cause[:MAX_TEXT]})
+        self._audit.checkpoint()
+
+
+def _moment(at: datetime) -> str:
+    return at.isoformat(timespec="seconds")

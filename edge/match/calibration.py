@@ -1,0 +1,212 @@
+"""How alike strangers can look: from a measured impostor tail to the threshold for a false-alert budget.
+
+For each of several list sizes M the pack holds the tail of the best score that a person who is not on the list
+reached, as a generalised Pareto distribution above a high similarity (Coles, An Introduction to Statistical
+Modeling of Extreme Values, 2001, chapter 4), with bootstrap replicates over people. For a list of N entries the
+largest measured M ≤ N is taken, and a list N/M times as long is treated as N/M independent tries: FPIR(N) = 1 −
+(1 − FPIR(M))^(N/M). People differ in how many look like them, so tries are not independent, and for N ≥ M this
+overstates FPIR (Jensen's inequality): it errs towards the higher threshold. It is never used towards shorter
+lists, where it would err the other way.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import numpy as np
+from msgspec import Meta, Struct
+from numpy.typing import NDArray
+
+from edge.errors import ModelRejected, ThresholdUnsupported
+
+__all__ = ["FILE_NAME", "ImpostorTail", "SizedTail", "ThresholdEstimate", "fit"]
+
+FILE_NAME = "impostor-tail.toml"
+
+REACH = 10.0
+"""How many times rarer than the rarest thing seen a budget may be. Beyond, a fitted curve is a guess."""
+
+WIDEST = 0.12
+"""Similarity between the bounds of a threshold beyond which the data is called too little."""
+
+Rate = Annotated[float, Meta(gt=0.0, le=1.0)]
+
+
+@dataclass(frozen=True, slots=True)
+class ThresholdEstimate:
+    """A threshold and how sure it is.
+
+    Attributes:
+        threshold: similarity at which the budget is predicted to be met, -1..1.
+        lower: 2.5 % bound of it over resampled people.
+        upper: 97.5 % bound; the careful choice.
+        fpir: the budget that was asked for.
+        entries: the list size that was asked for.
+        measured_entries: the list size M whose tail was used.
+        extrapolation: how many times rarer the budget is than one search among all that were made; below 1 nothing is
+            extrapolated.
+    """
+
+    threshold: float
+    lower: float
+    upper: float
+    fpir: float
+    entries: int
+    measured_entries: int
+    extrapolation: float
+
+
+class SizedTail(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The tail at one list size.
+
+    Attributes:
+        entries: people on the list, M.
+        searches: non-mated searches that were made.
+        start: similarity above which the tail is fitted.
+        share: of the searches that lie above the start.
+        scale: of the generalised Pareto distribution.
+        shape: of it; negative when similarity has an upper end.
+        replicates: (share, scale, shape) for each resampling of people.
+        quantiles: similarity that this share of searches reaches, for the part below the tail: share → similarity.
+    """
+
+    entries: Annotated[int, Meta(ge=1)]
+    searches: Annotated[int, Meta(ge=1)]
+    start: float
+    share: Rate
+    scale: Annotated[float, Meta(gt=0)]
+    shape: float
+    replicates: tuple[tuple[float, float, float], ...]
+    quantiles: tuple[tuple[float, float], ...]
+
+    def threshold(self, rate: float, fitted: tuple[float, float, float] | None = None) -> float:
+        """Similarity that a share `rate` of searches reaches, by the fit or by one of its replicates."""
+        share, scale, shape = fitted or (self.share, self.scale, self.shape)
+        if rate >= share:
+            shares, similarities = zip(*self.quantiles, strict=True)
+            return float(np.interp(math.log(rate), np.log(shares), similarities))
+        ratio = math.log(rate / share)
+        if abs(shape) < 1e-9:
+            return self.start - scale * ratio
+        return self.start + scale / shape * math.expm1(-shape * ratio)
+
+
+class ImpostorTail(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What was measured of one embedder.
+
+    Attributes:
+        model_sha256: of the embedder whose templates were compared: a tail of another model says nothing.
+        detector_sha256: of the detector that found the faces.
+        data: which pictures, in words.
+        flipped: which templates averaged the mirror image: ``none``, ``enrol`` or ``both``.
+        people: how many different people were searched.
+        tails: by list size, ascending.
+    """
+
+    model_sha256: str
+    detector_sha256: str
+    data: str
+    flipped: str
+    people: int
+    tails: tuple[SizedTail, ...]
+
+    @classmethod
+    def load(cls, pack: Path) -> ImpostorTail:
+        """Reads the tail of a model pack.
+
+        Args:
+            pack: the pack's folder, for example ``models/mobilefacenet``.
+
+        Raises:
+            ThresholdUnsupported: the pack has none, so no budget can be promised with it.
+            ModelRejected: the file is damaged.
+        """
+        path = pack / FILE_NAME
+        try:
+            tail = msgspec.toml.decode(path.read_bytes(), type=cls)
+        except FileNotFoundError as error:
+            raise ThresholdUnsupported(
+                str(path), "this pack's impostor tail was never measured", "Measure it with scripts/pack-model tail"
+            ) from error
+        except OSError as error:
+            raise ModelRejected(str(path), f"it cannot be read ({error.strerror})", "Check the file") from error
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise ModelRejected(str(path), f"it is no impostor tail: {error}", "Measure it again") from error
+        if not tail.tails:
+            raise ModelRejected(str(path), "it holds no tail", "Measure it again")
+        return tail
+
+    def threshold(self, fpir: float, entries: int) -> ThresholdEstimate:
+        """The similarity at which a share `fpir` of people not on a list of `entries` would raise an alert.
+
+        Args:
+            fpir: false-alert budget per search, 0 < fpir < 1.
+            entries: people on the list, 1 or more.
+
+        Raises:
+            ThresholdUnsupported: the list is shorter than any measured, the budget is too rare for the data, or the
+                bounds are too far apart.
+        """
+        what = f"threshold for FPIR {fpir:.3g} at {entries} entries"
+        if not 0 < fpir < 1 or entries < 1:
+            raise ThresholdUnsupported(what, "a budget lies between 0 and 1 and a list has entries", "Mend the request")
+        fitting = [tail for tail in self.tails if tail.entries <= entries]
+        if not fitting:
+            raise ThresholdUnsupported(
+                what,
+                f"the shortest list that was measured has {self.tails[0].entries} entries",
+                f"Ask for {self.tails[0].entries}: the threshold for it errs on the safe side",
+            )
+        tail = fitting[-1]
+        rate = -math.expm1(math.log1p(-fpir) * tail.entries / entries)
+        extrapolation = 1 / (rate * tail.searches)
+        if extrapolation > REACH:
+            raise ThresholdUnsupported(
+                what,
+                f"it is {extrapolation:.0f} times rarer than one in the {tail.searches} searches that were measured",
+                f"Allow a budget of {self._smallest(tail, entries):.2g} or more, or measure the pack on more people",
+            )
+        at = [tail.threshold(rate, (share, scale, shape)) for share, scale, shape in tail.replicates]
+        lower, upper = (float(np.percentile(at, q)) for q in (2.5, 97.5))
+        if upper - lower > WIDEST:
+            raise ThresholdUnsupported(
+                what,
+                f"the data leaves it between {lower:.3f} and {upper:.3f}",
+                "Allow a larger budget, or measure the pack on more people",
+            )
+        threshold = tail.threshold(rate)
+        return ThresholdEstimate(
+            threshold=threshold,
+            lower=min(lower, threshold),
+            upper=max(upper, threshold),
+            fpir=fpir,
+            entries=entries,
+            measured_entries=tail.entries,
+            extrapolation=extrapolation,
+        )
+
+    @staticmethod
+    def _smallest(tail: SizedTail, entries: int) -> float:
+        """The rarest budget within reach at this list size."""
+        return -math.expm1(math.log1p(-1 / (REACH * tail.searches)) * entries / tail.entries)
+
+
+def fit(excess: NDArray[np.float64]) -> tuple[float, float]:
+    """Scale and shape of a generalised Pareto distribution by probability-weighted moments.
+
+    Hosking and Wallis, Parameter and quantile estimation for the generalized Pareto distribution (1987), with the
+    sign of the shape as in Coles. Closed form, and steadier than maximum likelihood on some hundred values.
+
+    Args:
+        excess: (n,) amounts by which values exceed the start of the tail, n ≥ 2, not all zero.
+    """
+    ordered = np.sort(excess)
+    n = len(ordered)
+    first = float(ordered.mean())
+    second = float((ordered * (n - 1 - np.arange(n))).sum() / (n * (n - 1)))
+    gap = max(first - 2 * second, 1e-9)
+    return 2 * first * second / gap, 2 - first / gap

@@ -1,0 +1,254 @@
+"""What the appliance asks of its authority, its list and its log: one object from the start to the receipt.
+
+:meth:`Mandate.start` brings everything in and returns the list when matching is allowed; :meth:`check` is asked
+every second while it runs; :meth:`revoke` takes what MQTT brings; :meth:`finish` destroys the list. When the
+authority is over, the list is destroyed before the refusal is raised: whatever the caller does next, it is gone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyrage
+
+from edge.clock import NS_PER_S, Clock
+from edge.custody.shred import fsync_folder, shred
+from edge.errors import (
+    AuthorityEnded,
+    AuthorityMissing,
+    EdgeError,
+    EntryNotFound,
+    PolicyRefusal,
+    RepositoryUnavailable,
+    WatchlistGone,
+)
+from edge.match.arrival import accept_authority, fetch_list, fetch_revocations
+from edge.match.identity import DestructionReceipt
+from edge.match.keeper import ListKeeper
+from edge.match.watchlist import WatchlistStore
+from edge.trust.audit import AuditLog, read_log
+from edge.trust.authority import Authority, authority_digest
+from edge.trust.events import Event
+from edge.trust.gate import Gate, ListFacts
+from edge.trust.gpsd import PositionSource
+from edge.trust.keys import KnownSigners
+from edge.trust.repository import VanRepository
+from edge.trust.revocation import Revocation, parse_revocation
+
+__all__ = ["Mandate", "VanFacts"]
+
+AUTHORITY_FILE = "authority.json"
+EXPIRY_EVERY_NS = 60 * NS_PER_S
+
+
+@dataclass(frozen=True, slots=True)
+class VanFacts:
+    """What does not change while the service runs.
+
+    Attributes:
+        van: the van's identity.
+        deployment: which it is out for.
+        model: digest of the embedder.
+        threshold: the configured similarity.
+    """
+
+    van: str
+    deployment: str
+    model: str
+    threshold: float
+
+
+class Mandate:
+    """See the module. Its methods are called from one thread; :meth:`revoke` may come from another.
+
+    Args:
+        facts: who this is and what it runs.
+        folder: where the accepted authority is kept, for a restart without the stick.
+        clock: the wall clock is the one that the authority is judged by.
+        audit: open.
+        keeper: of the list; not recovered yet.
+        gate: without an authority yet.
+        positions: where the van is.
+        repository: the stick or the server.
+        identity: the van's age key.
+        revokers: who may take somebody off the list.
+        wipe: the stick's folder, when its bundle is for this van alone and is to be overwritten after the import.
+        on_refused: told of each refusal once, for the crew's page.
+    """
+
+    def __init__(
+        self,
+        facts: VanFacts,
+        *,
+        folder: Path,
+        clock: Clock,
+        audit: AuditLog,
+        keeper: ListKeeper,
+        gate: Gate,
+        positions: PositionSource,
+        repository: VanRepository,
+        identity: pyrage.x25519.Identity,
+        revokers: KnownSigners,
+        wipe: Path | None = None,
+        on_refused: Callable[[EdgeError], None] | None = None,
+    ) -> None:
+        self._facts = facts
+        self._folder = folder
+        self._clock = clock
+        self._audit = audit
+        self._keeper = keeper
+        self._gate = gate
+        self._positions = positions
+        self._repository = repository
+        self._identity = identity
+        self._revokers = revokers
+        self._wipe = wipe
+        self._on_refused = on_refused
+        self._refused = ""
+        self._expired_at_ns = 0
+
+    # -- start ---------------------------------------------------------------------------------
+
+    def start(self) -> WatchlistStore:
+        """Bring in authority, list and revocations, and return the list when matching is allowed now.
+
+        A stick that is gone is no hindrance after a restart: the authority that was accepted and the list that
+        is in force still hold.
+
+        Raises:
+            PolicyRefusal: one of its kinds; a list whose authority is over has been destroyed then.
+            EdgeError: whatever else keeps the van from starting.
+        """
+        self._keeper.recover()
+        try:
+            authority = self._fetch()
+            if self._clock.now() < authority.ends:
+                fetch_list(
+                    self._repository,
+                    self._keeper,
+                    authority,
+                    self._identity,
+                    van=self._facts.van,
+                    model=self._facts.model,
+                    work=self._folder,
+                    wipe=self._wipe,
+                )
+                fetch_revocations(self._repository, self._keeper, self._revokers, self._facts.deployment)
+        except RepositoryUnavailable:
+            if self._gate.authority is None:
+                self._restore()
+        except PolicyRefusal as error:
+            self._note(error)
+            raise
+        self.check()
+        return self._keeper.open(model=self._facts.model)
+
+    def _fetch(self) -> Authority:
+        self._repository.refresh()
+        name = f"authorities/{self._facts.deployment}.json"
+        content = self._repository.read(name)
+        authority = accept_authority(content, self._gate, self._audit, name)
+        beside = self._folder / f".{AUTHORITY_FILE}.new"
+        with beside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(self._folder / AUTHORITY_FILE)
+        fsync_folder(self._folder)
+        return authority
+
+    def _restore(self) -> None:
+        """Take up the authority of before the restart, if it is the one that the log says was accepted."""
+        try:
+            content = (self._folder / AUTHORITY_FILE).read_bytes()
+        except OSError:
+            raise AuthorityMissing(
+                f"deployment {self._facts.deployment}", "has no authority on this van", "Plug in the stick"
+            ) from None
+        accepted = [e.data for e in read_log(self._audit.path) if e.event == Event.AUTHORITY_ACCEPTED]
+        known = accepted[-1] if accepted else {"digest": "", "authority": ""}
+        if known["digest"] != authority_digest(content) or known["authority"] != self._facts.deployment:
+            raise AuthorityMissing(
+                f"deployment {self._facts.deployment}", "was never accepted on this van", "Plug in the stick"
+            )
+        self._gate.load(content)
+        self._audit.deployment = self._facts.deployment
+
+    # -- while running -------------------------------------------------------------------------
+
+    def check(self) -> Authority:
+        """Return the authority when matching is allowed at this moment; also lets entries expire, once a minute.
+
+        Raises:
+            AuthorityEnded: it is over, and the list has been destroyed.
+            PolicyRefusal: any other kind: stop matching; ask again in a second.
+        """
+        now, monotonic = self._clock.now(), self._clock.monotonic_ns()
+        try:
+            if monotonic - self._expired_at_ns >= EXPIRY_EVERY_NS or self._expired_at_ns == 0:
+                self._expired_at_ns = monotonic
+                self._keeper.expire()
+            authority = self._gate.check(
+                now,
+                self._positions.position(),
+                self._list_facts(),
+                model=self._facts.model,
+                threshold=self._facts.threshold,
+            )
+        except AuthorityEnded as error:
+            self._note(error)
+            self.finish("the authority ended")
+            raise
+        except PolicyRefusal as error:
+            self._note(error)
+            raise
+        self._refused = ""
+        return authority
+
+    def _list_facts(self) -> ListFacts | None:
+        try:
+            store = self._keeper.open()
+        except WatchlistGone:
+            return None
+        return ListFacts(store.digest, len(store))
+
+    def _note(self, error: EdgeError) -> None:
+        """Write a refusal down when it is another than the last: asked every second, said once."""
+        kind = type(error).__name__
+        if kind == self._refused:
+            return
+        self._refused = kind
+        self._audit.record(Event.REFUSED, {"error": kind, "thing": error.thing[:1000], "cause": error.cause[:1000]})
+        if self._on_refused is not None:
+            self._on_refused(error)
+
+    def revoke(self, token: bytes) -> Revocation | None:
+        """Apply a revocation as MQTT brings it. None when it is for another deployment, or they were gone already.
+
+        Raises:
+            SignatureInvalid: it must not be believed.
+        """
+        found = parse_revocation(token, self._revokers, deployment=self._facts.deployment)
+        if found is None:
+            return None
+        try:
+            self._keeper.remove(found.reference, f"revoked: {found.cause}")
+        except (EntryNotFound, WatchlistGone):
+            return None
+        return found
+
+    # -- the end -------------------------------------------------------------------------------
+
+    def finish(self, cause: str) -> DestructionReceipt | None:
+        """Destroy the list and forget the authority; None when there was no list. Safe to repeat."""
+        authority = self._gate.authority
+        receipt = self._keeper.destroy(cause)
+        if authority is not None:
+            self._gate.unload()
+            shred(self._folder / AUTHORITY_FILE)
+            self._audit.record(Event.AUTHORITY_ENDED, {"authority": authority.deployment, "cause": cause})
+            self._audit.checkpoint()
+        return receipt

@@ -1,0 +1,158 @@
+"""The one question the appliance asks before it matches and every second while it does: may I?
+
+The gate holds the verified authority and answers with it or with the exact refusal. It is fail closed:
+an error of any kind is a refusal, and once a clock has been seen to run backwards it is not believed
+again until the appliance is restarted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from edge.errors import AuthorityMissing, ThresholdUnsupported
+from edge.trust.authority import CLOCK_BACK, Authority, Facts, authority_digest, judge, parse_authority
+from edge.trust.place import Position
+
+__all__ = ["Calibration", "Gate", "ListFacts"]
+
+
+class Estimate(Protocol):
+    """A threshold that a calibration predicts."""
+
+    @property
+    def threshold(self) -> float: ...
+
+
+class Calibration(Protocol):
+    """What the embedder's measured tail says; :class:`edge.match.calibration.ImpostorTail` is one."""
+
+    def threshold(self, fpir: float, entries: int) -> Estimate:
+        """The similarity at which a share ``fpir`` of people not on a list of ``entries`` would raise an alert.
+
+        Raises:
+            ThresholdUnsupported: the measurement does not reach that far.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ListFacts:
+    """The list as the van holds it: identity as it was built, and how many people are on it now."""
+
+    digest: str
+    entries: int
+
+
+class Gate:
+    """Asked at the start and every second. Holds one authority at a time.
+
+    Args:
+        van: the van's identity.
+        calibration: of the embedder; None refuses every deployment, since no budget can be shown to hold.
+        clock_floor: the latest moment that certainly lies in the past, when the gate is made.
+        clock_confirmed: whether the clock can be believed at all; asked anew each time until it says yes once.
+    """
+
+    def __init__(
+        self,
+        van: str,
+        *,
+        calibration: Calibration | None,
+        clock_floor: datetime,
+        clock_confirmed: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._van = van
+        self._calibration = calibration
+        self._floor = clock_floor
+        self._confirmed = clock_confirmed
+        self._confirmed_once = False
+        self._authority: Authority | None = None
+        self._digest = ""
+        self._required: dict[int, float | None] = {}
+
+    def load(self, content: bytes, name: str = "the authority") -> Authority:
+        """Take up a verified authority, in place of the one before.
+
+        Raises:
+            AuthorityInvalid: see :func:`edge.trust.authority.parse_authority`. The one before is dropped as well.
+        """
+        self.unload()
+        authority = parse_authority(content, name)
+        self._authority, self._digest = authority, authority_digest(content)
+        return authority
+
+    def unload(self) -> None:
+        """Forget the authority: from now on every check refuses."""
+        self._authority, self._digest = None, ""
+        self._required.clear()
+
+    @property
+    def authority(self) -> Authority | None:
+        """The authority that is held, judged or not."""
+        return self._authority
+
+    @property
+    def digest(self) -> str:
+        """By which the audit log names the authority; empty without one."""
+        return self._digest
+
+    def remaining(self, now: datetime) -> timedelta:
+        """Time until the authority ends; never negative; nothing without an authority."""
+        if self._authority is None:
+            return timedelta()
+        return max(timedelta(), self._authority.ends - now)
+
+    def check(
+        self, now: datetime, position: Position | None, watchlist: ListFacts | None, *, model: str, threshold: float
+    ) -> Authority:
+        """Return the authority when matching is allowed at this moment.
+
+        Args:
+            now: wall clock, UTC.
+            position: where the van is; None when it does not know.
+            watchlist: the list in the store; None without one.
+            model: digest of the embedder that runs.
+            threshold: the similarity that is in force.
+
+        Raises:
+            PolicyRefusal: one of its kinds, with the exact cause; see :func:`edge.trust.authority.judge`.
+        """
+        authority = self._authority
+        if authority is None:
+            raise AuthorityMissing(
+                "the deployment",
+                "nobody has authorised it",
+                "Fetch the signed authority from the repository or a stick",
+            )
+        self._confirmed_once = self._confirmed_once or self._confirmed()
+        judge(
+            authority,
+            Facts(
+                now=now,
+                clock_floor=self._floor,
+                clock_confirmed=self._confirmed_once,
+                van=self._van,
+                position=position,
+                watchlist=watchlist.digest if watchlist else None,
+                entries=watchlist.entries if watchlist else 0,
+                model=model,
+                threshold=threshold,
+                required_threshold=self._require(authority, watchlist.entries if watchlist else 0),
+            ),
+        )
+        # Time only goes forward: what has been seen once is past from now on.
+        self._floor = max(self._floor, now - CLOCK_BACK)
+        return authority
+
+    def _require(self, authority: Authority, entries: int) -> float | None:
+        if self._calibration is None:
+            return None
+        if entries not in self._required:
+            try:
+                self._required[entries] = self._calibration.threshold(1 / authority.budget_one_in, entries).threshold
+            except ThresholdUnsupported:
+                self._required[entries] = None
+        return self._required[entries]

@@ -1,0 +1,92 @@
+"""Alerts are kept no longer than the authority allows: swept at the start and every minute, and said in the log.
+
+Each store knows how to delete what is due, out of its pages and its write-ahead log; the sweeper asks all of
+them with the retention that is in force and writes down how many went. Without an authority the default
+holds: nothing is kept for longer because nobody said for how long.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+
+from edge.clock import Clock
+from edge.errors import EdgeError
+from edge.trust.audit import AuditLog
+from edge.trust.events import Event
+
+__all__ = ["DEFAULT_RETENTION", "LONGEST_RETENTION", "Purge", "Sweeper"]
+
+DEFAULT_RETENTION = timedelta(hours=24)
+LONGEST_RETENTION = timedelta(days=31)
+"""South Wales Police, LFR SOP: alerts are deleted within 31 days, by default within 24 hours."""
+PERIOD_S = 60.0
+
+Purge = Callable[[datetime, timedelta], int]
+"""Deletes what is older than a span at a moment, for good, and returns how many."""
+
+
+class Sweeper:
+    """Sweeps stores of alerts.
+
+    Args:
+        stores: what to sweep, by the name that the log gives it.
+        clock: for the moment.
+        audit: told of every deletion.
+        retention: asked each time; None means the default. Never more than 31 days, whatever it says.
+        on_error: told when a store could not be swept; the others are swept all the same.
+    """
+
+    def __init__(
+        self,
+        stores: Mapping[str, Purge],
+        *,
+        clock: Clock,
+        audit: AuditLog,
+        retention: Callable[[], timedelta | None] = lambda: None,
+        on_error: Callable[[EdgeError], None] | None = None,
+    ) -> None:
+        self._stores = dict(stores)
+        self._clock = clock
+        self._audit = audit
+        self._retention = retention
+        self._on_error = on_error
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def sweep(self) -> int:
+        """Sweep every store now; returns how many alerts went."""
+        retention = min(self._retention() or DEFAULT_RETENTION, LONGEST_RETENTION)
+        total = 0
+        for name, purge in self._stores.items():
+            try:
+                count = purge(self._clock.now(), retention)
+                if count:
+                    hours = round(retention.total_seconds() / 3600)
+                    deleted = {"store": name, "count": count, "cause": f"older than {hours} hours"}
+                    self._audit.record(Event.ALERTS_DELETED, deleted)
+            except EdgeError as error:
+                if self._on_error is not None:
+                    self._on_error(error)
+                continue
+            total += count
+        return total
+
+    def start(self) -> None:
+        """Sweep at once, and then every minute in a thread of its own."""
+        self.sweep()
+        self._stop.clear()
+        self._thread = threading.Thread(target=self._run, name="alert-sweeper", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stop.wait(PERIOD_S):
+            self.sweep()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=5)
+            self._thread = None

@@ -1,0 +1,48 @@
+"""A force's own embedder into a pack: called by scripts/pack-model.
+
+    pack.py FOLDER MODEL.tflite     FOLDER holds a card.toml without variants
+
+The float model is made to take one face at a time and its PReLU is put back together where a converter spelt it out;
+then its convolutions are quantised (int8 weights per channel, activations as they run). Both become variants of the card.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import mobilefacenet
+import quantise
+import tomlkit
+from build import describe, sha256
+
+SCHEME = "dynamic int8: weights of CONV_2D per output channel, symmetric; activations quantised per picture as they run"
+
+
+def main() -> None:
+    """Builds both variants and writes them into the card."""
+    folder, source = Path(sys.argv[1]), Path(sys.argv[2])
+    card_path = folder / "card.toml"
+    card = tomlkit.parse(card_path.read_text())
+    if sha256(source) != card["source"]["file_sha256"]:
+        raise SystemExit(
+            f"{source}: its SHA-256 is not source.file_sha256 of {card_path}. Correct the card or the file."
+        )
+    files = {"dynamic-int8": f"{folder.name}-dynamic-int8.tflite", "float": f"build/{folder.name}-float.tflite"}
+    mobilefacenet.write_float(source, folder / files["float"])
+    quantise.dynamic(folder / files["float"], folder / files["dynamic-int8"])
+    card["variants"] = tomlkit.table()
+    for variant, name in files.items():
+        shipped = variant != "float"
+        entry = tomlkit.parse(
+            f'file = "{name}"\nsha256 = "{sha256(folder / name)}"\nshipped = {str(shipped).lower()}\n'
+            'input = { name = "chip" }\noutputs = [{ name = "embedding" }]\n'
+            f'quantisation = "{SCHEME if shipped else "none: the reference"}"\n'
+        )
+        describe(folder / name, entry)
+        card["variants"][variant] = entry
+    card_path.write_text(tomlkit.dumps(card))
+
+
+if __name__ == "__main__":
+    main()

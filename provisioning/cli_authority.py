@@ -1,0 +1,97 @@
+"""``lfr-provision authority``: what the authorising officer signs, and what the public reads of it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["register"]
+
+authority_app = typer.Typer(help="Sign a deployment's authority, look at one, print its notice.", no_args_is_help=True)
+
+RepositoryOption = Annotated[Path, typer.Option("--repository", help="the repository's folder")]
+KeysOption = Annotated[Path, typer.Option("--keys", help="folder with the keyring")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this group's commands."""
+    app.add_typer(authority_app, name="authority")
+
+
+@authority_app.command()
+def sign(
+    file: Annotated[Path, typer.Argument(help="the authority as TOML; docs/authorising-officer.md has one to copy")],
+    manifest: Annotated[Path, typer.Option(help="manifest.json of the list whose report you have read")],
+    repository: RepositoryOption,
+    keys: KeysOption,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+) -> None:
+    """Check an authority against the reviewed list, show what it allows, and sign it."""
+    from edge.errors import BadInput
+    from edge.match.bundle import parse_manifest
+    from provisioning.authority import draft_authority, publish_authority
+    from provisioning.keyring import Keyring
+    from provisioning.repository import Repository
+
+    now = datetime.now(UTC)
+    try:
+        described = parse_manifest(manifest.read_bytes(), str(manifest))
+    except OSError as error:
+        raise BadInput(str(manifest), f"cannot be read ({error.strerror})", "Give the list's manifest.json") from None
+    authority, content = draft_authority(file, described, now)
+    _show(content, described.entries)
+    if not yes:
+        typer.confirm("Sign it?", abort=True)
+    name = publish_authority(Repository(repository, Keyring(keys)), authority, content, now)
+    typer.echo(f"Signed as {name}. Vans see it after lfr-provision publish.")
+
+
+def _show(content: bytes, entries: int | None) -> None:
+    from edge.trust.authority import authority_digest, parse_authority
+
+    authority = parse_authority(content)
+    people = f"{entries} people, " if entries is not None else ""
+    for line in (
+        f"Deployment {authority.deployment}: {authority.purpose}",
+        f"Authorised by {authority.authorised_by} on {authority.authorised_at:%Y-%m-%d %H:%M %Z}",
+        f"Where {authority.place.name}",
+        f"When {authority.starts:%Y-%m-%d %H:%M %Z} to {authority.ends:%Y-%m-%d %H:%M %Z}",
+        f"Vans {', '.join(authority.vans)}",
+        f"List {people}{authority.watchlist}",
+        f"Model {authority.model}",
+        f"Threshold {authority.threshold_floor:.3f} at least, one false alert in {authority.budget_one_in:,} at most",
+        f"Alerts are kept for {authority.retention_h} hours",
+        f"This paper {authority_digest(content)}",
+    ):
+        typer.echo(line)
+
+
+@authority_app.command()
+def inspect(file: Annotated[Path, typer.Argument(help="an authority as it was signed (JSON)")]) -> None:
+    """Show what an authority allows, and check that it does not contradict itself."""
+    _show(_read(file), None)
+
+
+@authority_app.command()
+def notice(
+    file: Annotated[Path, typer.Argument(help="an authority as it was signed (JSON)")],
+    out: Annotated[Path, typer.Option(help="where to write it; .html or .pdf")],
+) -> None:
+    """Write the public notice of a deployment."""
+    from edge.trust.authority import parse_authority
+    from provisioning.notice import write_notice
+
+    write_notice(parse_authority(_read(file), str(file)), out)
+    typer.echo(f"{out} goes to the street and to the web.")
+
+
+def _read(file: Path) -> bytes:
+    from edge.errors import BadInput
+
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise BadInput(str(file), f"cannot be read ({error.strerror})", "Give the path of an authority") from None

@@ -1,0 +1,113 @@
+"""``lfr-provision repository`` and ``publish``: from what vans take lists, authorities, models and revocations."""
+
+from __future__ import annotations
+
+import getpass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from provisioning.repository import Repository
+
+__all__ = ["register"]
+
+repository_app = typer.Typer(help="Make the repository, rotate its keys, look at it.", no_args_is_help=True)
+
+RepositoryOption = Annotated[Path, typer.Option("--repository", help="the repository's folder")]
+KeysOption = Annotated[Path, typer.Option("--keys", help="folder with the keyring")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this group's commands."""
+    app.add_typer(repository_app, name="repository")
+    app.command()(publish)
+
+
+def _open(repository: Path, keys: Path) -> Repository:
+    from provisioning.keyring import Keyring
+    from provisioning.repository import Repository
+
+    return Repository(repository, Keyring(keys, pin=lambda what: getpass.getpass(f"{what}: ")))
+
+
+@repository_app.command()
+def init(repository: RepositoryOption, keys: KeysOption) -> None:
+    """Make keys for every role, root needing two of three, and the first state of an empty repository."""
+    made = _open(repository, keys)
+    made.init(datetime.now(UTC))
+    root = repository / "root.json"
+    root.write_bytes(made.root())
+    typer.echo(f"{root} goes into every van at its enrolment: it is what the van believes first.")
+    typer.echo(f"The three root keys in {keys} go to three people, offline; the other roles' keys to whom they name.")
+
+
+@repository_app.command()
+def rotate(
+    role: Annotated[str, typer.Argument(help="root, targets, snapshot, timestamp, or a delegated role")],
+    repository: RepositoryOption,
+    keys: KeysOption,
+    token: Annotated[str, typer.Option(help="label of a PKCS#11 token that holds the new key")] = "",
+    key_id: Annotated[int, typer.Option(help="its number there")] = 2,
+) -> None:
+    """Give a role new keys: in files, or one that lies in a hardware token."""
+    from edge.errors import BadInput
+    from provisioning.repository import DELEGATED, TOP
+
+    if role not in (*TOP, *DELEGATED):
+        raise BadInput(f"role {role}", "is none", f"Name one of {', '.join((*TOP, *DELEGATED))}")
+    opened = _open(repository, keys)
+    new = [opened.keys.from_token(token, key_id)] if token else None
+    opened.rotate(role, datetime.now(UTC), keys=new)
+    typer.echo(f"{role} has new keys; the old ones are worth nothing from now on. Destroy them.")
+
+
+@repository_app.command()
+def show(repository: RepositoryOption, keys: KeysOption) -> None:
+    """List what each role has signed."""
+    from provisioning.repository import DELEGATED
+
+    opened = _open(repository, keys)
+    for role in DELEGATED:
+        for name in opened.names(role) or ("(nothing)",):
+            typer.echo(f"{role:12s} {name}")
+
+
+@repository_app.command("van-key")
+def van_key(out: Annotated[Path, typer.Argument(help="where the van's private key goes")]) -> None:
+    """Make the key to which a van's lists are encrypted; prints the public part for watchlist build --van."""
+    from provisioning.bundle import new_identity
+
+    typer.echo(new_identity(out))
+
+
+def publish(
+    repository: RepositoryOption,
+    keys: KeysOption,
+    watchlist: Annotated[Path | None, typer.Option("--list", help="folder that watchlist build --van wrote")] = None,
+    revocations: Annotated[Path | None, typer.Option(help="file of signed revocations, one per line")] = None,
+    deployment: Annotated[str, typer.Option(help="whose revocations these are")] = "",
+) -> None:
+    """Add what is given, tie everything together, and vouch for it for 24 hours. Run it daily."""
+    from edge.errors import BadInput
+    from edge.match.bundle import parse_manifest
+
+    opened, now = _open(repository, keys), datetime.now(UTC)
+    try:
+        if watchlist is not None:
+            manifest = (watchlist / "manifest.json").read_bytes()
+            described = parse_manifest(manifest)
+            bundle = (watchlist / described.bundle).read_bytes()
+            opened.add(f"watchlists/{described.deployment}.json", manifest, now)
+            opened.add(f"watchlists/{described.deployment}.age", bundle, now, custom={"vans": list(described.vans)})
+            typer.echo(f"List for {described.deployment}: {described.entries} people, {len(bundle):,} bytes.")
+        if revocations is not None:
+            if not deployment:
+                raise BadInput("--revocations", "are for no deployment", "Add --deployment")
+            opened.add(f"revocations/{deployment}.jws", revocations.read_bytes(), now)
+    except OSError as error:
+        raise BadInput(str(error.filename), f"cannot be read ({error.strerror})", "Check the path") from None
+    opened.publish(now)
+    typer.echo(f"Published at {now:%Y-%m-%d %H:%M %Z}; good for 24 hours.")

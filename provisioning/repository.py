@@ -1,0 +1,257 @@
+"""The repository from which vans take lists, authorities, models and revocations: TUF, as its publisher sees it.
+
+Root is kept offline and needs two of three keys; it names everybody else. Four delegated roles sign what
+they answer for and nothing more. Snapshot and timestamp tie one state together and live for 24 hours, so
+that a van which is cut off, or shown an old state on purpose, knows it by the next day.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from tuf.api.exceptions import RepositoryError
+from tuf.api.metadata import (
+    DelegatedRole,
+    Delegations,
+    Metadata,
+    MetaFile,
+    Root,
+    Snapshot,
+    TargetFile,
+    Targets,
+    Timestamp,
+)
+from tuf.api.serialization import DeserializationError
+
+from edge.errors import BadInput, RepositoryInvalid, StoreUnavailable
+from provisioning.keyring import HeldKey, Keyring
+
+__all__ = ["DELEGATED", "LIFETIMES", "Repository"]
+
+DELEGATED: Final = ("watchlists", "authorities", "models", "revocations")
+TOP: Final = ("root", "targets", "snapshot", "timestamp")
+LIFETIMES: Final = {
+    "root": timedelta(days=365),
+    "targets": timedelta(days=365),
+    "models": timedelta(days=365),
+    "watchlists": timedelta(days=7),
+    "authorities": timedelta(days=7),
+    "revocations": timedelta(days=7),
+    "snapshot": timedelta(hours=24),
+    "timestamp": timedelta(hours=24),
+}
+"""How long each role's word holds."""
+ROOT_KEYS, ROOT_THRESHOLD = 3, 2
+PUBLISHED = "x-lfr-published"
+"""When the timestamp was made: a van's clock cannot honestly be behind it. Our own field; TUF allows them."""
+
+
+class Repository:
+    """One repository in a folder: ``metadata/`` and ``targets/``, to be served or copied to a stick as it is.
+
+    Args:
+        folder: the repository.
+        keys: the keyring.
+    """
+
+    def __init__(self, folder: Path, keys: Keyring) -> None:
+        self.folder = folder
+        self.keys = keys
+
+    # -- making --------------------------------------------------------------------------------
+
+    def init(self, now: datetime) -> None:
+        """Make keys for every role that has none, and the first version of everything.
+
+        Raises:
+            BadInput: there is a repository already.
+        """
+        if (self.folder / "metadata").exists():
+            raise BadInput(str(self.folder), "holds a repository already", "Give an empty folder")
+        for role in (*TOP, *DELEGATED):
+            if role not in self.keys.roles():
+                self.keys.use(role, self.keys.generate(role, ROOT_KEYS if role == "root" else 1))
+        (self.folder / "metadata").mkdir(parents=True)
+        (self.folder / "targets").mkdir(parents=True)
+        root = Root(consistent_snapshot=True, expires=_until(now, "root"))
+        for role in TOP:
+            for held in self.keys.keys(role):
+                root.add_key(held.public, role)
+        root.roles["root"].threshold = ROOT_THRESHOLD
+        targets = Targets(expires=_until(now, "targets"), delegations=Delegations({}, {}))
+        assert targets.delegations is not None
+        for role in DELEGATED:
+            self._delegate(targets, role, self.keys.keys(role))
+            self._save(role, Targets(expires=_until(now, role)), self.keys.keys(role))
+        self._save("root", root, self.keys.keys("root"), need=ROOT_THRESHOLD)
+        self._save("targets", targets, self.keys.keys("targets"))
+        self._publish(now, first=True)
+
+    @staticmethod
+    def _delegate(targets: Targets, role: str, keys: list[HeldKey]) -> None:
+        assert targets.delegations is not None
+        assert targets.delegations.roles is not None
+        targets.delegations.roles[role] = DelegatedRole(
+            name=role, keyids=[], threshold=1, terminating=True, paths=[f"{role}/*"]
+        )
+        for held in keys:
+            targets.add_key(held.public, role)
+
+    # -- content -------------------------------------------------------------------------------
+
+    def add(self, name: str, content: bytes, now: datetime, *, custom: Mapping[str, Any] | None = None) -> TargetFile:
+        """Put a file under ``<role>/<file>`` and sign that role's list of files. :meth:`publish` makes it visible.
+
+        Raises:
+            BadInput: the name is not ``<role>/<file>`` of a delegated role.
+        """
+        role = self._role_of(name)
+        target = TargetFile.from_data(name, content, ["sha256"])
+        if custom:
+            target.unrecognized_fields["custom"] = dict(custom)
+        folder = self.folder / "targets" / role
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{target.hashes['sha256']}.{Path(name).name}").write_bytes(content)
+        signed = self._load(role, Targets)
+        signed.targets[name] = target
+        self._bump(role, signed, now)
+        return target
+
+    def remove(self, name: str, now: datetime) -> None:
+        """Take a file out of its role's list, and its content away.
+
+        Raises:
+            BadInput: there is no such file.
+        """
+        role = self._role_of(name)
+        signed = self._load(role, Targets)
+        target = signed.targets.pop(name, None)
+        if target is None:
+            raise BadInput(name, "is not in the repository", "List what is there with lfr-provision inspect")
+        (self.folder / "targets" / role / f"{target.hashes['sha256']}.{Path(name).name}").unlink(missing_ok=True)
+        self._bump(role, signed, now)
+
+    def names(self, role: str) -> tuple[str, ...]:
+        """What a delegated role has signed, sorted."""
+        return tuple(sorted(self._load(role, Targets).targets))
+
+    @staticmethod
+    def _role_of(name: str) -> str:
+        role, slash, file = name.partition("/")
+        if role not in DELEGATED or not slash or not file or "/" in file or file.startswith("."):
+            raise BadInput(
+                name, "is not a name such as watchlists/D-1.age", f"Begin with one of {', '.join(DELEGATED)}"
+            )
+        return role
+
+    # -- publishing ----------------------------------------------------------------------------
+
+    def publish(self, now: datetime) -> None:
+        """Tie the present state together and vouch for it for 24 hours. Do it daily, even when nothing changed."""
+        self._publish(now, first=False)
+
+    def _publish(self, now: datetime, *, first: bool) -> None:
+        snapshot = Snapshot(expires=_until(now, "snapshot")) if first else self._load("snapshot", Snapshot)
+        for role in ("targets", *DELEGATED):
+            content = self._path(role).read_bytes()
+            snapshot.meta[f"{role}.json"] = MetaFile.from_data(self._load(role, Targets).version, content, ["sha256"])
+        if not first:
+            snapshot.version += 1
+        snapshot.expires = _until(now, "snapshot")
+        self._save("snapshot", snapshot, self.keys.keys("snapshot"))
+        timestamp = Timestamp(expires=_until(now, "timestamp")) if first else self._load("timestamp", Timestamp)
+        timestamp.snapshot_meta = MetaFile.from_data(snapshot.version, self._path("snapshot").read_bytes(), ["sha256"])
+        if not first:
+            timestamp.version += 1
+        timestamp.expires = _until(now, "timestamp")
+        timestamp.unrecognized_fields[PUBLISHED] = now.astimezone(UTC).isoformat(timespec="seconds")
+        self._save("timestamp", timestamp, self.keys.keys("timestamp"))
+
+    # -- rotation ------------------------------------------------------------------------------
+
+    def rotate(self, role: str, now: datetime, *, keys: list[HeldKey] | None = None) -> None:
+        """Give ``role`` new keys and publish. A root rotation is signed by the old keys and by the new.
+
+        Args:
+            role: any role, root included.
+            now: for the expiry of what is signed again.
+            keys: the new ones, for example of a token; made in files when not given.
+        """
+        old = self.keys.keys(role)
+        new = keys or self.keys.generate(role, len(old))
+        if role in DELEGATED:
+            targets = self._load("targets", Targets)
+            self._delegate(targets, role, new)
+            known = targets.delegations
+            assert known is not None
+            assert known.roles is not None
+            used = {keyid for delegated in known.roles.values() for keyid in delegated.keyids}
+            known.keys = {keyid: key for keyid, key in known.keys.items() if keyid in used}
+            self._bump("targets", targets, now)
+        else:
+            root = self._load("root", Root)
+            for held in old:
+                root.revoke_key(held.public.keyid, role)
+            for held in new:
+                root.add_key(held.public, role)
+            root.version += 1
+            root.expires = _until(now, "root")
+            signing = [*old, *new] if role == "root" else self.keys.keys("root")
+            self._save("root", root, signing, need=2 * ROOT_THRESHOLD if role == "root" else ROOT_THRESHOLD)
+        self.keys.use(role, new)
+        if role not in {"root", "snapshot", "timestamp"}:
+            self._bump(role, self._load(role, Targets), now)
+        self.publish(now)
+
+    # -- files ---------------------------------------------------------------------------------
+
+    def _path(self, role: str) -> Path:
+        """The newest version of a role's metadata."""
+        folder = self.folder / "metadata"
+        if role == "timestamp":
+            return folder / "timestamp.json"
+        found = [int(path.name.split(".")[0]) for path in folder.glob(f"*.{role}.json")]
+        if not found:
+            raise StoreUnavailable(str(folder), f"holds no metadata of {role}", "Run lfr-provision init")
+        return folder / f"{max(found)}.{role}.json"
+
+    def _load(self, role: str, kind: type[Any]) -> Any:
+        path = self._path(role)
+        try:
+            signed: Any = Metadata[Any].from_file(str(path)).signed
+        except (DeserializationError, RepositoryError) as error:
+            raise RepositoryInvalid(str(path), f"cannot be read ({error})", "Restore it from its backup") from None
+        assert isinstance(signed, kind)
+        return copy.deepcopy(signed)
+
+    def _bump(self, role: str, signed: Targets, now: datetime) -> None:
+        signed.version += 1
+        signed.expires = _until(now, role)
+        self._save(role, signed, self.keys.keys(role))
+
+    def _save(self, role: str, signed: Any, keys: list[HeldKey], *, need: int = 1) -> None:
+        metadata: Metadata[Any] = Metadata(signed)
+        done = 0
+        for signer in self.keys.signers(keys):
+            metadata.sign(signer, append=True)
+            done += 1
+        if done < need:
+            raise RepositoryInvalid(
+                f"role {role}", f"has {done} of the {need} signatures it needs", "Bring the other key holders' media"
+            )
+        name = "timestamp.json" if role == "timestamp" else f"{signed.version}.{role}.json"
+        beside = self.folder / "metadata" / f".{name}.new"
+        metadata.to_file(str(beside))
+        beside.replace(self.folder / "metadata" / name)
+
+    def root(self) -> bytes:
+        """The first root metadata: what a van is given at its enrolment, and trusts from then on."""
+        return (self.folder / "metadata" / "1.root.json").read_bytes()
+
+
+def _until(now: datetime, role: str) -> datetime:
+    return (now.astimezone(UTC) + LIFETIMES[role]).replace(microsecond=0)

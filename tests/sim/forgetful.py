@@ -1,0 +1,101 @@
+"""A van in a process of its own, whose memory another process searches. Speaks in lines on stdin and stdout.
+
+    python -m tests.sim.forgetful PICTURE
+
+It shows one face to the real pipeline for several frames, then an empty street until the passage has ended.
+At every stop it says where it stands and waits for a line, so that its memory can be read meanwhile.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from edge.config import MemorySection
+from edge.custody.erase import Kind
+from edge.custody.memory import protect
+from edge.custody.retention import Custodian
+from edge.match.decide import Decider
+from edge.match.index import Index
+from edge.pipeline import Pipeline
+from edge.records import Frame
+from edge.sight.picture import read_image
+from tests.sim.clock import HandClock
+from tests.sim.van import Desk, Subjects, a_config, models
+
+STEP_S = 0.05
+
+
+class Street:
+    """Eight frames with the face, then an empty street for a second and a half."""
+
+    def __init__(self, picture: Path, clock: HandClock, custodian: Custodian) -> None:
+        self._frames = self._make(picture, clock, custodian)
+        self.ended = False
+
+    def _make(self, picture: Path, clock: HandClock, custodian: Custodian) -> Iterator[Frame | None]:
+        for number in range(38):
+            clock.advance(STEP_S)
+            pixels = read_image(picture) if number < 8 else np.zeros((360, 640, 3), np.uint8)
+            handle = custodian.hold(Kind.FRAME, pixels)
+            del pixels
+            if number == 8:
+                stop("seen")
+            yield Frame(number, clock.monotonic_ns(), clock.now(), handle)
+
+    def next(self, timeout: float) -> Frame | None:
+        frame = next(self._frames, None)
+        self.ended = frame is None
+        return frame
+
+
+def stop(where: str) -> None:
+    print(where, flush=True)
+    sys.stdin.readline()
+
+
+def main() -> None:
+    picture = Path(sys.argv[1])
+    protect(MemorySection())
+    clock = HandClock()
+    custodian = Custodian(clock)
+    stop("ready")
+
+    random = np.random.default_rng(int(sys.argv[2]))
+    canary = np.empty(192, np.float32)
+    random.standard_normal(dtype=np.float32, out=canary)
+    chip = random.integers(1, 255, (112, 112, 3), np.uint8)
+    custodian.hold(Kind.EMBEDDING, canary)
+    custodian.hold(Kind.CHIP, chip)
+    del canary, chip
+    stop("planted")
+    clock.advance(0.9)
+    custodian.sweep()
+    stop("expired")
+
+    detector, embedder = models()
+    config = a_config()
+    templates = np.eye(2, embedder.dimension, dtype=np.float32)
+    pipeline = Pipeline(
+        config=config,
+        clock=clock,
+        source=Street(picture, clock, custodian),
+        detector=detector,
+        embedder=embedder,
+        index=Index(["A", "B"], templates),
+        subjects=Subjects({}),
+        decider=Decider(config.decision, threshold=0.6),
+        custodian=custodian,
+        sink=Desk(),
+    )
+    pipeline.run()
+    assert pipeline.counts.embedded >= 6, pipeline.counts
+    assert custodian.totals().live == 0
+    stop("forgotten")
+
+
+if __name__ == "__main__":
+    main()

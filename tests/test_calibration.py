@@ -1,0 +1,107 @@
+"""The threshold for a false-alert budget: it keeps the budget, and is refused where the data ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edge.errors import ModelRejected, ThresholdUnsupported
+from edge.evaluate import tail as tails
+from edge.match.calibration import FILE_NAME, ImpostorTail, fit
+
+PEOPLE, DIMENSION = 1500, 24
+
+
+def _crowd(random: np.random.Generator, people: int) -> NDArray[Any]:
+    """Directions drawn evenly: strangers whose similarities are known to be comparable."""
+    points = random.normal(size=(people, DIMENSION)).astype(np.float32)
+    return np.asarray(points / np.linalg.norm(points, axis=1, keepdims=True))
+
+
+@pytest.fixture(scope="module")
+def tail() -> ImpostorTail:
+    random = np.random.default_rng(1)
+    faces, people = _crowd(random, PEOPLE), np.arange(PEOPLE)
+    measured = tails.measure(faces, people, faces, people, seed=2)
+    text = tails.to_toml(
+        measured, model_sha256="0" * 64, detector_sha256="1" * 64, data="a sphere", flipped="none", people=PEOPLE
+    )
+    return msgspec.toml.decode(text, type=ImpostorTail)
+
+
+@pytest.mark.parametrize(("fpir", "entries"), [(0.1, 100), (0.01, 100), (0.01, 1000), (0.003, 500)])
+def test_people_never_seen_before_stay_within_the_budget(tail: ImpostorTail, fpir: float, entries: int) -> None:
+    random = np.random.default_rng(99)
+    searches = 20_000
+    threshold = tail.threshold(fpir, entries).threshold
+    alerts = sum(
+        int(((_crowd(random, searches // 10) @ _crowd(random, entries).T).max(1) >= threshold).sum()) for _ in range(10)
+    )
+    # Never more than the budget by more than chance (three standard errors), nor absurdly far below it.
+    assert alerts / searches < fpir + 3 * np.sqrt(fpir / searches) + 0.15 * fpir
+    assert alerts / searches > fpir / 4
+
+
+def test_a_longer_list_or_a_smaller_budget_asks_for_a_higher_threshold(tail: ImpostorTail) -> None:
+    base = tail.threshold(0.01, 300).threshold
+    assert tail.threshold(0.01, 3000).threshold > base
+    assert tail.threshold(0.002, 300).threshold > base
+
+
+def test_the_threshold_lies_between_its_bounds(tail: ImpostorTail) -> None:
+    found = tail.threshold(0.005, 700)
+    assert found.lower < found.threshold < found.upper
+    assert found.measured_entries <= 700
+
+
+def test_a_budget_far_beyond_the_data_is_refused_with_the_smallest_that_is_not(tail: ImpostorTail) -> None:
+    with pytest.raises(ThresholdUnsupported, match=r"times rarer than one in the .* searches") as refusal:
+        tail.threshold(1e-7, 10_000)
+    assert refusal.value.exit_code == 3
+    smallest = float(refusal.value.next_step.split("budget of ")[1].split()[0])
+    assert tail.threshold(smallest * 1.1, 10_000).extrapolation <= 10
+
+
+def test_a_list_shorter_than_any_measured_is_refused(tail: ImpostorTail) -> None:
+    with pytest.raises(ThresholdUnsupported, match="shortest list that was measured has 10"):
+        tail.threshold(0.01, 5)
+
+
+@pytest.mark.parametrize(("fpir", "entries"), [(0.0, 100), (1.0, 100), (0.1, 0)])
+def test_a_budget_that_is_none_is_refused(tail: ImpostorTail, fpir: float, entries: int) -> None:
+    with pytest.raises(ThresholdUnsupported):
+        tail.threshold(fpir, entries)
+
+
+def test_a_pack_without_a_tail_promises_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ThresholdUnsupported, match="never measured"):
+        ImpostorTail.load(tmp_path)
+
+
+def test_a_damaged_tail_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).write_text("entries = 'many'\n")
+    with pytest.raises(ModelRejected, match=FILE_NAME):
+        ImpostorTail.load(tmp_path)
+
+
+@pytest.mark.parametrize("shape", [-0.3, 0.0, 0.2])
+def test_the_fit_finds_the_distribution_that_it_was_drawn_from(shape: float) -> None:
+    uniform = np.random.default_rng(7).uniform(size=50_000)
+    excess = -0.05 * np.log(uniform) if shape == 0 else 0.05 / shape * (uniform**-shape - 1)
+    scale, found = fit(excess)
+    assert scale == pytest.approx(0.05, rel=0.03)
+    assert found == pytest.approx(shape, abs=0.03)
+
+
+def test_the_shipped_embedder_has_a_tail_of_the_very_file_that_ships() -> None:
+    from edge.sight import card
+
+    pack = card.default_directory() / "mobilefacenet"
+    tail = ImpostorTail.load(pack)
+    assert tail.model_sha256 == card.read(pack).variants["dynamic-int8"].sha256
+    assert 0.3 < tail.threshold(1 / 1000, 1000).threshold < 0.9

@@ -1,0 +1,157 @@
+"""Faces are found where they are, in frames of any size, and two boxes never stand for one face."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edge.errors import RecordInvalid
+from edge.sight import runtime
+from edge.sight.detect import Detector
+
+FACES = Path(os.environ.get("LFR_EVAL_DIR", Path(__file__).resolve().parents[2] / "shared/eval"))
+RUNTIMES: tuple[runtime.RuntimeName, ...] = ("litert", "tflite-runtime")
+needs_faces = pytest.mark.skipif(
+    not (FACES / "portraits/obama.jpg").exists(), reason="needs the evaluation faces (LFR_EVAL_DIR)"
+)
+
+
+@pytest.fixture(scope="module")
+def detector() -> Detector:
+    return Detector(runtime.load("centerface:640x384-int8", kind="detector"), score=0.4, iou=0.3)
+
+
+def _portrait(name: str = "obama.jpg") -> NDArray[Any]:
+    return np.asarray(cv2.imread(str(FACES / "portraits" / name)), np.uint8)
+
+
+def _street(width: int, height: int, places: list[tuple[int, int, int]]) -> NDArray[Any]:
+    """A grey frame with one portrait at each (x, y, height in pixels)."""
+    frame = np.full((height, width, 3), 127, np.uint8)
+    portrait = _portrait()
+    for x, y, tall in places:
+        small = cv2.resize(portrait, (round(tall * portrait.shape[1] / portrait.shape[0]), tall))
+        frame[y : y + small.shape[0], x : x + small.shape[1]] = small
+    return frame
+
+
+def _iou(boxes: NDArray[Any], others: NDArray[Any]) -> NDArray[Any]:
+    """(n, m) overlap of each box with each other box, as a share of their union."""
+    low, high = np.maximum(boxes[:, None, :2], others[None, :, :2]), np.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    shared = np.clip(high - low, 0, None).prod(-1)
+    area, other_area = (boxes[:, 2:] - boxes[:, :2]).prod(-1), (others[:, 2:] - others[:, :2]).prod(-1)
+    return np.asarray(shared / (area[:, None] + other_area[None] - shared))
+
+
+@pytest.mark.parametrize("shape", [(384, 640, 3), (1, 1, 3), (720, 1280, 3), (90, 2000, 3)])
+def test_an_empty_frame_of_any_size_holds_no_face(detector: Detector, shape: tuple[int, int, int]) -> None:
+    assert len(detector.detect(np.zeros(shape, np.uint8))) == 0
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        np.zeros((10, 10), np.uint8),
+        np.zeros((10, 10, 4), np.uint8),
+        np.zeros((10, 10, 3), np.float32),
+        np.zeros((0, 9, 3), np.uint8),
+    ],
+)
+def test_what_is_no_frame_is_refused(detector: Detector, wrong: NDArray[Any]) -> None:
+    with pytest.raises(RecordInvalid, match="frame"):
+        detector.detect(wrong)
+
+
+@needs_faces
+@pytest.mark.faces
+@pytest.mark.parametrize("factor", [0.1, 0.5, 1.0, 2.5])
+def test_the_same_face_is_found_in_the_frames_own_pixels_whatever_its_size(detector: Detector, factor: float) -> None:
+    portrait = _portrait()
+    reference = detector.detect(portrait)
+    frame: NDArray[Any] = cv2.resize(portrait, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    found = detector.detect(frame)
+    assert len(reference) == len(found) == 1
+    face = reference.boxes[0, 3] - reference.boxes[0, 1]
+    assert np.abs(found.boxes[0] / factor - reference.boxes[0]).max() < 0.08 * face
+    assert np.abs(found.landmarks[0] / factor - reference.landmarks[0]).max() < 0.04 * face
+
+
+@needs_faces
+@pytest.mark.faces
+def test_landmarks_come_in_the_order_of_the_records_and_inside_the_box(detector: Detector) -> None:
+    found = detector.detect(_portrait())
+    left_eye, right_eye, nose, left_mouth, right_mouth = found.landmarks[0]
+    assert left_eye[0] < nose[0] < right_eye[0]
+    assert left_mouth[0] < nose[0] < right_mouth[0]
+    assert max(left_eye[1], right_eye[1]) < nose[1] < min(left_mouth[1], right_mouth[1])
+    assert (found.landmarks[0] > found.boxes[0, :2]).all()
+    assert (found.landmarks[0] < found.boxes[0, 2:]).all()
+
+
+@needs_faces
+@pytest.mark.faces
+def test_each_face_of_a_crowd_is_found_once_best_score_first(detector: Detector) -> None:
+    places = [(10, 10, 200), (300, 30, 120), (500, 200, 100), (40, 250, 90), (300, 200, 160)]
+    found = detector.detect(_street(640, 384, places))
+    assert len(found) == len(places)
+    assert (np.diff(found.scores) <= 0).all()
+    middles = (found.boxes[:, :2] + found.boxes[:, 2:]) / 2
+    for x, y, tall in places:
+        inside = (middles > [x, y]).all(1) & (middles < [x + tall, y + tall]).all(1)
+        assert inside.sum() == 1
+
+
+@needs_faces
+@pytest.mark.faces
+def test_a_higher_score_finds_a_subset(detector: Detector) -> None:
+    picture = np.asarray(cv2.imread(str(FACES / "wider/images/0_Parade_Parade_0_102.jpg")), np.uint8)
+    loose, strict = (Detector(detector.model, score=s).detect(picture) for s in (0.2, 0.5))
+    assert len(strict) < len(loose)
+    assert strict.scores.min() >= 0.5
+    assert {tuple(b) for b in strict.boxes} <= {tuple(b) for b in loose.boxes}
+
+
+@needs_faces
+@pytest.mark.faces
+def test_no_two_boxes_overlap_by_more_than_the_limit() -> None:
+    model = runtime.load("centerface:640x384-int8")
+    picture = np.asarray(cv2.imread(str(FACES / "wider/images/0_Parade_Parade_0_102.jpg")), np.uint8)
+    boxes = Detector(model, score=0.1, iou=0.3).detect(picture).boxes
+    assert len(boxes) > 10
+    iou = _iou(boxes, boxes)
+    assert iou[~np.eye(len(boxes), dtype=bool)].max() <= 0.3 + 1e-4
+
+
+@needs_faces
+@pytest.mark.faces
+def test_both_runtimes_find_the_same_faces() -> None:
+    picture = _street(640, 384, [(10, 10, 200), (300, 30, 120), (300, 200, 160)])
+    one, other = (
+        Detector(runtime.load("centerface:640x384-int8", runtime=name), score=0.4).detect(picture) for name in RUNTIMES
+    )
+    assert len(one) == len(other) == 3
+    overlap = _iou(one.boxes, other.boxes)
+    assert (overlap.max(1) > 0.85).all()
+    assert np.abs(one.scores - other.scores[overlap.argmax(1)]).max() < 0.05
+
+
+@needs_faces
+@pytest.mark.faces
+def test_nothing_of_a_frame_is_left_after_a_flush(detector: Detector) -> None:
+    detector.detect(_portrait())
+    assert detector._canvas.any()
+    detector.flush()
+    assert not detector._canvas.any()
+
+
+@needs_faces
+@pytest.mark.faces
+def test_a_smaller_frame_does_not_see_the_rest_of_the_one_before(detector: Detector) -> None:
+    detector.detect(_street(640, 384, [(10, 10, 200), (420, 150, 200)]))
+    assert len(detector.detect(np.zeros((384, 200, 3), np.uint8))) == 0

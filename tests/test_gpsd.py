@@ -1,0 +1,177 @@
+"""Where the van is: a real gpsd fed with a recorded drive, and the clock that goes with it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from edge.clock import SystemClock
+from edge.trust.gpsd import FixedSite, Gpsd
+from edge.trust.place import Position, distance_m
+from edge.trust.timing import built_at, clock_confirmed, clock_floor, kernel_says_synchronised, last_audit_time
+
+HERE = (51.5105, -0.1301)
+
+
+def sentence(body: str) -> str:
+    checksum = 0
+    for letter in body.encode():
+        checksum ^= letter
+    return f"${body}*{checksum:02X}\r\n"
+
+
+def drive(seconds: int) -> str:
+    """A receiver's words while it stands still at HERE: position, fix, satellites."""
+    latitude, longitude = f"{int(HERE[0]):02d}{HERE[0] % 1 * 60:07.4f}", f"{0:03d}{-HERE[1] * 60:07.4f}"
+    words = []
+    for second in range(seconds):
+        at = f"1200{second % 60:02d}.00"
+        words.append(sentence(f"GPGGA,{at},{latitude},N,{longitude},W,1,09,0.9,20.0,M,47.0,M,,"))
+        words.append(sentence("GPGSA,A,3,04,05,09,12,24,25,29,31,32,,,,1.6,0.9,1.3"))
+        words.append(sentence(f"GPRMC,{at},A,{latitude},N,{longitude},W,0.0,0.0,010326,,,A"))
+    return "".join(words)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+@pytest.fixture
+def gpsfake(tmp_path: Path) -> Iterator[int]:
+    """gpsd, fed by gpsfake; yields its port."""
+    if shutil.which("gpsfake") is None or shutil.which("gpsd") is None:
+        pytest.skip("gpsd and gpsd-clients are not installed here")
+    recording = tmp_path / "drive.nmea"
+    recording.write_text(drive(60))
+    port = free_port()
+    process = subprocess.Popen(
+        ["gpsfake", "-q", "-c", "0.1", "-P", str(port), str(recording)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    yield port
+    os.killpg(process.pid, 15)
+    process.wait(timeout=10)
+
+
+def test_the_position_comes_from_a_real_gpsd(gpsfake: int) -> None:
+    receiver = Gpsd(SystemClock(), port=gpsfake)
+    receiver.start()
+    try:
+        assert wait_for(lambda: receiver.position() is not None), "gpsd gave no fix"
+        found = receiver.position()
+        assert found is not None
+        assert distance_m((found.latitude, found.longitude), HERE) < 5
+        assert 0 < found.accuracy_m <= 100
+        assert abs(datetime.now(UTC) - found.at) < timedelta(seconds=5)
+        assert wait_for(lambda: receiver.satellite_time() is not None)
+    finally:
+        receiver.stop()
+    assert receiver.position() is None
+
+
+class Speaker:
+    """A server that says what a test wants gpsd to say."""
+
+    def __init__(self) -> None:
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port = self._server.getsockname()[1]
+        self.connection: socket.socket | None = None
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        self.connection, _ = self._server.accept()
+
+    def say(self, *lines: bytes) -> None:
+        assert wait_for(lambda: self.connection is not None)
+        assert self.connection is not None
+        self.connection.sendall(b"".join(line + b"\n" for line in lines))
+
+    def close(self) -> None:
+        self._server.close()
+        if self.connection is not None:
+            self.connection.close()
+
+
+def tpv(**fields: object) -> bytes:
+    return json.dumps({"class": "TPV", "mode": 3, "lat": 1.0, "lon": 2.0, "eph": 7.5, **fields}).encode()
+
+
+def test_a_lost_fix_and_a_lost_gpsd_are_an_unknown_position() -> None:
+    speaker = Speaker()
+    receiver = Gpsd(SystemClock(), port=speaker.port)
+    receiver.start()
+    try:
+        speaker.say(b"nonsense", b'["list"]', tpv())
+        assert wait_for(lambda: receiver.position() is not None)
+        found = receiver.position()
+        assert found is not None
+        assert (found.latitude, found.longitude, found.accuracy_m) == (1.0, 2.0, 7.5)
+        speaker.say(tpv(mode=1))
+        assert wait_for(lambda: receiver.position() is None)
+        speaker.say(tpv(lat="51"))
+        speaker.say(tpv(eph=None, epx=3.0, epy=4.0))
+        assert wait_for(lambda: receiver.position() is not None)
+        found = receiver.position()
+        assert found is not None
+        assert found.accuracy_m == 5.0
+        speaker.close()
+        assert wait_for(lambda: receiver.position() is None)
+    finally:
+        receiver.stop()
+
+
+def test_a_fixed_site_is_always_where_it_is() -> None:
+    assert FixedSite(51.5, -0.1, SystemClock()).position().accuracy_m == 0.0
+    assert isinstance(FixedSite(51.5, -0.1, SystemClock()).position(), Position)
+
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+def test_the_floor_is_the_latest_thing_that_is_certainly_past(tmp_path: Path) -> None:
+    log = tmp_path / "audit.jsonl"
+    log.write_text('{"at":"2026-02-01T00:00:00+00:00"}\n{"at":"2026-02-03T00:00:00+00:00"}\ntorn')
+    third = datetime(2026, 2, 3, tzinfo=UTC)
+    assert last_audit_time(log) == third
+    assert clock_floor(built=NOW - timedelta(days=90), log=log) == third
+    assert clock_floor(built=NOW, log=log) == NOW
+    assert clock_floor(built=NOW, log=log, published=NOW + timedelta(days=1)) == NOW + timedelta(days=1)
+    assert clock_floor(built=NOW, log=tmp_path / "nothing") == NOW
+    assert built_at() <= datetime.now(UTC)
+
+
+def test_a_clock_is_confirmed_by_a_battery_a_server_or_the_satellites(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert kernel_says_synchronised() in {True, False}
+    monkeypatch.setattr("edge.trust.timing.kernel_says_synchronised", lambda: False)
+    none = tmp_path / "none"
+    assert not clock_confirmed(NOW, rtc=none)
+    assert clock_confirmed(NOW, rtc=tmp_path)
+    assert clock_confirmed(NOW, rtc=none, satellite_time=NOW - timedelta(seconds=3))
+    assert not clock_confirmed(NOW, rtc=none, satellite_time=NOW - timedelta(hours=1))
+    monkeypatch.setattr("edge.trust.timing.kernel_says_synchronised", lambda: True)
+    assert clock_confirmed(NOW, rtc=none)

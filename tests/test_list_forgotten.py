@@ -1,0 +1,66 @@
+"""After its destruction, nothing of a list is in the process's memory or in any file of the van."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.lists import Site, entry
+from tests.test_forgetting import NEEDLES, REPOSITORY, Suspect
+
+PEOPLE = tuple(f"R-{number}" for number in range(40))
+
+
+class Holder(Suspect):
+    """The van's process, as one who may read its memory sees it."""
+
+    def __init__(self, *arguments: Path) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.sim.list_holder", *map(str, arguments)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=REPOSITORY,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+
+
+def templates(*names: str) -> list[bytes]:
+    """16 bytes of the middle of each template: occur nowhere by chance."""
+    return [entry(name).templates.tobytes()[200:216] for name in names]
+
+
+def pictures(*names: str) -> list[bytes]:
+    return [entry(name).reference_jpeg[700:732] for name in names]
+
+
+def test_a_destroyed_list_is_nowhere_in_memory_or_on_disk(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root may read the memory of another process")
+    site = Site(tmp_path)
+    site.enrol_van()
+    bundle, manifest = site.build([entry(name) for name in PEOPLE])
+    (tmp_path / "built" / "manifest.json").write_bytes(manifest)
+    holder = Holder(tmp_path, bundle, tmp_path / "built" / "manifest.json")
+    everybody = templates(*PEOPLE)
+    assert len(everybody) > NEEDLES
+    try:
+        holder.wait_for("ready")
+        assert holder.remembers(everybody) == 0
+        holder.go_on()
+        holder.wait_for("holding")
+        assert holder.remembers(everybody) == len(PEOPLE), "the search itself must work"
+        holder.go_on()
+        holder.wait_for("removed")
+        holder.go_on()
+        holder.wait_for("destroyed")
+        assert holder.remembers(everybody) == 0
+        assert holder.remembers(pictures(*PEOPLE)) == 0
+    finally:
+        holder.end()
+    needles = [*everybody, *pictures(*PEOPLE)]
+    for path in tmp_path.rglob("*"):
+        if path.is_file() and path.parent.name != "built":
+            content = path.read_bytes()
+            assert not any(needle in content for needle in needles), path

@@ -1,0 +1,240 @@
+"""From the start to the receipt: what the appliance asks, and when the list goes."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from edge.errors import (
+    AuthorityEnded,
+    AuthorityMissing,
+    AuthorityNotYet,
+    EdgeError,
+    OutsidePlace,
+    SignatureInvalid,
+    TargetMissing,
+    WatchlistGone,
+)
+from edge.match.mandate import Mandate, VanFacts
+from edge.trust.audit import verify
+from edge.trust.events import Event
+from edge.trust.gate import Gate
+from edge.trust.gpsd import FixedSite
+from edge.trust.keys import KnownSigners, SigningKey
+from edge.trust.place import Position
+from edge.trust.repository import VanRepository
+from edge.trust.revocation import REVOCATION, Revocation
+from provisioning.authority import publish_authority
+from provisioning.keyring import Keyring
+from provisioning.repository import Repository
+from tests.lists import MODEL, START, Site, entry
+
+UNIT = SigningKey.generate()
+
+
+class Measured:
+    threshold = 0.47
+
+
+class Calibration:
+    def threshold(self, fpir: float, entries: int) -> Measured:
+        return Measured()
+
+
+class Elsewhere:
+    """A position that a test moves."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.at: tuple[float, float] | None = (51.5, -0.1)
+
+    def position(self) -> Position | None:
+        return Position(*self.at, 5.0, self.site.clock.now()) if self.at else None
+
+
+class Deployment:
+    """A van before its deployment, with a stick that has everything."""
+
+    def __init__(self, folder: Path, *, expiring: bool = False) -> None:
+        self.site = Site(folder)
+        self.site.enrol_van()
+        self.stick = folder / "stick"
+        repository = Repository(self.stick, Keyring(folder / "keys"))
+        now = datetime.now(UTC)
+        repository.init(now)
+        people = [entry("R-1"), entry("R-2"), entry("R-3", review_by="2026-03-01" if expiring else None)]
+        bundle, manifest = self.site.build(people)
+        self.authority = self.site.authority(manifest)
+        repository.add("watchlists/D-1.json", manifest, now)
+        repository.add("watchlists/D-1.age", bundle.read_bytes(), now)
+        publish_authority(repository, self.authority, msgspec.json.encode(self.authority), now)
+        repository.publish(now)
+        self.root = repository.root()
+        self.place = Elsewhere(self.site)
+        self.audit = self.site.audit()
+        self.keeper = self.site.keeper(self.audit)
+
+    def restart(self) -> None:
+        self.keeper.close()
+        self.audit.close()
+        self.audit = self.site.audit()
+        self.keeper = self.site.keeper(self.audit)
+
+    def mandate(self, **changes: Any) -> Mandate:
+        values: dict[str, Any] = {
+            "folder": self.site.folder,
+            "clock": self.site.clock,
+            "audit": self.audit,
+            "keeper": self.keeper,
+            "gate": Gate("van-1", calibration=Calibration(), clock_floor=START - timedelta(days=2)),
+            "positions": self.place,
+            "repository": VanRepository(self.site.folder / "tuf", str(self.stick), self.root),
+            "identity": self.site.identity(),
+            "revokers": KnownSigners.of([UNIT.public_jwk(owner="intelligence-unit")]),
+        }
+        facts = values.pop("facts", VanFacts("van-1", changes.pop("deployment", "D-1"), MODEL, 0.5))
+        return Mandate(facts, **{**values, **changes})
+
+    def logged(self, kind: Event) -> list[Any]:
+        self.audit.checkpoint()
+        return [found.data for found in verify(self.site.log, self.site.signers).entries if found.event == kind]
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Iterator[Deployment]:
+    made = Deployment(tmp_path)
+    yield made
+    made.keeper.close()
+    made.audit.close()
+
+
+def test_a_van_with_everything_starts_and_goes_on(out: Deployment) -> None:
+    mandate = out.mandate()
+    assert mandate.start().references() == ("R-1", "R-2", "R-3")
+    out.site.clock.at += timedelta(hours=1)
+    assert mandate.check().deployment == "D-1"
+    receipt = mandate.finish("end of the deployment")
+    assert receipt is not None
+    assert receipt.references == ("R-1", "R-2", "R-3")
+    assert mandate.finish("again") is None
+    assert [data["cause"] for data in out.logged(Event.LIST_DESTROYED)] == ["end of the deployment"]
+    assert [data["cause"] for data in out.logged(Event.AUTHORITY_ENDED)] == ["end of the deployment"]
+
+
+def test_the_list_is_destroyed_the_moment_the_authority_is_found_to_be_over(out: Deployment) -> None:
+    mandate = out.mandate()
+    mandate.start()
+    out.site.clock.at = out.authority.ends
+    with pytest.raises(AuthorityEnded):
+        mandate.check()
+    with pytest.raises(WatchlistGone):
+        out.keeper.open()
+    assert list((out.site.folder / "lists").iterdir()) == []
+    assert [data["cause"] for data in out.logged(Event.LIST_DESTROYED)] == ["the authority ended"]
+    with pytest.raises(AuthorityMissing):
+        mandate.check()
+
+
+def test_a_list_left_over_from_a_deployment_that_is_over_goes_at_the_next_start(out: Deployment) -> None:
+    out.mandate().start()
+    out.restart()
+    out.site.clock.at = out.authority.ends + timedelta(hours=3)
+    with pytest.raises(AuthorityEnded):
+        out.mandate().start()
+    assert list((out.site.folder / "lists").iterdir()) == []
+
+
+@pytest.mark.parametrize("with_stick", [True, False], ids=["with the stick", "without the stick"])
+def test_a_restart_in_the_middle_goes_on(with_stick: bool, out: Deployment) -> None:
+    out.mandate().start()
+    out.restart()
+    if not with_stick:
+        shutil.rmtree(out.stick)
+    assert out.mandate().start().references() == ("R-1", "R-2", "R-3")
+    assert len(out.logged(Event.LIST_IMPORTED)) == 1
+
+
+def test_an_authority_that_the_log_does_not_know_is_not_taken_up_again(out: Deployment) -> None:
+    out.mandate().start()
+    out.restart()
+    shutil.rmtree(out.stick)
+    kept = out.site.folder / "authority.json"
+    later = msgspec.json.decode(kept.read_bytes())
+    later["ends"] = "2026-03-02T09:00:00Z"
+    kept.write_bytes(msgspec.json.encode(later))
+    with pytest.raises(AuthorityMissing, match="was never accepted on this van"):
+        out.mandate().start()
+
+
+def test_a_van_without_stick_and_without_a_past_does_not_start(out: Deployment) -> None:
+    shutil.rmtree(out.stick)
+    with pytest.raises(AuthorityMissing, match="has no authority on this van"):
+        out.mandate().start()
+
+
+def test_a_deployment_that_nobody_authorised_does_not_start(out: Deployment) -> None:
+    with pytest.raises(TargetMissing, match=r"authorities/D-9.json"):
+        out.mandate(deployment="D-9").start()
+    (refused,) = out.logged(Event.REFUSED)
+    assert refused["error"] == "TargetMissing"
+
+
+def test_before_its_time_the_list_is_in_and_nothing_is_matched(out: Deployment) -> None:
+    out.site.clock.at = START - timedelta(minutes=30)
+    mandate = out.mandate()
+    with pytest.raises(AuthorityNotYet):
+        mandate.start()
+    out.site.clock.at = START
+    mandate.check()
+    assert out.keeper.open().references() == ("R-1", "R-2", "R-3")
+
+
+def test_leaving_the_place_stops_matching_and_coming_back_lets_it_go_on(out: Deployment) -> None:
+    told: list[EdgeError] = []
+    mandate = out.mandate(on_refused=told.append)
+    mandate.start()
+    out.place.at = (51.6, -0.1)
+    for _ in range(3):
+        with pytest.raises(OutsidePlace):
+            mandate.check()
+    out.place.at = (51.5, -0.1)
+    mandate.check()
+    assert len(told) == 1, "asked every second, said once"
+    assert [data["error"] for data in out.logged(Event.REFUSED)] == ["OutsidePlace"]
+
+
+def test_a_fixed_site_needs_no_receiver(out: Deployment) -> None:
+    out.mandate(positions=FixedSite(51.5, -0.1, out.site.clock)).start()
+
+
+def test_a_revocation_over_mqtt_takes_somebody_off_and_a_forged_one_nobody(out: Deployment) -> None:
+    mandate = out.mandate()
+    store = mandate.start()
+    word = Revocation(deployment="D-1", reference="R-2", cause="deletion was granted", issued_at=START)
+    assert mandate.revoke(UNIT.sign(msgspec.json.encode(word), REVOCATION)) == word
+    assert store.references() == ("R-1", "R-3")
+    assert mandate.revoke(UNIT.sign(msgspec.json.encode(word), REVOCATION)) is None
+    with pytest.raises(SignatureInvalid):
+        mandate.revoke(SigningKey.generate().sign(msgspec.json.encode(word), REVOCATION))
+    mandate.check()
+
+
+def test_entries_expire_within_a_minute_of_midnight(tmp_path: Path) -> None:
+    out = Deployment(tmp_path, expiring=True)
+    out.site.clock.at = START
+    mandate = out.mandate()
+    assert "R-3" in mandate.start().references()
+    out.keeper.close()
+    # The authority is over by then; the entry goes first, or with it.
+    out.site.clock.at = START + timedelta(hours=14)
+    with pytest.raises(AuthorityEnded):
+        mandate.check()
+    assert "R-3" in {data["reference"] for data in out.logged(Event.ENTRY_REMOVED)}
+    out.keeper.close()
+    out.audit.close()

@@ -1,0 +1,188 @@
+"""The outbox and the inbox: numbers without gaps, nothing lost, nothing twice, nothing kept too long."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from edge.alert.outbox import Outbox
+from edge.controlroom.inbox import Inbox, Verdict
+from edge.errors import KeyUnusable, OutboxFull, StoreUnavailable, WatchlistUnreadable
+from edge.records import Alert
+from tests.broker import make_alert
+
+KEY = bytes(range(32))
+NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
+
+
+def seal(alert: Alert) -> bytes:
+    return b"sealed %d" % alert.sequence
+
+
+@pytest.fixture
+def outbox(tmp_path: Path) -> Iterator[Outbox]:
+    with Outbox(tmp_path / "outbox.db", KEY, "van-1", limit=5) as made:
+        yield made
+
+
+@pytest.fixture
+def inbox(tmp_path: Path) -> Iterator[Inbox]:
+    made = Inbox(tmp_path / "inbox.db", KEY)
+    yield made
+    made.close()
+
+
+class TestOutbox:
+    def test_alerts_leave_in_the_order_in_which_they_came_and_only_when_delivered(self, outbox: Outbox) -> None:
+        for _ in range(3):
+            outbox.append(make_alert, seal)
+        first = outbox.next()
+        assert first is not None
+        assert (first.sequence, first.message) == (1, b"sealed 1")
+        assert outbox.next() == first
+        outbox.delivered(1)
+        second = outbox.next()
+        assert second is not None
+        assert second.sequence == 2
+
+    def test_a_number_is_used_only_when_its_alert_is_committed(self, outbox: Outbox) -> None:
+        def fails(_: Alert) -> bytes:
+            raise RuntimeError("no seal")
+
+        with pytest.raises(RuntimeError):
+            outbox.append(make_alert, fails)
+        assert outbox.append(make_alert, seal).sequence == 1
+
+    def test_numbers_go_on_after_a_restart_even_when_everything_was_delivered(self, tmp_path: Path) -> None:
+        with Outbox(tmp_path / "o.db", KEY, "van-1") as box:
+            box.append(make_alert, seal)
+            box.delivered(1)
+        with Outbox(tmp_path / "o.db", KEY, "van-1") as box:
+            assert box.append(make_alert, seal).sequence == 2
+
+    def test_numbers_have_no_gap_when_several_threads_submit(self, tmp_path: Path) -> None:
+        with Outbox(tmp_path / "o.db", KEY, "van-1") as box:
+            threads = [
+                threading.Thread(target=lambda: [box.append(make_alert, seal) for _ in range(5)]) for _ in range(4)
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            numbers = []
+            while (pending := box.next()) is not None:
+                numbers.append(pending.sequence)
+                box.delivered(pending.sequence)
+        assert numbers == list(range(1, 21))
+
+    def test_a_full_outbox_refuses_before_it_would_lose_anything(self, outbox: Outbox) -> None:
+        for _ in range(5):
+            outbox.append(make_alert, seal)
+        with pytest.raises(OutboxFull, match="5 undelivered"):
+            outbox.append(make_alert, seal)
+        outbox.delivered(1)
+        assert outbox.append(make_alert, seal).sequence == 6
+
+    def test_a_stale_alert_is_dropped_and_counted(self, outbox: Outbox) -> None:
+        outbox.append(lambda n: make_alert(n, expires_at=NOW), seal)
+        outbox.append(lambda n: make_alert(n, expires_at=NOW + timedelta(seconds=1)), seal)
+        assert outbox.drop_expired(NOW) == 1
+        counters = outbox.counters()
+        assert (counters.reserved, counters.delivered, counters.expired, counters.waiting) == (2, 0, 1, 1)
+
+    def test_nothing_of_an_alert_is_on_the_disk_in_the_clear_nor_after_delivery(self, tmp_path: Path) -> None:
+        secret = os.urandom(24).hex().encode()
+        with Outbox(tmp_path / "o.db", KEY, "van-1") as box:
+            box.append(make_alert, lambda _: secret)
+            assert all(secret not in path.read_bytes() for path in tmp_path.iterdir())
+            box.delivered(1)
+            assert (tmp_path / "o.db-wal").stat().st_size == 0
+
+    def test_a_wrong_key_and_anothers_outbox_are_refused(self, tmp_path: Path) -> None:
+        Outbox(tmp_path / "o.db", KEY, "van-1").close()
+        with pytest.raises(KeyUnusable):
+            Outbox(tmp_path / "o.db", bytes(32), "van-1")
+        with pytest.raises(StoreUnavailable, match="outbox of van-1, not of van-2"):
+            Outbox(tmp_path / "o.db", KEY, "van-2")
+        with pytest.raises(WatchlistUnreadable):
+            Inbox(tmp_path / "o.db", KEY)
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
+    def test_a_full_disk_refuses_loudly_and_what_was_committed_stays(self, tmp_path: Path) -> None:
+        small = tmp_path / "small"
+        small.mkdir()
+        mounted = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", small], check=False, capture_output=True
+        )
+        if mounted.returncode:
+            pytest.skip("this machine may not mount file systems")
+        try:
+            with Outbox(small / "o.db", KEY, "van-1") as box:
+                committed = 0
+
+                def fill() -> None:
+                    nonlocal committed
+                    for _ in range(100):
+                        box.append(make_alert, lambda _: os.urandom(20_000))
+                        committed += 1
+
+                with pytest.raises(StoreUnavailable, match="disk"):
+                    fill()
+                assert committed > 0
+                assert box.counters().waiting == committed
+                pending = box.next()
+                assert pending is not None
+                assert pending.sequence == 1
+        finally:
+            subprocess.run(["umount", "-l", small], check=True)
+
+
+class TestInbox:
+    def test_an_alert_is_new_once(self, inbox: Inbox) -> None:
+        alert = make_alert()
+        assert inbox.accept(alert, NOW).verdict is Verdict.NEW
+        assert inbox.accept(alert, NOW).verdict is Verdict.DUPLICATE
+
+    def test_what_was_accepted_survives_a_restart_with_its_pictures(self, tmp_path: Path) -> None:
+        alert = make_alert()
+        first = Inbox(tmp_path / "i.db", KEY)
+        first.accept(alert, NOW)
+        first.close()
+        second = Inbox(tmp_path / "i.db", KEY)
+        (left,) = second.unshown()
+        assert left.alert == alert
+        assert left.alert.probe_jpeg == alert.probe_jpeg
+        second.shown(alert.alert_id)
+        assert second.unshown() == []
+        assert second.accept(alert, NOW).verdict is Verdict.DUPLICATE
+        second.close()
+
+    def test_gaps_are_listed_per_van_until_they_close(self, inbox: Inbox) -> None:
+        for van, number in (("van-1", 5), ("van-1", 8), ("van-2", 1), ("van-1", 7)):
+            inbox.accept(make_alert(number, van), NOW)
+        assert inbox.missing("van-1") == [6]
+        assert inbox.missing("van-2") == []
+
+    def test_a_van_that_counts_from_1_again_is_noticed_and_followed(self, inbox: Inbox) -> None:
+        inbox.accept(make_alert(40), NOW)
+        assert inbox.accept(make_alert(1), NOW).verdict is Verdict.RESTARTED
+        assert inbox.accept(make_alert(2), NOW).verdict is Verdict.NEW
+
+    def test_a_huge_jump_of_numbers_does_not_fill_the_disk(self, inbox: Inbox) -> None:
+        inbox.accept(make_alert(1), NOW)
+        assert inbox.accept(make_alert(2**53 - 1), NOW).missing == (2, 2**53 - 2)
+        assert len(inbox.missing("van-1")) <= 100_001
+
+    def test_pictures_go_after_their_retention_and_the_identifier_stays_known(self, inbox: Inbox) -> None:
+        alert = make_alert(expires_at=NOW + timedelta(hours=4))
+        inbox.accept(alert, NOW)
+        assert inbox.erase_due(NOW + timedelta(hours=23), timedelta(hours=24)) == []
+        assert inbox.erase_due(NOW + timedelta(hours=24), timedelta(hours=24)) == [alert.alert_id]
+        assert inbox.get(alert.alert_id) is None
+        assert inbox.accept(alert, NOW + timedelta(hours=24)).verdict is Verdict.DUPLICATE
