@@ -81,9 +81,10 @@ def commit_of(repository: Path) -> str:
     return f"{head}-dirty" if changed.strip() else head
 
 
-def compose(root: Path, target: Board, own: release.Release, keyring: Path, overlay: Path) -> None:
-    """Make a van of a Debian root that already holds LFR Edge: units, users, keyring, release record."""
-    shutil.copytree(overlay, root, symlinks=True, dirs_exist_ok=True)
+def compose(root: Path, target: Board, own: release.Release, keyring: Path, source: Path) -> None:
+    """Make a van of a Debian root that already holds LFR Edge: units, helpers, users, keyring, release record."""
+    shutil.copytree(source / "rootfs", root, symlinks=True, dirs_exist_ok=True)
+    shutil.copytree(source / "vansystem", root / "opt/lfr/vansystem", ignore=shutil.ignore_patterns("__pycache__"))
     template = root / "etc/rauc/system.conf.in"
     words = {"@COMPATIBLE@": target.compatible, "@BOOTLOADER@": target.bootloader}
     text = template.read_text()
@@ -189,7 +190,7 @@ def build(request: Request, repository: Path, say: Callable[[str], None]) -> Bui
         wheels.software(repository, cache, base.archive, root, say)
         the_kernel = kernel.unpack(request.kernel_deb or debs[target.kernel], scratch / "kernel")
         absent = kernel.install_modules(the_kernel, target, root)
-        compose(root, target, own, request.keyring, repository / "provisioning/image/rootfs")
+        compose(root, target, own, request.keyring, repository / "provisioning/image")
         if request.overlay:
             shutil.copytree(request.overlay, root, symlinks=True, dirs_exist_ok=True)
         pins = [*lock.parse_requirements(lock.WHEEL_LOCK.read_text()), *lock.parse_requirements(lock.SOURCE_LOCK.read_text())]
