@@ -235,14 +235,19 @@ def _bundle_content(out: Path, own: release.Release, target: Board) -> None:
     bundle = out / "bundle"
     for name in ("rootfs.img", "boot.img"):
         (out / name).rename(bundle / name)
+    _bundle_content_text(bundle, own, target)
+    for name in ("cfg.vfat", "state.ext4"):
+        (out / name).unlink()
+
+
+def _bundle_content_text(bundle: Path, own: release.Release, target: Board) -> None:
+    """The record that the van's handler reads, and RAUC's manifest."""
     inner = replace(own, digests={name: sha256_file(bundle / name) for name in ("rootfs.img", "boot.img")})
     release.write(inner, bundle / release.RELEASE_FILE)
     (bundle / "manifest.raucm").write_text(
         f"[update]\ncompatible={target.compatible}\nversion={own.version}\nbuild={own.commit}\n\n"
         "[bundle]\nformat=verity\n\n[image.rootfs]\nfilename=rootfs.img\n\n[image.boot]\nfilename=boot.img\n"
     )
-    for name in ("cfg.vfat", "state.ext4"):
-        (out / name).unlink()
 
 
 def _record(out: Path, own: release.Release, target: Board, absent: tuple[str, ...]) -> Built:

@@ -16,7 +16,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from edge.errors import SignatureInvalid
 from provisioning.image import release
-from provisioning.image.sign import SIGNATURE, bundle_name
+from provisioning.image.sign import SIGNATURE, bundle_name, configuration
 from provisioning.image.tools import ImageRefused, ImageUnusable, ToolFailed, require, run, sha256_file
 
 __all__ = ["Verified", "verify", "verify_bundle"]
@@ -102,14 +102,10 @@ def verify_bundle(bundle: Path, keyring: Path, expected: dict[str, str], record:
     if not bundle.is_file():
         raise ImageUnusable(str(bundle), "is missing", "Copy the whole folder that image sign made")
     with tempfile.TemporaryDirectory(dir=bundle.parent, prefix=".verify-") as scratch:
-        configuration = Path(scratch) / "system.conf"
-        configuration.write_text(
-            "[system]\ncompatible=any\nbootloader=noop\nbundle-formats=verity\n"
-            f"[keyring]\npath={keyring.resolve()}\ncheck-purpose=codesign\ncheck-crl=true\n"
-        )
+        strict = configuration(keyring, Path(scratch))
         content = Path(scratch) / "content"
         try:
-            run(["rauc", f"--conf={configuration}", "extract", bundle, content], thing=bundle.name)
+            run(["rauc", f"--conf={strict}", "extract", bundle, content], thing=bundle.name)
         except ToolFailed as error:
             cause = _cause(error.cause)
             if not re.search(r"verif|revoked|certificate|self.signed|purpose", error.cause, re.IGNORECASE):
