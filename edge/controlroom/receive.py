@@ -133,6 +133,8 @@ class Receiver:
         inbox: where alerts go.
         decryption: this control room's private keys.
         vans: whose alerts are believed.
+        vans_file: the key set that ``vans`` was read from; read again within a minute of a change, so that a van is
+            believed or revoked without a restart.
         on_happening: called on the receiver's thread, one call at a time; may take its time, must not raise.
         outgoing: what is to be sent to the vans; :meth:`wake` when there is more.
         session_s: how long the broker keeps alerts while we are away.
@@ -154,6 +156,7 @@ class Receiver:
         on_happening: Callable[[Happening], None],
         *,
         outgoing: Outgoing | None = None,
+        vans_file: Path | None = None,
         session_s: int = 86_400,
         retention: timedelta = timedelta(hours=24),
         backoff_s: tuple[float, float] = (0.5, 15.0),
@@ -171,6 +174,8 @@ class Receiver:
         self._clock: Clock = clock or SystemClock()
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._outgoing = outgoing
+        self._vans_file = vans_file
+        self._vans_changed = _changed_at(vans_file)
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._state = LinkState.STOPPED
@@ -233,6 +238,17 @@ class Receiver:
         self.counts.accepted += 1
         return Arrived(alert, acceptance, now)
 
+    def refresh_vans(self) -> None:
+        """Read the vans' key set again if its file has changed; a damaged one is reported and the former kept."""
+        changed = _changed_at(self._vans_file)
+        if self._vans_file is None or changed == self._vans_changed:
+            return
+        self._vans_changed = changed
+        try:
+            self._vans = KnownSigners.load(self._vans_file)
+        except EdgeError as error:
+            self._tell(Refused(str(self._vans_file), error))
+
     # -- on the receiver's thread ----------------------------------------------------------------
 
     def _run(self) -> None:
@@ -276,6 +292,7 @@ class Receiver:
             if self._clock.monotonic_ns() - swept >= self.SWEEP_NS:
                 self._inbox.erase_due(self._clock.now(), self._retention)
                 swept = self._clock.monotonic_ns()
+                self.refresh_vans()
                 self._send(link)
             with contextlib.suppress(queue.Empty):
                 kind, content = self._events.get(timeout=self.IDLE_S)
@@ -339,6 +356,12 @@ class Receiver:
             self._tell(LinkChanged(state, trouble))
 
 
+def _changed_at(path: Path | None) -> int:
+    with contextlib.suppress(OSError):
+        return path.stat().st_mtime_ns if path is not None else 0
+    return -1
+
+
 def _printable(message: Any) -> str:
     try:
         return "".join(c if c.isprintable() else "?" for c in message.topic[:120])
@@ -363,6 +386,7 @@ def connect(
         DecryptionKeys.load(config.keys.decryption, base),
         KnownSigners.load(config.path(config.keys.vans)),
         on_happening,
+        vans_file=config.path(config.keys.vans),
         session_s=config.broker.session_h * 3600,
         retention=timedelta(hours=config.store.retention_h),
         **options,

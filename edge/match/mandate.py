@@ -18,6 +18,7 @@ from edge.clock import NS_PER_S, Clock
 from edge.custody.shred import fsync_folder, shred
 from edge.errors import (
     AuthorityEnded,
+    AuthorityInvalid,
     AuthorityMissing,
     EdgeError,
     EntryNotFound,
@@ -30,7 +31,7 @@ from edge.match.identity import DestructionReceipt
 from edge.match.keeper import ListKeeper
 from edge.match.watchlist import WatchlistStore
 from edge.trust.audit import AuditLog, read_log
-from edge.trust.authority import Authority, authority_digest
+from edge.trust.authority import Authority, authority_digest, parse_authority
 from edge.trust.events import Event
 from edge.trust.gate import Gate, ListFacts
 from edge.trust.gpsd import PositionSource
@@ -123,6 +124,7 @@ class Mandate:
             EdgeError: whatever else keeps the van from starting.
         """
         self._keeper.recover()
+        self._end_what_is_over()
         try:
             authority = self._fetch()
             if self._clock.now() < authority.ends:
@@ -145,6 +147,15 @@ class Mandate:
             raise
         self.check()
         return self._keeper.open(model=self._facts.model)
+
+    def _end_what_is_over(self) -> None:
+        """Destroy a list that the last deployment left, whatever deployment comes now, or none."""
+        try:
+            last = parse_authority((self._folder / AUTHORITY_FILE).read_bytes())
+        except (OSError, AuthorityInvalid):
+            return
+        if self._clock.now() >= last.ends:
+            self._keeper.destroy("the authority ended")
 
     def _fetch(self) -> Authority:
         self._repository.refresh()

@@ -81,9 +81,10 @@ def commit_of(repository: Path) -> str:
     return f"{head}-dirty" if changed.strip() else head
 
 
-def compose(root: Path, target: Board, own: release.Release, keyring: Path, overlay: Path) -> None:
-    """Make a van of a Debian root that already holds LFR Edge: units, users, keyring, release record."""
-    shutil.copytree(overlay, root, symlinks=True, dirs_exist_ok=True)
+def compose(root: Path, target: Board, own: release.Release, keyring: Path, source: Path) -> None:
+    """Make a van of a Debian root that already holds LFR Edge: units, helpers, users, keyring, release record."""
+    shutil.copytree(source / "rootfs", root, symlinks=True, dirs_exist_ok=True)
+    shutil.copytree(source / "vansystem", root / "opt/lfr/vansystem", ignore=shutil.ignore_patterns("__pycache__"))
     template = root / "etc/rauc/system.conf.in"
     words = {"@COMPATIBLE@": target.compatible, "@BOOTLOADER@": target.bootloader}
     text = template.read_text()
@@ -189,7 +190,7 @@ def build(request: Request, repository: Path, say: Callable[[str], None]) -> Bui
         wheels.software(repository, cache, base.archive, root, say)
         the_kernel = kernel.unpack(request.kernel_deb or debs[target.kernel], scratch / "kernel")
         absent = kernel.install_modules(the_kernel, target, root)
-        compose(root, target, own, request.keyring, repository / "provisioning/image/rootfs")
+        compose(root, target, own, request.keyring, repository / "provisioning/image")
         if request.overlay:
             shutil.copytree(request.overlay, root, symlinks=True, dirs_exist_ok=True)
         pins = [*lock.parse_requirements(lock.WHEEL_LOCK.read_text()), *lock.parse_requirements(lock.SOURCE_LOCK.read_text())]
@@ -234,14 +235,19 @@ def _bundle_content(out: Path, own: release.Release, target: Board) -> None:
     bundle = out / "bundle"
     for name in ("rootfs.img", "boot.img"):
         (out / name).rename(bundle / name)
+    _bundle_content_text(bundle, own, target)
+    for name in ("cfg.vfat", "state.ext4"):
+        (out / name).unlink()
+
+
+def _bundle_content_text(bundle: Path, own: release.Release, target: Board) -> None:
+    """The record that the van's handler reads, and RAUC's manifest."""
     inner = replace(own, digests={name: sha256_file(bundle / name) for name in ("rootfs.img", "boot.img")})
     release.write(inner, bundle / release.RELEASE_FILE)
     (bundle / "manifest.raucm").write_text(
         f"[update]\ncompatible={target.compatible}\nversion={own.version}\nbuild={own.commit}\n\n"
         "[bundle]\nformat=verity\n\n[image.rootfs]\nfilename=rootfs.img\n\n[image.boot]\nfilename=boot.img\n"
     )
-    for name in ("cfg.vfat", "state.ext4"):
-        (out / name).unlink()
 
 
 def _record(out: Path, own: release.Release, target: Board, absent: tuple[str, ...]) -> Built:

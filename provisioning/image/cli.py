@@ -187,6 +187,8 @@ def enrol(
     van: Annotated[str, typer.Argument(help="the van's name")],
     request: Annotated[Path, typer.Option(help="enrol/ as copied from the van's medium")],
     site: Annotated[Path, typer.Option(help="the site's folder, made by init")],
+    root: Annotated[Path, typer.Option(help="root.json of the repository of lists and authorities")],
+    revokers: Annotated[Path, typer.Option(help="JWK Set of those who may revoke an entry")],
     out: Annotated[Path, typer.Option(help="folder for the answer")],
     ledger: Annotated[Path, typer.Option(help="file that gets a line")] = Path("flash-ledger.jsonl"),
     as_json: Json = False,
@@ -194,7 +196,7 @@ def enrol(
     """Answer a van's request with a certificate for 90 days; the van's keys stay on it."""
     from provisioning.image import enrol as enrols
 
-    done = enrols.answer(van, request, site, out)
+    done = enrols.answer(van, request, site, out, root=root, revokers=revokers)
     content = {**asdict(done), "expires": done.expires.isoformat()}
     with ledger.open("a", encoding="utf-8") as stream:
         stream.write(json.dumps({"enrolled": content}, sort_keys=True) + "\n")

@@ -37,13 +37,15 @@ class Answer:
     key_id: str
 
 
-def answer(van: str, request: Path, site: Path, out: Path) -> Answer:
+def answer(van: str, request: Path, site: Path, out: Path, *, root: Path, revokers: Path) -> Answer:
     """Sign a van's request for 90 days, and make the control room believe its signing key.
 
     Args:
         van: the name it gets; what the request calls itself is not looked at.
         request: folder with ``van.csr`` and ``van-signing.jwk`` as the van left them.
         site: the site's folder, with its authority mounted.
+        root: the root of trust for lists and authorities (``root.json`` of the repository).
+        revokers: JWK Set of those who may revoke an entry.
         out: folder for the answer: copied into ``enrol/`` on the van's medium.
 
     Raises:
@@ -69,6 +71,11 @@ def answer(van: str, request: Path, site: Path, out: Path) -> Answer:
     (out / "ca.crt").write_bytes(sites._pem(issuer))  # noqa: SLF001
     for name in ("control-room.jwks", "control-signing.jwks"):
         (out / name).write_bytes((site / "public" / name).read_bytes())
+    for name, path in (("root.json", root), ("revokers.jwks", revokers)):
+        try:
+            (out / name).write_bytes(path.read_bytes())
+        except OSError as error:
+            raise KeyUnusable(str(path), f"cannot be read ({error.strerror})", "Fetch it from the publisher") from None
     others = [k for k in sites._van_keys(site) if k.get("kid") != believed.get("kid")]  # noqa: SLF001
     write_public(site / sites.CONTROL_ROOM / "vans.jwks", {"keys": [*others, believed]})
     (site / "vans").mkdir(exist_ok=True)

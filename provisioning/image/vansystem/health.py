@@ -30,7 +30,7 @@ id = "none"
 source = "{camera}"
 """
 ALWAYS = frozenset({"memory", "models"})
-DEPLOYED = frozenset({"memory", "models", "watchlist", "keys", "camera"})
+DEPLOYED = frozenset({"memory", "models", "deployment", "keys", "camera"})
 
 
 def required(*, deployed: bool, camera: str) -> frozenset[str]:
