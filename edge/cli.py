@@ -13,6 +13,7 @@ import msgspec
 import typer
 
 from edge.errors import EdgeError
+from edge.evaluate.cli import evaluate, threshold
 
 __all__ = ["app", "main"]
 
@@ -23,6 +24,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command()(evaluate)
+app.command()(threshold)
 
 ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="the van's configuration (TOML)", show_default=True)]
 Json = Annotated[bool, typer.Option("--json", help="machine-readable: one JSON document on standard output")]
@@ -149,6 +152,24 @@ def status(config: ConfigFile = Path("lfr.toml"), as_json: Json = False) -> None
     settings = load(config)
     health = read_status(settings.path(settings.store.directory) / STATUS_FILE)
     _print(health, _health_lines(health), as_json=as_json)
+
+
+@app.command()
+def page(
+    config: ConfigFile = Path("lfr.toml"),
+    port: Annotated[int, typer.Option(min=1, max=65535, help="TCP port on this machine")] = 8080,
+) -> None:
+    """Serve the crew's page on this machine: does the van match now, and if not, why."""
+    import uvicorn
+
+    from edge.appliance import STATUS_FILE
+    from edge.config import load
+    from edge.console.page import make_app
+
+    settings = load(config)
+    print(f"http://127.0.0.1:{port}/", flush=True)
+    made = make_app(settings.path(settings.store.directory) / STATUS_FILE)
+    uvicorn.run(made, host="127.0.0.1", port=port, log_level="warning", access_log=False, server_header=False)
 
 
 @app.command()

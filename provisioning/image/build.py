@@ -12,7 +12,7 @@ from pathlib import Path
 
 from provisioning.image import debian, disk, kernel, keys, lock, release, sbom, wheels
 from provisioning.image.board import Board, board
-from provisioning.image.tools import ImageUnusable, require, run, sha256_file
+from provisioning.image.tools import EPOCH, ImageUnusable, require, run, sha256_file
 
 __all__ = ["TOOLS", "Built", "Request", "build", "commit_of", "compose"]
 
@@ -21,13 +21,25 @@ TOOLS = (
     *("mkimage", "mkenvimage", "bmaptool", "depmod", "cpio", "readelf", "dpkg-deb", "git"),
 )
 _SINGLE = "busybox-static"
-_ENABLED = ("lfr-volumes", "lfr-enrol", "lfr-edge", "lfr-commit", "systemd-networkd", "systemd-timesyncd", "systemd-resolved")
+_ENABLED = (
+    "lfr-volumes",
+    "lfr-enrol",
+    "lfr-edge",
+    "lfr-commit",
+    "systemd-networkd",
+    "systemd-timesyncd",
+    "systemd-resolved",
+)
 _MASKED = (
     *("getty@.service", "serial-getty@.service", "getty.target", "systemd-firstboot.service", "apt-daily.timer"),
     *("apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer", "systemd-networkd-wait-online.service"),
     *("fstrim.timer", "e2scrub_reap.service", "systemd-pcrphase.service", "systemd-pcrphase-sysinit.service"),
 )
 _GONE = ("usr/bin/apt", "usr/bin/apt-get", "var/cache", "var/log", "var/lib/apt", "boot", "etc/ssh")
+
+
+DEBIAN = debian.Mirror()
+"""The live archive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +66,7 @@ class Request:
     keyring: Path
     out: Path
     cache: Path = Path(".cache/image")
-    mirror: debian.Mirror = debian.Mirror()
+    mirror: debian.Mirror = DEBIAN
     accept_moved: bool = False
     development: bool = False
     kernel_deb: Path | None = None
@@ -81,9 +93,10 @@ def commit_of(repository: Path) -> str:
     return f"{head}-dirty" if changed.strip() else head
 
 
-def compose(root: Path, target: Board, own: release.Release, keyring: Path, overlay: Path) -> None:
-    """Make a van of a Debian root that already holds LFR Edge: units, users, keyring, release record."""
-    shutil.copytree(overlay, root, symlinks=True, dirs_exist_ok=True)
+def compose(root: Path, target: Board, own: release.Release, keyring: Path, source: Path) -> None:
+    """Make a van of a Debian root that already holds LFR Edge: units, helpers, users, keyring, release record."""
+    shutil.copytree(source / "rootfs", root, symlinks=True, dirs_exist_ok=True)
+    shutil.copytree(source / "vansystem", root / "opt/lfr/vansystem", ignore=shutil.ignore_patterns("__pycache__"))
     template = root / "etc/rauc/system.conf.in"
     words = {"@COMPATIBLE@": target.compatible, "@BOOTLOADER@": target.bootloader}
     text = template.read_text()
@@ -135,7 +148,9 @@ def _accounts(root: Path) -> None:
         lines = [entry for entry in path.read_text().splitlines() if not entry.startswith("lfr:")]
         path.write_text("\n".join([*lines, line]) + "\n")
     shadow = root / "etc/shadow"
-    locked = [":".join([*entry.split(":")[:1], "!*", *entry.split(":")[2:]]) for entry in shadow.read_text().splitlines()]
+    locked = [
+        ":".join([*entry.split(":")[:1], "!*", *entry.split(":")[2:]]) for entry in shadow.read_text().splitlines()
+    ]
     shadow.write_text("\n".join([*locked, "lfr:!*:::::::"]) + "\n")
     for name in ("passwd-", "group-", "shadow-", "gshadow-"):
         (root / "etc" / name).unlink(missing_ok=True)
@@ -175,9 +190,7 @@ def build(request: Request, repository: Path, say: Callable[[str], None]) -> Bui
         board=target.name,
         compatible=target.compatible,
         commit=commit,
-        models={
-            str(p): sha256_file(repository / p) for p in wheels.sources(repository) if p.suffix == ".tflite"
-        },
+        models={str(p): sha256_file(repository / p) for p in wheels.sources(repository) if p.suffix == ".tflite"},
         locks={p.name: sha256_file(p) for p in (lock.DEBIAN_LOCK, lock.WHEEL_LOCK, lock.SOURCE_LOCK)},
         moved=moved,
     )
@@ -189,10 +202,13 @@ def build(request: Request, repository: Path, say: Callable[[str], None]) -> Bui
         wheels.software(repository, cache, base.archive, root, say)
         the_kernel = kernel.unpack(request.kernel_deb or debs[target.kernel], scratch / "kernel")
         absent = kernel.install_modules(the_kernel, target, root)
-        compose(root, target, own, request.keyring, repository / "provisioning/image/rootfs")
+        compose(root, target, own, request.keyring, repository / "provisioning/image")
         if request.overlay:
             shutil.copytree(request.overlay, root, symlinks=True, dirs_exist_ok=True)
-        pins = [*lock.parse_requirements(lock.WHEEL_LOCK.read_text()), *lock.parse_requirements(lock.SOURCE_LOCK.read_text())]
+        pins = [
+            *lock.parse_requirements(lock.WHEEL_LOCK.read_text()),
+            *lock.parse_requirements(lock.SOURCE_LOCK.read_text()),
+        ]
         bill = sbom.bill(
             version=own.version,
             commit=commit,
@@ -217,7 +233,7 @@ def build(request: Request, repository: Path, say: Callable[[str], None]) -> Bui
     return _record(out, replace(own, root_hash=verity.root_hash), target, tuple(absent))
 
 
-def _boot_image(
+def _boot_image(  # noqa: PLR0917 - one call, by the names of what it takes
     the_kernel: kernel.Kernel, target: Board, root: Path, busybox: Path, verity: disk.Verity, out: Path, scratch: Path
 ) -> None:
     first = scratch / "initrd.gz"
@@ -225,7 +241,7 @@ def _boot_image(
     vmlinuz = scratch / "vmlinuz"
     shutil.copyfile(the_kernel.image, vmlinuz)
     for path in (first, vmlinuz):
-        run(["touch", f"--date=@{disk.EPOCH}", path], thing=path.name)
+        run(["touch", f"--date=@{EPOCH}", path], thing=path.name)
     size = next(p.mib for p in target.partitions if p.name == "bootA")
     disk.fat(out / "boot.img", size, {"vmlinuz": vmlinuz, "initrd.gz": first}, "1f2e4ed7")
 
@@ -234,18 +250,28 @@ def _bundle_content(out: Path, own: release.Release, target: Board) -> None:
     bundle = out / "bundle"
     for name in ("rootfs.img", "boot.img"):
         (out / name).rename(bundle / name)
+    _bundle_content_text(bundle, own, target)
+    for name in ("cfg.vfat", "state.ext4"):
+        (out / name).unlink()
+
+
+def _bundle_content_text(bundle: Path, own: release.Release, target: Board) -> None:
+    """The record that the van's handler reads, and RAUC's manifest."""
     inner = replace(own, digests={name: sha256_file(bundle / name) for name in ("rootfs.img", "boot.img")})
     release.write(inner, bundle / release.RELEASE_FILE)
     (bundle / "manifest.raucm").write_text(
         f"[update]\ncompatible={target.compatible}\nversion={own.version}\nbuild={own.commit}\n\n"
         "[bundle]\nformat=verity\n\n[image.rootfs]\nfilename=rootfs.img\n\n[image.boot]\nfilename=boot.img\n"
     )
-    for name in ("cfg.vfat", "state.ext4"):
-        (out / name).unlink()
 
 
 def _record(out: Path, own: release.Release, target: Board, absent: tuple[str, ...]) -> Built:
-    names = ["disk.img", "disk.bmap", "sbom.cdx.json", *(f"bundle/{p.name}" for p in sorted((out / "bundle").iterdir()))]
+    names = [
+        "disk.img",
+        "disk.bmap",
+        "sbom.cdx.json",
+        *(f"bundle/{p.name}" for p in sorted((out / "bundle").iterdir())),
+    ]
     # partitions, so that a flashed medium can be read back piece by piece
     offsets = json.loads(run(["sfdisk", "--json", out / "disk.img"], thing="disk image"))["partitiontable"]
     parts = {}
@@ -268,4 +294,3 @@ def _digest_of(path: Path, offset: int, size: int) -> str:
             digest.update(chunk)
             left -= len(chunk)
     return digest.hexdigest()
-

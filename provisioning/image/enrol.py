@@ -37,13 +37,15 @@ class Answer:
     key_id: str
 
 
-def answer(van: str, request: Path, site: Path, out: Path) -> Answer:
+def answer(van: str, request: Path, site: Path, out: Path, *, root: Path, revokers: Path) -> Answer:
     """Sign a van's request for 90 days, and make the control room believe its signing key.
 
     Args:
         van: the name it gets; what the request calls itself is not looked at.
         request: folder with ``van.csr`` and ``van-signing.jwk`` as the van left them.
         site: the site's folder, with its authority mounted.
+        root: the root of trust for lists and authorities (``root.json`` of the repository).
+        revokers: JWK Set of those who may revoke an entry.
         out: folder for the answer: copied into ``enrol/`` on the van's medium.
 
     Raises:
@@ -51,7 +53,9 @@ def answer(van: str, request: Path, site: Path, out: Path) -> Answer:
         KeyUnusable: the site's authority is not there.
     """
     if not sites.NAME.fullmatch(van) or van in {sites.CONTROL_ROOM, "broker"}:
-        raise BadInput(f"van {van!r}", "cannot be a van's name", "Use letters, digits, . _ - ; not control-room or broker")
+        raise BadInput(
+            f"van {van!r}", "cannot be a van's name", "Use letters, digits, . _ - ; not control-room or broker"
+        )
     try:
         asked = x509.load_pem_x509_csr((request / "van.csr").read_bytes())
         signing = msgspec.json.decode((request / "van-signing.jwk").read_bytes(), type=dict[str, str])
@@ -69,6 +73,11 @@ def answer(van: str, request: Path, site: Path, out: Path) -> Answer:
     (out / "ca.crt").write_bytes(sites._pem(issuer))  # noqa: SLF001
     for name in ("control-room.jwks", "control-signing.jwks"):
         (out / name).write_bytes((site / "public" / name).read_bytes())
+    for name, path in (("root.json", root), ("revokers.jwks", revokers)):
+        try:
+            (out / name).write_bytes(path.read_bytes())
+        except OSError as error:
+            raise KeyUnusable(str(path), f"cannot be read ({error.strerror})", "Fetch it from the publisher") from None
     others = [k for k in sites._van_keys(site) if k.get("kid") != believed.get("kid")]  # noqa: SLF001
     write_public(site / sites.CONTROL_ROOM / "vans.jwks", {"keys": [*others, believed]})
     (site / "vans").mkdir(exist_ok=True)
@@ -82,7 +91,9 @@ def _certificate(
 ) -> x509.Certificate:
     now = datetime.now(UTC)
     if issuer.not_valid_after_utc < now + sites.VAN_LIFE:
-        raise KeyUnusable("the site's authority", "ends before the van's certificate would", "Make a new authority first")
+        raise KeyUnusable(
+            "the site's authority", "ends before the van's certificate would", "Make a new authority first"
+        )
     return (
         x509.CertificateBuilder()
         .subject_name(sites._subject(van))  # noqa: SLF001

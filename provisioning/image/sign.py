@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from provisioning.image import release
 from provisioning.image.tools import ImageUnusable, require, run, sha256_file
 
-__all__ = ["SIGNATURE", "Signer", "bundle_name", "resign", "sign"]
+__all__ = ["SIGNATURE", "Signer", "bundle_name", "configuration", "resign", "sign"]
 
 SIGNATURE = "release.json.p7s"
 
@@ -90,8 +91,25 @@ def resign(bundle: Path, keyring: Path, signer: Signer, out: Path) -> None:
     """
     require("rauc")
     out.unlink(missing_ok=True)
-    run(
-        ["rauc", "resign", f"--keyring={keyring}", f"--cert={signer.certificate}", f"--key={signer.key}", bundle, out],
-        thing=bundle.name,
-        next_step="Check that the keyring trusts the old signer, and the new signer's key",
+    with tempfile.TemporaryDirectory() as scratch:
+        words = [
+            f"--conf={configuration(keyring, Path(scratch))}",
+            f"--keyring={keyring}",
+            f"--cert={signer.certificate}",
+            f"--key={signer.key}",
+        ]
+        run(
+            ["rauc", "resign", *words, bundle, out],
+            thing=bundle.name,
+            next_step="Check that the keyring trusts the old signer, and the new signer's key",
+        )
+
+
+def configuration(keyring: Path, folder: Path) -> Path:
+    """What makes RAUC check as strictly here as on the van: purpose and revocation, verity bundles only."""
+    path = folder / "system.conf"
+    path.write_text(
+        "[system]\ncompatible=any\nbootloader=noop\nbundle-formats=verity\n"
+        f"[keyring]\npath={keyring.resolve()}\ncheck-purpose=codesign\ncheck-crl=true\n"
     )
+    return path

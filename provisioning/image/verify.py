@@ -16,11 +16,12 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from edge.errors import SignatureInvalid
 from provisioning.image import release
-from provisioning.image.sign import SIGNATURE, bundle_name
+from provisioning.image.sign import SIGNATURE, bundle_name, configuration
 from provisioning.image.tools import ImageRefused, ImageUnusable, ToolFailed, require, run, sha256_file
 
 __all__ = ["Verified", "verify", "verify_bundle"]
 
+_MANIFEST = "manifest.raucm"
 _NEXT = "Do not flash or install it; ask whoever built it for the signed image"
 
 
@@ -83,13 +84,14 @@ def _compare(path: Path, digest: str | None, thing: str) -> None:
         raise ImageRefused(thing, "is not the file that was signed", _NEXT)
 
 
-def verify_bundle(bundle: Path, keyring: Path, expected: dict[str, str]) -> int:
+def verify_bundle(bundle: Path, keyring: Path, expected: dict[str, str], record: release.Release) -> int:
     """Check a bundle's signature and take it apart; returns how many files were compared.
 
     Args:
         bundle: the ``.raucb`` file.
         keyring: authorities and revocation lists.
         expected: file in the bundle → SHA-256.
+        record: the signed record; the bundle's manifest must name the same board and version.
 
     Raises:
         SignatureInvalid: the signature does not verify, or the payload is not the signed one.
@@ -100,14 +102,10 @@ def verify_bundle(bundle: Path, keyring: Path, expected: dict[str, str]) -> int:
     if not bundle.is_file():
         raise ImageUnusable(str(bundle), "is missing", "Copy the whole folder that image sign made")
     with tempfile.TemporaryDirectory(dir=bundle.parent, prefix=".verify-") as scratch:
-        configuration = Path(scratch) / "system.conf"
-        configuration.write_text(
-            "[system]\ncompatible=any\nbootloader=noop\nbundle-formats=verity\n"
-            f"[keyring]\npath={keyring.resolve()}\ncheck-purpose=codesign\ncheck-crl=true\n"
-        )
+        strict = configuration(keyring, Path(scratch))
         content = Path(scratch) / "content"
         try:
-            run(["rauc", f"--conf={configuration}", "extract", bundle, content], thing=bundle.name)
+            run(["rauc", f"--conf={strict}", "extract", bundle, content], thing=bundle.name)
         except ToolFailed as error:
             cause = _cause(error.cause)
             if not re.search(r"verif|revoked|certificate|self.signed|purpose", error.cause, re.IGNORECASE):
@@ -115,7 +113,11 @@ def verify_bundle(bundle: Path, keyring: Path, expected: dict[str, str]) -> int:
             raise SignatureInvalid(f"bundle {bundle.name}", cause, _NEXT) from None
         for name, digest in expected.items():
             _compare(content / name, digest, f"{name} in {bundle.name}")
-        extra = {p.name for p in content.iterdir()} - expected.keys()
+        manifest = (content / _MANIFEST).read_text(encoding="utf-8").splitlines()
+        for line in (f"compatible={record.compatible}", f"version={record.version}"):
+            if line not in manifest:
+                raise ImageRefused(f"manifest of {bundle.name}", f"does not say {line}", _NEXT)
+        extra = {p.name for p in content.iterdir()} - expected.keys() - {_MANIFEST}
         if extra:
             raise ImageRefused(bundle.name, f"holds what nobody signed for ({', '.join(sorted(extra))})", _NEXT)
     return len(expected)
@@ -140,6 +142,6 @@ def verify(folder: Path, keyring: Path) -> Verified:
         elif not name.startswith("partition/"):
             _compare(folder / name, digest, str(folder / name))
             count += 1
-    inside.pop("manifest.raucm", None)  # RAUC keeps the manifest in the signature itself and adds to it
-    count += verify_bundle(folder / bundle_name(record), keyring, inside)
+    inside.pop(_MANIFEST, None)  # RAUC keeps the manifest in the signature itself and adds to it
+    count += verify_bundle(folder / bundle_name(record), keyring, inside, record)
     return Verified(record, signer, count)

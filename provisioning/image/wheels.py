@@ -1,4 +1,4 @@
-"""LFR Edge and its Python packages as the van runs them: built by Dockerfile.arm64, by hash, taken out as one folder."""
+"""LFR Edge and its Python packages as the van runs them: built by Dockerfile.arm64, taken out as one folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from provisioning.image.tools import ImageUnusable, require, run, sha256_file
 
 __all__ = ["buildah", "container", "context", "software", "sources", "wheelhouse"]
 
-_TREES = ("edge", "models", "provisioning/image")
+_TREES = (
+    *("edge", "models", "Dockerfile.arm64", "provisioning/image/rootfs/usr/bin/lfr-edge"),
+    *("provisioning/image/requirements-arm64.lock", "provisioning/image/requirements-arm64-source.lock"),
+)
 
 
 def sources(repository: Path) -> list[Path]:
@@ -23,7 +26,7 @@ def sources(repository: Path) -> list[Path]:
         ImageUnusable: this is no checkout.
     """
     listing = subprocess.run(
-        ["git", "-C", str(repository), "ls-files", "-z", "--", *_TREES, "Dockerfile.arm64"], capture_output=True, check=False
+        ["git", "-C", str(repository), "ls-files", "-z", "--", *_TREES], capture_output=True, check=False
     )
     names = sorted(name for name in listing.stdout.decode().split("\0") if name)
     if listing.returncode != 0 or not names:

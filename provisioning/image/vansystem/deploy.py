@@ -1,8 +1,8 @@
 """The beginning and the end of a deployment, as the machine sees them.
 
-``begin``: a medium labelled LFR-DEPLOY carries ``lfr.toml``, the sealed list and its key; they are copied to a new
-``ops`` volume and the service starts. ``end``: a medium labelled LFR-RETIRE, or the service's own destruction of its
-list: the list is destroyed with a receipt, then the volume's key.
+``begin``: a medium labelled LFR-DEPLOY carries ``lfr.toml`` and the signed ``repository``. They are copied to a new
+``ops`` volume, ``lfr-edge fetch`` checks every signature, and the service starts. ``end``: a medium labelled
+LFR-RETIRE is put in. The list is destroyed with its receipt, then the volume's key.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import sys
 import tomllib
 from pathlib import Path
 
-from vansystem import volumes
-from vansystem.health import CAMERA
+from . import volumes
+from .health import CAMERA
 
 __all__ = ["main"]
 
@@ -28,6 +28,14 @@ _LIVE = ("/dev/", "rtsp://", "rtsps://")
 def _say(text: str) -> None:
     sys.stdout.write(f"LFR-DEPLOY {text}\n")
     sys.stdout.flush()
+
+
+def _as_service(*words: str) -> int:
+    command = ["/usr/sbin/runuser", "-u", OWNER, "--", "/usr/bin/lfr-edge", *words]
+    done = subprocess.run(command, capture_output=True, check=False, cwd="/")
+    for line in (done.stdout + done.stderr).decode(errors="replace").strip().splitlines():
+        _say(line)
+    return done.returncode
 
 
 def begin() -> int:
@@ -57,8 +65,14 @@ def begin() -> int:
     source = str(tomllib.loads((HERE / "lfr.toml").read_text(encoding="utf-8")).get("camera", {}).get("source", ""))
     if source.startswith(_LIVE):
         CAMERA.write_text(source, encoding="utf-8")
+    fetched = _as_service("fetch", "--config", str(HERE / "lfr.toml"))
+    if fetched != 0:
+        _say("the deployment is refused and forgotten again")
+        volumes.main(["retire"])
+        return fetched
     subprocess.run(["sync"], check=False)
     _say("the deployment is on the van; keep its medium locked away or destroy it")
+    subprocess.run(["systemctl", "--no-block", "start", "lfr-edge.service"], check=False)
     return 0
 
 
@@ -66,14 +80,7 @@ def end() -> int:
     """Stop the service, destroy the list with its receipt, then the volume's key."""
     subprocess.run(["systemctl", "stop", "lfr-edge.service"], check=False)
     if (HERE / "lfr.toml").exists():
-        done = subprocess.run(
-            ["/usr/sbin/runuser", "-u", OWNER, "--", "/usr/bin/lfr-edge", "retire", "--config", str(HERE / "lfr.toml")],
-            capture_output=True,
-            check=False,
-            cwd="/",
-        )
-        for line in (done.stdout + done.stderr).decode(errors="replace").strip().splitlines():
-            _say(line)
+        _as_service("retire", "--config", str(HERE / "lfr.toml"))
     return volumes.main(["retire"])
 
 

@@ -5,6 +5,8 @@ both public) is left on the small open partition of the medium. The engineer has
 it. Next start: the answer is checked against the keys, taken in, and removed. Private keys never leave the volume.
 """
 
+# ruff: noqa: PLC0415 - the service's packages are slow to import and most starts do not need them
+
 from __future__ import annotations
 
 import os
@@ -16,7 +18,8 @@ __all__ = ["ANSWER", "MINE", "main", "make_keys", "take_answer"]
 
 EXCHANGE = Path("/cfg/enrol")
 MINE = Path("/data/lfr")
-ANSWER = ("van.crt", "ca.crt", "control-room.jwks", "control-signing.jwks")
+ANSWER = ("van.crt", "ca.crt", "control-room.jwks", "control-signing.jwks", "root.json", "revokers.jwks")
+"""Certificate, whom to talk to, who may answer; the root of trust for lists and authorities, and who may revoke."""
 OWNER = "lfr"
 
 
@@ -25,8 +28,18 @@ def _say(text: str) -> None:
     sys.stdout.flush()
 
 
+def _write_private(path: Path, content: bytes) -> None:
+    part = path.with_name(f".{path.name}.part")
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    part.replace(path)
+
+
 def make_keys(mine: Path, exchange: Path, name: str) -> None:
     """Make what is missing of the van's keys, and leave the request."""
+    import pyrage
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -39,14 +52,12 @@ def make_keys(mine: Path, exchange: Path, name: str) -> None:
     if not path.exists():
         key = ec.generate_private_key(ec.SECP256R1())
         form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        part = mine / ".van.key.part"
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
-            stream.write(key.private_bytes(*form))
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(path)
+        _write_private(path, key.private_bytes(*form))
     if not (mine / "van-signing.jwk").exists():
         write_private(mine / "van-signing.jwk", SigningKey.generate().private_jwk())
+    if not (mine / "van.age.key").exists():
+        identity = pyrage.x25519.Identity.generate()
+        _write_private(mine / "van.age.key", f"{identity}\n".encode())
     if not (mine / "outbox.key").exists():
         create_secret(mine / "outbox.key")
     loaded = serialization.load_pem_private_key(path.read_bytes(), password=None)
@@ -59,6 +70,8 @@ def make_keys(mine: Path, exchange: Path, name: str) -> None:
     exchange.mkdir(exist_ok=True)
     signing = SigningKey.load("van-signing.jwk", mine)
     write_public(exchange / "van-signing.jwk", signing.public_jwk(owner=name))
+    age = pyrage.x25519.Identity.from_str((mine / "van.age.key").read_text(encoding="utf-8").strip())
+    (exchange / "van.age.pub").write_text(f"{age.to_public()}\n", encoding="utf-8")
     (exchange / "van.csr").write_bytes(request.public_bytes(serialization.Encoding.PEM))
 
 

@@ -38,7 +38,7 @@ __all__ = [
 STATE = Path("/state/floor.json")
 RELEASE = Path("/etc/lfr/release.json")
 NV_INDEX = "0x01C10F1E"
-"""Owner range of the TPM's non-volatile memory (TCG registry of handles, 0x01C00000–0x01C3FFFF is left to platforms)."""
+"""In the part of the TPM's non-volatile memory that its owner may use."""
 MAX_EPOCH = 63
 
 
@@ -74,7 +74,7 @@ def version_key(version: str) -> tuple[int, ...]:
     Raises:
         ValueError: anything but digits and dots. A version that cannot be ordered must not be installed.
     """
-    if not re.fullmatch(r"\d{1,9}(\.\d{1,9}){0,5}", version):
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9}){0,5}", version):
         raise ValueError(f"version {version!r} is not numbers and dots")
     numbers = [int(part) for part in version.split(".")]
     while len(numbers) > 1 and numbers[-1] == 0:
@@ -134,13 +134,19 @@ class TpmBits:
     def _tool(self, *words: str) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(list(words), env=self._environment, capture_output=True, check=False)
 
+    def _defined(self) -> bool:
+        listing = self._tool("tpm2_getcap", "handles-nv-index")
+        if listing.returncode != 0:
+            raise OSError("TPM does not answer: " + listing.stderr.decode(errors="replace").strip()[-200:])
+        return int(NV_INDEX, 16) in {int(word, 16) for word in re.findall(r"0x[0-9A-Fa-f]+", listing.stdout.decode())}
+
     def read(self) -> int:
         """The highest epoch committed; 0 before the first.
 
         Raises:
-            OSError: the index exists and cannot be read.
+            OSError: the TPM does not answer, or the index cannot be read.
         """
-        if self._tool("tpm2_nvreadpublic", NV_INDEX).returncode != 0:
+        if not self._defined():
             return 0
         done = self._tool("tpm2_nvread", NV_INDEX, "-C", "o")
         if done.returncode != 0:
@@ -155,7 +161,7 @@ class TpmBits:
         Raises:
             OSError: the TPM refuses.
         """
-        if self._tool("tpm2_nvreadpublic", NV_INDEX).returncode != 0:
+        if not self._defined():
             attributes = "ownerread|ownerwrite|authread|no_da|nt=bits"
             done = self._tool("tpm2_nvdefine", NV_INDEX, "-C", "o", "-s", "8", "-a", attributes)
             if done.returncode != 0:

@@ -16,6 +16,8 @@ from pathlib import Path
 __all__ = ["main", "open_volume", "retire"]
 
 SEALED = Path("/state/sealed")
+SECRET = Path("/state/systemd")
+"""Where systemd-creds keeps its own secret on a van without a TPM; the units name the file to it."""
 OWNER = "lfr"
 
 
@@ -47,6 +49,7 @@ def _make(name: str) -> bytes:
     """Format a volume under a new key. The key is on disk, sealed, before the first header that needs it."""
     key = os.urandom(64)
     SEALED.mkdir(mode=0o700, exist_ok=True)
+    SECRET.mkdir(mode=0o700, exist_ok=True)
     sealed = _must("systemd-creds", "encrypt", f"--with-key={_seal_with()}", f"--name=lfr-{name}", "-", "-", stdin=key)
     path = SEALED / f"{name}.cred"
     part = path.with_suffix(".part")
@@ -103,7 +106,11 @@ def retire() -> None:
             os.fsync(stream.fileno())
         path.unlink()
     os.sync()
-    if key and _run("cryptsetup", "open", "--test-passphrase", _device("ops"), "--key-file", "-", stdin=key).returncode == 0:
+    if (
+        key
+        and _run("cryptsetup", "open", "--test-passphrase", _device("ops"), "--key-file", "-", stdin=key).returncode
+        == 0
+    ):
         raise OSError("volume ops can still be opened with its old key")
     _say("ops is retired: its old key was tried and no longer opens it")
 

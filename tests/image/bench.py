@@ -1,0 +1,142 @@
+"""What scripts/test-image prepares once: authorities, images, a site with its broker, a deployment on a stick.
+
+Images after the first differ from it in version and epoch only, which stand in the root: building one again with
+everything else in the cache takes a minute or two.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import tomli_w
+
+from provisioning.broker import write_broker
+from provisioning.demo.office import PLACE, Office
+from provisioning.image import build, flash, keys, sign, verify
+from provisioning.site import init_site
+from provisioning.sources import Record, read_folder
+from tests.image import qemu
+from tests.sim.street import ENROLLED, walk
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+CACHE = Path(os.environ.get("LFR_IMAGE_CACHE", REPOSITORY / ".cache" / "image"))
+HOST = "10.0.2.2"
+"""The machine that runs the emulator, as the van in it sees it."""
+VAN = "van-7"
+
+
+def say(text: str) -> None:
+    print(f"test-image: {text}", flush=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Ring:
+    """Authorities and signers."""
+
+    folder: Path
+
+    @property
+    def keyring(self) -> Path:
+        return self.folder / "keyring.pem"
+
+    def signer(self, name: str = "release") -> sign.Signer:
+        return sign.Signer(self.folder / f"{name}-signer/signer.crt", str(self.folder / f"{name}-signer/signer.key"))
+
+
+def make_ring(folder: Path) -> Ring:
+    """A release authority, a stranger's, and a development authority, with a signer each; kept over runs."""
+    if not (folder / "keyring.pem").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        keys.make_authority(folder / "release", "release")
+        keys.make_authority(folder / "stranger", "release", common="Somebody else's release authority")
+        keys.make_authority(folder / "development", "development")
+        for name in ("release", "stranger", "development"):
+            keys.issue_signer(folder / name, f"{name} signer", folder / f"{name}-signer")
+        keys.keyring([folder / "release"], folder / "keyring.pem")
+    return Ring(folder)
+
+
+def image(
+    ring: Ring, version: str, epoch: int, *, accept_moved: bool, overlay: Path | None = None, name: str = ""
+) -> Path:
+    """A built, signed and verified image."""
+    out = CACHE / "images" / (name or f"{version}-{epoch}")
+    say(f"image {version}, epoch {epoch}")
+    request = build.Request(
+        board="qemu-arm64", version=version, epoch=epoch, keyring=ring.keyring, out=out, cache=CACHE,
+        accept_moved=accept_moved, overlay=overlay,
+    )  # fmt: skip
+    build.build(request, REPOSITORY, say)
+    sign.sign(out, ring.signer())
+    verify.verify(out, ring.keyring)
+    return out
+
+
+def flashed(folder: Path, ring: Ring, target: Path) -> flash.Flashed:
+    """Flash an image to a file, as an engineer would to a card."""
+    target.unlink(missing_ok=True)
+    return flash.flash(folder, ring.keyring, target, serial=target.name, van=VAN, ledger=target.with_suffix(".ledger"))
+
+
+def make_site(folder: Path, port: int) -> Path:
+    """A site whose broker is reached from inside the emulator."""
+    init_site(folder, (HOST, "localhost", "127.0.0.1"), port)
+    write_broker(folder, port=port, user="root" if os.geteuid() == 0 else "mosquitto")
+    return folder
+
+
+def request_from(disk: Path, out: Path) -> Path:
+    """Take the van's request from its medium, as the engineer does on the bench."""
+    out.mkdir(parents=True, exist_ok=True)
+    where = f"{disk}@@{qemu.cfg_offset(disk)}"
+    for name in ("van.csr", "van-signing.jwk", "van.age.pub"):
+        subprocess.run(
+            ["mcopy", "-n", "-i", where, f"::enrol/{name}", str(out / name)], check=True, capture_output=True
+        )
+    return out
+
+
+def answer_to(disk: Path, answer: Path) -> None:
+    """Put the answer on the van's medium."""
+    where = f"{disk}@@{qemu.cfg_offset(disk)}"
+    for path in sorted(answer.iterdir()):
+        subprocess.run(["mcopy", "-o", "-i", where, str(path), f"::enrol/{path.name}"], check=True, capture_output=True)
+
+
+def office(folder: Path, deployment: str) -> Office:
+    """Those who sign lists and authorities."""
+    return Office(folder, deployment, VAN)
+
+
+def deployment_stick(made: Office, recipient: str, port: int, out: Path, scratch: Path) -> Path:
+    """A medium with a deployment: one man on the list, and a short video of him instead of a camera."""
+    made._recipient = recipient
+    record = Record(category="wanted on warrant", lawful_basis="test", image_source="official portrait")
+    made.build_list(read_folder(ENROLLED, record))
+    made.authorise(starts_in_s=1, hours=6)
+    made.publish()
+    scratch.mkdir(parents=True, exist_ok=True)
+    walk(scratch / "street.mp4", ["biden.jpg"], frames=8, empty=4)
+    mine = "/data/lfr"
+    content = {
+        "van": {"id": VAN},
+        "deployment": {"id": made.deployment, "place": "a street"},
+        "camera": {"source": "street.mp4", "pace": "every-frame"},
+        "models": {"detector": "centerface:640x384-int8", "threads": 2},
+        "watchlist": {"identity": f"{mine}/van.age.key", "revokers": f"{mine}/revokers.jwks"},
+        "repository": {"source": "/ops/lfr/repository", "root": f"{mine}/root.json"},
+        "position": {"fixed": list(PLACE)},
+        "store": {"directory": f"{mine}/state", "key": f"{mine}/outbox.key"},
+        "alert": {
+            "host": HOST, "port": port, "ca": f"{mine}/ca.crt", "certificate": f"{mine}/van.crt",
+            "certificate_key": f"{mine}/van.key", "signing_key": f"{mine}/van-signing.jwk",
+            "recipients": f"{mine}/control-room.jwks",
+        },
+    }  # fmt: skip
+    (scratch / "lfr.toml").write_text(tomli_w.dumps(content))
+    files = [scratch / "lfr.toml", scratch / "street.mp4", made.folder / "repository"]
+    return qemu.stick(out, "LFR-DEPLOY", files)

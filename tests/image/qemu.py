@@ -1,0 +1,139 @@
+"""A van in an emulator: its disk, its sticks, its serial line. Everything is learned from what it prints."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import select
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+FIRMWARE = Path("/usr/lib/u-boot/qemu_arm64/u-boot.bin")
+NEVER = re.compile(r"Kernel panic|Oops:|You are in emergency mode")
+
+
+class VanSilent(AssertionError):
+    """The van did not print what was waited for."""
+
+
+@dataclass
+class Van:
+    """A running emulator. Use :func:`van`."""
+
+    process: subprocess.Popen[bytes]
+    monitor: Path
+    log: Path
+    text: str = ""
+    seen: int = 0
+    began: float = field(default_factory=time.monotonic)
+
+    def _read(self, timeout: float) -> bool:
+        assert self.process.stdout is not None
+        ready, _, _ = select.select([self.process.stdout], [], [], timeout)
+        if not ready:
+            return True
+        chunk = os.read(self.process.stdout.fileno(), 65536)
+        new = chunk.decode(errors="replace")
+        self.text += new
+        with self.log.open("a") as stream:
+            stream.write(new)
+        return bool(chunk)
+
+    def wait(self, pattern: str, timeout: float = 300) -> re.Match[str]:
+        """Until the van prints what matches; from where the last match ended."""
+        wanted = re.compile(pattern)
+        deadline = time.monotonic() + timeout
+        while True:
+            if found := wanted.search(self.text, self.seen):
+                self.seen = found.end()
+                return found
+            if trouble := NEVER.search(self.text, self.seen):
+                raise VanSilent(f"van printed {trouble[0]!r}; its log is {self.log}\n{self.text[-2000:]}")
+            left = deadline - time.monotonic()
+            if left <= 0 or not self._read(min(left, 5)):
+                raise VanSilent(f"no {pattern!r} within {timeout} s; the log is {self.log}\n{self.text[-2500:]}")
+
+    def lines(self, start: str) -> list[str]:
+        """Every line the van printed that holds ``start``, from there on."""
+        clean = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.text).replace("\r", "")
+        return [line[line.index(start) :] for line in clean.splitlines() if start in line]
+
+    def command(self, name: str, **arguments: Any) -> Any:
+        """One command to the emulator's monitor."""
+        with socket.socket(socket.AF_UNIX) as link:
+            link.connect(str(self.monitor))
+            stream = link.makefile("rw")
+            stream.readline()
+            for words in ({"execute": "qmp_capabilities"}, {"execute": name, "arguments": arguments}):
+                stream.write(json.dumps(words) + "\n")
+                stream.flush()
+                while "return" not in (answer := json.loads(stream.readline())):
+                    assert "error" not in answer, answer
+            return answer["return"]
+
+    def power_off(self) -> None:
+        """Ask it to shut down, as its button does, and wait until it has."""
+        self.command("system_powerdown")
+        deadline = time.monotonic() + 120
+        while self.process.poll() is None and time.monotonic() < deadline:
+            if not self._read(1):
+                break
+        self.process.wait(30)
+
+    def cut(self) -> None:
+        """Take its power away."""
+        self.process.kill()
+        self.process.wait(30)
+
+
+@contextlib.contextmanager
+def van(disk: Path, log: Path, sticks: Sequence[Path] = (), *, memory: int = 1536) -> Iterator[Van]:
+    """Start a van from a disk image; it is cut off at the end if it still runs."""
+    with tempfile.TemporaryDirectory(prefix="lfr-van-") as folder:
+        monitor = Path(folder) / "monitor"
+        command = [
+            *("nice", "-n", "5", "qemu-system-aarch64", "-machine", "virt", "-cpu", "cortex-a72", "-smp", "2"),
+            *("-accel", "tcg,thread=multi,tb-size=512", "-m", str(memory), "-display", "none", "-serial", "stdio"),
+            *("-bios", str(FIRMWARE), "-qmp", f"unix:{monitor},server=on,wait=off", "-nodefaults"),
+            *("-device", "virtio-rng-pci", "-device", "i6300esb", "-action", "watchdog=reset"),
+            *("-netdev", "user,id=n", "-device", "virtio-net-pci,netdev=n,romfile="),
+        ]
+        for number, image in enumerate([disk, *sticks]):
+            command += ["-drive", f"if=none,id=d{number},format=raw,file={image}"]
+            command += ["-device", f"virtio-blk-pci,drive=d{number},addr={hex(8 + number)}"]
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        machine = Van(process, monitor, log)
+        try:
+            yield machine
+        finally:
+            if process.poll() is None:
+                machine.cut()
+            if process.stdout is not None:
+                process.stdout.close()
+
+
+def stick(path: Path, label: str, files: Sequence[Path], *, mib: int = 0) -> Path:
+    """A FAT medium with files and folders at its top."""
+    size = sum(f.stat().st_size for top in files for f in ([top] if top.is_file() else top.rglob("*")))
+    mib = mib or (size >> 20) + 24
+    path.unlink(missing_ok=True)
+    with path.open("wb") as stream:
+        stream.truncate(mib << 20)
+    subprocess.run(["mkfs.vfat", "-n", label, str(path)], check=True, capture_output=True)
+    for name in files:
+        subprocess.run(["mcopy", "-s", "-i", str(path), str(name), "::"], check=True)
+    return path
+
+
+def cfg_offset(disk: Path) -> int:
+    """Where the open partition begins, in bytes."""
+    table = json.loads(subprocess.run(["sfdisk", "--json", str(disk)], check=True, capture_output=True).stdout)
+    return int(table["partitiontable"]["partitions"][0]["start"]) * 512

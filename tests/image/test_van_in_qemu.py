@@ -1,0 +1,237 @@
+"""A van from its first start to its last update, in an emulator. Run by scripts/test-image; skipped without it.
+
+The tests are the chapters of one van's life and run in order on one medium.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edge.controlroom.receive import Arrived
+from provisioning.image import enrol, release, sbom, sign
+from tests.broker import Heard, Site
+from tests.image import bench, qemu
+from tests.image.bench import CACHE, Ring
+
+pytestmark = [
+    pytest.mark.skipif(
+        os.environ.get("LFR_IMAGE_TESTS") != "1", reason="builds an image and boots it: scripts/test-image"
+    ),
+    pytest.mark.timeout(1500),
+]
+ACCEPT_MOVED = os.environ.get("LFR_ACCEPT_MOVED") == "1"
+
+
+@pytest.fixture(scope="module")
+def ring() -> Ring:
+    return bench.make_ring(CACHE / "ring")
+
+
+@pytest.fixture(scope="module")
+def first(ring: Ring) -> Path:
+    return bench.image(ring, "1.0.0", 1, accept_moved=ACCEPT_MOVED)
+
+
+@pytest.fixture(scope="module")
+def second(ring: Ring) -> Path:
+    return bench.image(ring, "1.1.0", 2, accept_moved=ACCEPT_MOVED)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("van")
+
+
+@pytest.fixture(scope="module")
+def disk(first: Path, ring: Ring, place: Path) -> Path:
+    target = place / "van.img"
+    line = bench.flashed(first, ring, target)
+    assert len(line.partitions) == 8
+    return target
+
+
+@pytest.fixture(scope="module")
+def site(place: Path) -> Iterator[Site]:
+    port = 18883
+    made = Site(bench.make_site(place / "site", port), port)
+    made.start_broker()
+    yield made
+    made.stop_broker()
+
+
+LOG = Path(os.environ.get("LFR_IMAGE_LOG", "/tmp/lfr-van.log"))
+
+
+def boot(disk: Path, *sticks: Path):  # type: ignore[no-untyped-def]
+    return qemu.van(disk, LOG, sticks)
+
+
+def test_a_second_build_has_the_same_hashes(first: Path, ring: Ring) -> None:
+    if os.environ.get("LFR_IMAGE_TWICE") != "1":
+        pytest.skip("doubles the time: scripts/test-image --twice")
+    again = bench.image(ring, "1.0.0", 1, accept_moved=ACCEPT_MOVED, name="again")
+    assert release.read(again / "release.json").digests == release.read(first / "release.json").digests
+
+
+def test_the_bill_of_materials_lists_every_package_and_wheel_of_the_root(first: Path, place: Path) -> None:
+    root = first / "bundle/rootfs.img"
+    command = ["unsquashfs", "-no-progress", "-quiet", "-dest", str(place / "root"), str(root)]
+    wanted = ["usr/share/lfr/dpkg-status", "opt/lfr/site/*.dist-info/METADATA"]
+    subprocess.run([*command, *wanted], check=True, capture_output=True)
+    document = sbom.read(first / "sbom.cdx.json")
+    from provisioning.image.debian import installed
+
+    in_root = {p.name: p.version for p in installed((place / "root/usr/share/lfr/dpkg-status").read_text())}
+    listed = sbom.names(document, "deb")
+    assert len(in_root) > 100
+    assert in_root.items() <= listed.items()
+    wheels = sbom.wheels_in(place / "root/opt/lfr/site")
+    assert len(wheels) > 20
+    assert wheels == sbom.names(document, "pypi")
+
+
+def test_a_new_van_makes_its_keys_and_its_image_commits(disk: Path) -> None:
+    with boot(disk) as van:
+        van.wait("LFR-BOOT slot A")
+        van.wait("LFR-VOLUME data is open and new")
+        van.wait("LFR-ENROL keys made here")
+        van.wait(r"LFR-COMMIT slot is good, floor is version 1\.0\.0 epoch 1", 600)
+
+
+def test_an_enrolled_van_watches_and_its_alert_reaches_the_control_room(disk: Path, site: Site, place: Path) -> None:
+    asked = bench.request_from(disk, place / "request")
+    office = bench.office(place / "office", "op-1")
+    (place / "office-van").mkdir()
+    office.enrol_van(place / "office-van")
+    root, revokers = (place / "office-van" / n for n in ("root.json", "revokers.jwks"))
+    enrol.answer(bench.VAN, asked, site.folder, place / "answer", root=root, revokers=revokers)
+    bench.answer_to(disk, place / "answer")
+    recipient = (asked / "van.age.pub").read_text().strip()
+    stick = bench.deployment_stick(office, recipient, site.port, place / "deploy.img", place / "deploy")
+    heard = Heard()
+    receiver = site.receiver(heard)
+    receiver.start()
+    heard.online()
+    try:
+        with boot(disk, stick) as van:
+            van.wait(f"LFR-ENROL enrolled as {bench.VAN}")
+            van.wait("LFR-DEPLOY the deployment is on the van", 400)
+            alert = _alert(van, heard)
+            assert alert.van == bench.VAN
+            assert alert.deployment == "op-1"
+    finally:
+        receiver.stop()
+
+
+def _alert(van: qemu.Van, heard: Heard):  # type: ignore[no-untyped-def]
+    """The alert, while the van's own words keep being read."""
+    for _ in range(80):
+        van._read(0)
+        try:
+            return heard.next(Arrived, timeout=5).alert
+        except AssertionError:
+            continue
+    raise AssertionError(f"no alert; the van said {van.text[-3000:]}")
+
+
+def test_no_update_is_taken_while_a_deployment_is_on_and_a_retired_list_cannot_be_opened(
+    disk: Path, ring: Ring, second: Path, place: Path
+) -> None:
+    update = qemu.stick(place / "early.img", "LFR-UPDATE", [next(second.glob("*.raucb"))])
+    retire = qemu.stick(place / "retire.img", "LFR-RETIRE", [])
+    with boot(disk, update) as van:
+        van.wait("LFR-VOLUME ops is open")
+        van.wait("LFR-UPDATE .*: DeploymentRunning", 600)
+    with boot(disk, retire) as van:
+        van.wait("LFR-VOLUME ops is retired: its old key was tried and no longer opens it", 600)
+    with boot(disk) as van:
+        van.wait("LFR-VOLUME data is open,")
+        van.wait("LFR-COMMIT slot is good", 600)
+        assert not van.lines("LFR-VOLUME ops")
+
+
+def spoiled(second: Path, ring: Ring, place: Path) -> list[Path]:
+    """Bundles that must be refused, named by the refusal that is expected."""
+    folder = place / "refused"
+    folder.mkdir()
+    good = next(second.glob("*.raucb"))
+    content = place / "content"
+
+    def bundle(name: str, signer: str = "release", **changed: object) -> None:
+        shutil.rmtree(content, ignore_errors=True)
+        shutil.copytree(second / "bundle", content, copy_function=os.link)
+        record = json.loads((content / "release.json").read_text())
+        for key in changed.keys() & record.keys():
+            record[key] = changed[key]
+        (content / "release.json").unlink()
+        (content / "release.json").write_text(json.dumps(record))
+        manifest = (content / "manifest.raucm").read_text()
+        if "compatible" in changed:
+            manifest = manifest.replace("lfr-edge-qemu-arm64", str(changed["compatible"]))
+        (content / "manifest.raucm").unlink()
+        (content / "manifest.raucm").write_text(manifest)
+        sign._bundle(content, folder / f"{name}.raucb", ring.signer(signer))
+
+    bundle("1-WrongAuthority", "stranger")
+    bundle("2-DevelopmentSigned", "development")
+    bundle("3-WrongBoard", compatible="lfr-edge-toaster")
+    bundle("4-OlderVersion", version="0.9.0", epoch=1)
+    bundle("5-LowerEpoch", version="9.0.0", epoch=0)
+    data = bytearray(good.read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / "6-PayloadDamaged.raucb").write_bytes(data)
+    (folder / "7-Truncated.raucb").write_bytes(good.read_bytes()[: len(data) // 2])
+    return sorted(folder.iterdir())
+
+
+def test_every_wrong_update_is_refused_by_name_and_a_good_one_commits(
+    disk: Path, second: Path, ring: Ring, place: Path
+) -> None:
+    good = place / "8-good.raucb"
+    shutil.copyfile(next(second.glob("*.raucb")), good)
+    stick = qemu.stick(place / "update.img", "LFR-UPDATE", [*spoiled(second, ring, place), good])
+    with boot(disk, stick) as van:
+        van.wait("LFR-BOOT slot A")
+        van.wait("LFR-UPDATE done", 1200)
+        said = {
+            line.split()[1].rstrip(":"): line.split()[2].rstrip(":")
+            for line in van.lines("LFR-UPDATE")
+            if ".raucb:" in line
+        }
+        for name, refusal in said.items():
+            expected = name.removesuffix(".raucb")[2:]
+            assert refusal == ("Installed" if expected == "good" else expected), van.lines("LFR-UPDATE")
+        assert len(said) == 8
+        van.wait("LFR-BOOT slot B order B A")
+        van.wait(r"LFR-COMMIT version 1\.1\.0 epoch 2 is on trial", 400)
+        van.wait(r"LFR-COMMIT slot is good, floor is version 1\.1\.0 epoch 2", 600)
+
+
+def test_after_the_commit_the_former_image_is_older(disk: Path, first: Path, place: Path) -> None:
+    stick = qemu.stick(place / "former.img", "LFR-UPDATE", [next(first.glob("*.raucb"))])
+    with boot(disk, stick) as van:
+        van.wait("LFR-BOOT slot B")
+        van.wait("LFR-UPDATE .*: LowerEpoch", 900)
+
+
+def test_a_broken_image_falls_back_to_the_one_before(disk: Path, ring: Ring, place: Path) -> None:
+    overlay = place / "broken"
+    (overlay / "opt/lfr/edge").mkdir(parents=True)
+    (overlay / "opt/lfr/edge/selftest.py").write_text("raise SystemExit(1)\n")
+    broken = bench.image(ring, "1.2.0", 2, accept_moved=ACCEPT_MOVED, overlay=overlay, name="broken")
+    stick = qemu.stick(place / "broken.img", "LFR-UPDATE", [next(broken.glob("*.raucb"))])
+    with boot(disk, stick) as van:
+        van.wait("LFR-UPDATE .*: Installed", 900)
+        for left in (2, 1, 0):
+            van.wait(f"LFR-BOOT slot A order A B left A {left}", 400)
+            van.wait("LFR-COMMIT self-test failed", 600)
+        van.wait("LFR-BOOT slot B", 400)
+        van.wait(r"LFR-COMMIT version 1\.1\.0 epoch 2 is committed", 400)
+        van.wait("LFR-COMMIT slot is good", 600)
