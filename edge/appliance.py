@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
 from typing import Self
 
@@ -40,6 +41,7 @@ from edge.system.health import Health, spread, write_status
 from edge.system.journal import get_logger
 from edge.trust.keys import KnownSigners, Recipients, SigningKey
 from edge.trust.secret import read_secret
+from edge.trust.sweeper import DEFAULT_RETENTION, Sweeper
 from edge.trust.tls import client_context
 
 __all__ = ["Appliance"]
@@ -167,7 +169,16 @@ class Appliance:
             sink=desk,
             on_turn=self._turn,
             on_alert=self._alert,
+            retention=self._retention() or DEFAULT_RETENTION,
         )
+        sweeper = Sweeper(
+            {"outbox": lambda now, _: outbox.drop_expired(now)},
+            clock=self._clock,
+            audit=audit,
+            retention=self._retention,
+        )
+        sweeper.start()
+        parts.callback(sweeper.stop)
         self.guard = Guard(self.mandate, self.pipeline, on_change=self._permitted, on_over=self._over)
         self.guard.ask()
         self.capture.start()
@@ -303,6 +314,10 @@ class Appliance:
             store = keeper.open(model=self.embedder.digest)
         self._threshold = self.mandate.threshold
         return store
+
+    def _retention(self) -> timedelta | None:
+        authority = self.mandate.authority
+        return None if authority is None else timedelta(hours=authority.retention_h)
 
     def _permitted(self, error: PolicyRefusal | None) -> None:
         self._state, self._why = ("watching", "") if error is None else ("refused", str(error))
