@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.broker import Site, make_site
+from tests.van_process import office, van
+
+__all__ = ["office", "site", "van"]
 
 
 @pytest.fixture
