@@ -52,7 +52,7 @@ def crew_page(health: Health | None, trouble: str, now: datetime) -> str:
     rows = (
         ("Van", health.van),
         ("Deployment", health.deployment),
-        ("On the list", f"{health.list_entries} templates, threshold {health.threshold:.2f}"),
+        ("On the list", f"templates {health.list_entries}, threshold {health.threshold:.2f}"),
         ("People seen", str(health.faces_seen)),
         ("Alerts", f"{health.alerts}, of which {health.undelivered} wait for the control room"),
         ("Forgotten", forgotten),
