@@ -21,7 +21,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,63 +29,17 @@ from edge.alert import topics
 from edge.alert.link import FAILED, IN_FLIGHT, NO_SUBSCRIBER, Broker, Event, Link, LinkLost, refused
 from edge.alert.message import open_alert
 from edge.alert.publish import LinkState
-from edge.alert.status import HealthBody, StateBody, read_health, read_state
+from edge.alert.status import read_health, read_state
 from edge.clock import NS_PER_S, Clock, SystemClock
 from edge.controlroom.config import ControlConfig
+from edge.controlroom.happenings import Arrived, Happening, LinkChanged, Refused, VanHealth, VanState
 from edge.controlroom.inbox import Acceptance, Inbox, Verdict
-from edge.errors import AlertRejected, EdgeError, EnvironmentFault, SignatureInvalid
+from edge.errors import AlertRejected, EdgeError, SignatureInvalid
 from edge.records import Alert
 from edge.trust.keys import DecryptionKeys, KnownSigners
 from edge.trust.tls import client_context
 
 __all__ = ["Arrived", "Counts", "Happening", "LinkChanged", "Receiver", "Refused", "VanHealth", "VanState", "connect"]
-
-
-@dataclass(frozen=True, slots=True)
-class Arrived:
-    """An authentic alert was taken in for the first time."""
-
-    alert: Alert
-    acceptance: Acceptance
-    received_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """A message was not believed.
-
-    Attributes:
-        topic: where it came.
-        error: why; holds nothing of its content.
-    """
-
-    topic: str
-    error: EdgeError
-
-
-@dataclass(frozen=True, slots=True)
-class VanState:
-    """A van came, went, or fell silent."""
-
-    body: StateBody
-
-
-@dataclass(frozen=True, slots=True)
-class VanHealth:
-    """A van's counters."""
-
-    body: HealthBody
-
-
-@dataclass(frozen=True, slots=True)
-class LinkChanged:
-    """The way to the broker changed; ``trouble`` is set where a person must act."""
-
-    state: LinkState
-    trouble: EdgeError | None
-
-
-Happening = Arrived | Refused | VanState | VanHealth | LinkChanged
 
 
 @dataclass(slots=True)
@@ -144,6 +98,7 @@ class Receiver:
     """
 
     IDLE_S = 5.0
+    GATHER_S = 0.15
     SWEEP_NS = 60 * NS_PER_S
 
     def __init__(  # noqa: PLR0917
@@ -174,6 +129,7 @@ class Receiver:
         self._clock: Clock = clock or SystemClock()
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._outgoing = outgoing
+        self._fresh = True
         self._vans_file = vans_file
         self._vans_changed = _changed_at(vans_file)
         self._stopping = threading.Event()
@@ -212,6 +168,11 @@ class Receiver:
             EdgeError: the message is refused (:class:`AlertRejected`, :class:`SignatureInvalid`).
             StoreUnavailable: it could not be stored.
         """
+        opened = self._open(message)
+        return self._accept(opened) if isinstance(opened, Alert) else opened
+
+    def _open(self, message: Message) -> Alert | VanState | VanHealth:
+        """Rules 1 to 4."""
         try:
             name = message.topic
         except UnicodeDecodeError:
@@ -226,11 +187,15 @@ class Receiver:
         alert = open_alert(message.payload, self._decryption, self._vans)
         if alert.van != van:
             raise SignatureInvalid(f"alert of {alert.van}", f"came on the topic of {van}", "Check who sent it")
-        now = self._clock.now()
-        if alert.expires_at <= now:
+        if alert.expires_at <= self._clock.now():
             raise AlertRejected(
                 f"alert {alert.alert_id} of {van}", f"expired at {alert.expires_at:%H:%M:%S} UTC", "Do not act on it"
             )
+        return alert
+
+    def _accept(self, alert: Alert) -> Arrived | None:
+        """Rule 5."""
+        now = self._clock.now()
         acceptance = self._inbox.accept(alert, now)
         if acceptance.verdict is Verdict.DUPLICATE:
             self.counts.duplicates += 1
@@ -287,7 +252,7 @@ class Receiver:
         )
 
     def _serve(self, link: Link) -> None:
-        swept = -self.SWEEP_NS
+        swept, self._fresh = -self.SWEEP_NS, True
         while not self._stopping.is_set():
             if self._clock.monotonic_ns() - swept >= self.SWEEP_NS:
                 self._inbox.erase_due(self._clock.now(), self._retention)
@@ -318,7 +283,14 @@ class Receiver:
                 self._outgoing.sent(number)
 
     def _take(self, link: Link, first: Any) -> None:
-        """Take in one message and those that wait behind it: stored together, then told, then acknowledged."""
+        """Take in one message and those that wait behind it: stored together, then told, then acknowledged.
+
+        A broker that was restarted may hand out what it kept in another order: within what waits together, each
+        van's alerts are put back into theirs, so right after connecting a moment is given for them to gather.
+        """
+        if self._fresh:
+            self._fresh = False
+            self._stopping.wait(self.GATHER_S)
         messages, later = [first], []
         while len(messages) < IN_FLIGHT and not self._events.empty():
             event = self._events.get()
@@ -326,8 +298,11 @@ class Receiver:
                 messages.append(event[1])
             else:
                 later.append(event)
+        opened = [self._opened(message) for message in messages]
+        alerts = sorted((each for each in opened if isinstance(each, Alert)), key=lambda a: (a.raised_at, a.sequence))
+        happenings: list[Happening | None] = [each for each in opened if not isinstance(each, Alert)]
         with self._inbox.batch():
-            happenings = [self._judged(message) for message in messages]
+            happenings += [self._accept(alert) for alert in alerts]
         for happening in happenings:
             if happening is not None:
                 self._tell(happening)
@@ -336,11 +311,9 @@ class Receiver:
         for event in later:
             self._events.put(event)
 
-    def _judged(self, message: Any) -> Happening | None:
+    def _opened(self, message: Any) -> Alert | VanState | VanHealth | Refused:
         try:
-            return self.judge(message)
-        except EnvironmentFault:
-            raise
+            return self._open(message)
         except EdgeError as error:
             self.counts.refused[type(error).__name__] += 1
             return Refused(_printable(message), error)

@@ -322,6 +322,24 @@ class TestNothingIsLost:
         assert heard.next(Arrived).alert.sequence == 1
         receiver.stop()
 
+    def test_what_waited_at_the_broker_in_another_order_is_told_in_the_vans(self, site: Site) -> None:
+        heard = Heard()
+        receiver = site.receiver(heard)
+        receiver.start()
+        heard.online()
+        receiver.stop()
+        raw = opened(site, site.van("van-1"))
+        alerts = [make_alert(number) for number in (1, 2, 3, 4)]
+        for alert in (alerts[0], alerts[2], alerts[1], alerts[3]):
+            raw.publish("lfr/1/van-1/alert", site.sealed(alert))
+        receiver = site.receiver(heard)
+        receiver.start()
+        arrived = [heard.next(Arrived) for _ in alerts]
+        assert [each.alert.sequence for each in arrived] == [1, 2, 3, 4]
+        assert all(each.acceptance.missing is None for each in arrived)
+        receiver.stop()
+        raw.close()
+
     def test_the_outbox_survives_a_sigkill_and_another_process_delivers_it(
         self, site: Site, listening: Listening
     ) -> None:
