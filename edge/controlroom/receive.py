@@ -233,6 +233,7 @@ class Receiver:
             except EdgeError as error:
                 self._set(LinkState.REFUSED, error)
             finally:
+                self._events = queue.SimpleQueue()  # whoever waits to put into the former one gives up
                 link.close()
             if not self._stopping.is_set():
                 self._stopping.wait(min(self._backoff_s[1], self._backoff_s[0] * 2 ** min(failures, 16)))
@@ -246,10 +247,19 @@ class Receiver:
             self._broker,
             self._name,
             events,
-            on_message=lambda message: events.put(("message", message)),
+            on_message=lambda message: self._queue(events, message),
             session_s=self._session_s,
             manual_ack=True,
         )
+
+    def _queue(self, events: queue.SimpleQueue[Event], message: Any) -> None:
+        """On the network thread: let a broker with a long queue wait in its socket and not in our memory.
+
+        Mosquitto 2.0.11 sends on beyond our receive maximum once the first messages are acknowledged.
+        """
+        while events.qsize() >= 2 * IN_FLIGHT and events is self._events and not self._stopping.is_set():
+            self._stopping.wait(0.005)
+        events.put(("message", message))
 
     def _serve(self, link: Link) -> None:
         swept, self._fresh = -self.SWEEP_NS, True
