@@ -17,13 +17,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-from edge.alert.link import Broker
+from edge.alert.desk import AlertDesk
+from edge.alert.link import Broker, Link
 from edge.alert.message import seal
-from edge.alert.publish import LinkState
+from edge.alert.outbox import Outbox
+from edge.alert.publish import LinkState, Publisher
 from edge.clock import SystemClock, uuid7
 from edge.controlroom.config import load
 from edge.controlroom.inbox import Inbox
 from edge.controlroom.receive import Happening, LinkChanged, Receiver, connect
+from edge.errors import EdgeError
 from edge.records import Alert
 from edge.trust.keys import Recipients, SigningKey
 from edge.trust.secret import read_secret
@@ -32,6 +35,8 @@ from provisioning.broker import write_broker
 from provisioning.site import CONTROL_ROOM, enrol_van, init_site
 
 Kind = TypeVar("Kind")
+QUICK = (0.05, 0.3)
+"""Shortest and longest wait between attempts, for tests, in seconds."""
 JPEG = bytes.fromhex("ffd8ffe000104a46494600010100000100010000ffd9")
 """Not a face, and enough of a JPEG to be recognised byte by byte."""
 
@@ -183,3 +188,35 @@ def make_site(folder: Path) -> Site:
     init_site(folder, ("localhost", "127.0.0.1"), port)
     write_broker(folder, port=port, address="127.0.0.1", user=pwd.getpwuid(os.geteuid()).pw_name)
     return Site(folder, port)
+
+
+def link(site: Site, folder: Path, stem: str = "van", client: str = "raw", **options: Any) -> Link:
+    return Link(site.broker(folder, stem), client, queue.SimpleQueue(), **options)
+
+
+def opened(site: Site, folder: Path, stem: str = "van", client: str = "raw", **options: Any) -> Link:
+    made = link(site, folder, stem, client, **options)
+    made.open()
+    return made
+
+
+States = queue.SimpleQueue[tuple[LinkState, EdgeError | None]]
+
+
+@dataclass
+class Van:
+    """A van's way out, started."""
+
+    desk: AlertDesk
+    outbox: Outbox
+    publisher: Publisher
+    states: States
+
+    def submit(self) -> Alert:
+        return self.desk.submit(make_alert)
+
+    def until(self, wanted: LinkState) -> EdgeError | None:
+        while True:
+            state, trouble = self.states.get(timeout=15)
+            if state is wanted:
+                return trouble

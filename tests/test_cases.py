@@ -185,17 +185,7 @@ class TestRecord:
         create_secret(tmp_path / "control-store.key")
         (tmp_path / "control.toml").write_text("")
         (tmp_path / "facts.toml").write_text(
-            "\n".join(
-                [
-                    'id = "d-1"',
-                    'date = "2026-05-01"',
-                    'type = "overt"',
-                    "hours = 5",
-                    "cameras = 1",
-                    "watchlist = 10",
-                    "faces_seen = 3000",
-                ]
-            )
+            'id = "d-1"\ndate = "2026-05-01"\ntype = "overt"\nhours = 5\ncameras = 1\nwatchlist = 10\nfaces_seen = 3000'
         )
         ended = subprocess.run(
             [sys.executable, "-m", "edge.controlroom.cli", "record", tmp_path / "facts.toml", "--out", tmp_path / "out",

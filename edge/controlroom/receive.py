@@ -21,7 +21,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,11 +29,12 @@ from edge.alert import topics
 from edge.alert.link import FAILED, IN_FLIGHT, NO_SUBSCRIBER, Broker, Event, Link, LinkLost, refused
 from edge.alert.message import open_alert
 from edge.alert.publish import LinkState
-from edge.alert.status import HealthBody, StateBody, read_health, read_state
+from edge.alert.status import read_health, read_state
 from edge.clock import NS_PER_S, Clock, SystemClock
 from edge.controlroom.config import ControlConfig
+from edge.controlroom.happenings import Arrived, Happening, LinkChanged, Refused, VanCheckpoint, VanHealth, VanState
 from edge.controlroom.inbox import Acceptance, Inbox, Verdict
-from edge.errors import AlertRejected, EdgeError, EnvironmentFault, SignatureInvalid, StoreUnavailable
+from edge.errors import AlertRejected, EdgeError, SignatureInvalid, StoreUnavailable
 from edge.records import Alert
 from edge.trust.audit import CHECKPOINT as AUDIT_CHECKPOINT
 from edge.trust.keys import DecryptionKeys, KnownSigners
@@ -57,60 +58,6 @@ CHECKPOINTS = "checkpoints"
 """Folder beside the stores, with one file per van, as ``lfr-control audit verify --checkpoint`` takes it."""
 MAX_CHECKPOINT = 4096
 FROM_VANS = (topics.ALERT, topics.STATE, topics.HEALTH, topics.CHECKPOINT)
-
-
-@dataclass(frozen=True, slots=True)
-class Arrived:
-    """An authentic alert was taken in for the first time."""
-
-    alert: Alert
-    acceptance: Acceptance
-    received_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """A message was not believed.
-
-    Attributes:
-        topic: where it came.
-        error: why; holds nothing of its content.
-    """
-
-    topic: str
-    error: EdgeError
-
-
-@dataclass(frozen=True, slots=True)
-class VanState:
-    """A van came, went, or fell silent."""
-
-    body: StateBody
-
-
-@dataclass(frozen=True, slots=True)
-class VanHealth:
-    """A van's counters."""
-
-    body: HealthBody
-
-
-@dataclass(frozen=True, slots=True)
-class VanCheckpoint:
-    """A van vouched for its audit log so far; kept, so that nobody can cut the end off unseen."""
-
-    van: str
-
-
-@dataclass(frozen=True, slots=True)
-class LinkChanged:
-    """The way to the broker changed; ``trouble`` is set where a person must act."""
-
-    state: LinkState
-    trouble: EdgeError | None
-
-
-Happening = Arrived | Refused | VanState | VanHealth | VanCheckpoint | LinkChanged
 
 
 @dataclass(slots=True)
@@ -170,6 +117,7 @@ class Receiver:
     """
 
     IDLE_S = 5.0
+    GATHER_S = 0.15
     SWEEP_NS = 60 * NS_PER_S
 
     def __init__(  # noqa: PLR0917
@@ -201,6 +149,7 @@ class Receiver:
         self._clock: Clock = clock or SystemClock()
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._outgoing = outgoing
+        self._fresh = True
         self._vans_file = vans_file
         self._checkpoints = checkpoints
         self._vans_changed = _changed_at(vans_file)
@@ -240,6 +189,11 @@ class Receiver:
             EdgeError: the message is refused (:class:`AlertRejected`, :class:`SignatureInvalid`).
             StoreUnavailable: it could not be stored.
         """
+        opened = self._open(message)
+        return self._accept(opened) if isinstance(opened, Alert) else opened
+
+    def _open(self, message: Message) -> Alert | VanState | VanHealth:
+        """Rules 1 to 4."""
         try:
             name = message.topic
         except UnicodeDecodeError:
@@ -256,11 +210,15 @@ class Receiver:
         alert = open_alert(message.payload, self._decryption, self._vans)
         if alert.van != van:
             raise SignatureInvalid(f"alert of {alert.van}", f"came on the topic of {van}", "Check who sent it")
-        now = self._clock.now()
-        if alert.expires_at <= now:
+        if alert.expires_at <= self._clock.now():
             raise AlertRejected(
                 f"alert {alert.alert_id} of {van}", f"expired at {alert.expires_at:%H:%M:%S} UTC", "Do not act on it"
             )
+        return alert
+
+    def _accept(self, alert: Alert) -> Arrived | None:
+        """Rule 5."""
+        now = self._clock.now()
         acceptance = self._inbox.accept(alert, now)
         if acceptance.verdict is Verdict.DUPLICATE:
             self.counts.duplicates += 1
@@ -316,6 +274,7 @@ class Receiver:
             except EdgeError as error:
                 self._set(LinkState.REFUSED, error)
             finally:
+                self._events = queue.SimpleQueue()  # whoever waits to put into the former one gives up
                 link.close()
             if not self._stopping.is_set():
                 self._stopping.wait(min(self._backoff_s[1], self._backoff_s[0] * 2 ** min(failures, 16)))
@@ -329,13 +288,22 @@ class Receiver:
             self._broker,
             self._name,
             events,
-            on_message=lambda message: events.put(("message", message)),
+            on_message=lambda message: self._queue(events, message),
             session_s=self._session_s,
             manual_ack=True,
         )
 
+    def _queue(self, events: queue.SimpleQueue[Event], message: Any) -> None:
+        """On the network thread: let a broker with a long queue wait in its socket and not in our memory.
+
+        Mosquitto 2.0.11 sends on beyond our receive maximum once the first messages are acknowledged.
+        """
+        while events.qsize() >= 2 * IN_FLIGHT and events is self._events and not self._stopping.is_set():
+            self._stopping.wait(0.005)
+        events.put(("message", message))
+
     def _serve(self, link: Link) -> None:
-        swept = -self.SWEEP_NS
+        swept, self._fresh = -self.SWEEP_NS, True
         while not self._stopping.is_set():
             if self._clock.monotonic_ns() - swept >= self.SWEEP_NS:
                 self._inbox.erase_due(self._clock.now(), self._retention)
@@ -366,7 +334,14 @@ class Receiver:
                 self._outgoing.sent(number)
 
     def _take(self, link: Link, first: Any) -> None:
-        """Take in one message and those that wait behind it: stored together, then told, then acknowledged."""
+        """Take in one message and those that wait behind it: stored together, then told, then acknowledged.
+
+        A broker that was restarted may hand out what it kept in another order: within what waits together, each
+        van's alerts are put back into theirs, so right after connecting a moment is given for them to gather.
+        """
+        if self._fresh:
+            self._fresh = False
+            self._stopping.wait(self.GATHER_S)
         messages, later = [first], []
         while len(messages) < IN_FLIGHT and not self._events.empty():
             event = self._events.get()
@@ -374,8 +349,11 @@ class Receiver:
                 messages.append(event[1])
             else:
                 later.append(event)
+        opened = [self._opened(message) for message in messages]
+        alerts = sorted((each for each in opened if isinstance(each, Alert)), key=lambda a: (a.raised_at, a.sequence))
+        happenings: list[Happening | None] = [each for each in opened if not isinstance(each, Alert)]
         with self._inbox.batch():
-            happenings = [self._judged(message) for message in messages]
+            happenings += [self._accept(alert) for alert in alerts]
         for happening in happenings:
             if happening is not None:
                 self._tell(happening)
@@ -384,11 +362,9 @@ class Receiver:
         for event in later:
             self._events.put(event)
 
-    def _judged(self, message: Any) -> Happening | None:
+    def _opened(self, message: Any) -> Alert | VanState | VanHealth | Refused:
         try:
-            return self.judge(message)
-        except EnvironmentFault:
-            raise
+            return self._open(message)
         except EdgeError as error:
             self.counts.refused[type(error).__name__] += 1
             return Refused(_printable(message), error)

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import queue
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.broker import Site, make_site
-from tests.van_process import office, van
-
-__all__ = ["office", "site", "van"]
+from edge.alert.desk import AlertDesk
+from edge.alert.outbox import Outbox
+from edge.alert.publish import Publisher
+from edge.controlroom.receive import Receiver
+from edge.trust.keys import SigningKey
+from edge.trust.secret import read_secret
+from tests.broker import QUICK, Heard, Site, States, Van, make_site
 
 
 @pytest.fixture
@@ -18,3 +22,34 @@ def site(tmp_path: Path) -> Iterator[Site]:
     made.start_broker()
     yield made
     made.stop_broker()
+
+
+@pytest.fixture
+def listening(site: Site) -> Iterator[tuple[Receiver, Heard]]:
+    """A receiver that is online, and what it hears."""
+    site.van("van-1")
+    site.van("van-2")
+    heard = Heard()
+    receiver = site.receiver(heard)
+    receiver.start()
+    heard.online()
+    yield receiver, heard
+    receiver.stop()
+
+
+@pytest.fixture
+def van(site: Site) -> Iterator[Van]:
+    folder = site.van("van-1")
+    states: States = queue.SimpleQueue()
+    with Outbox(folder / "outbox.db", read_secret("outbox.key", folder), "van-1") as outbox:
+        publisher = Publisher(
+            outbox,
+            site.broker(folder, "van"),
+            "van-1",
+            on_state=lambda state, trouble: states.put((state, trouble)),
+            backoff_s=QUICK,
+        )
+        desk = AlertDesk(outbox, SigningKey.load("van-signing.jwk", folder), site.recipients(), publisher)
+        publisher.start()
+        yield Van(desk, outbox, publisher, states)
+        publisher.stop()

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import pwd
 import queue
-import signal
 import ssl
 import subprocess
 import sys
-import textwrap
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -20,50 +15,18 @@ from typing import Any
 import pytest
 
 from edge.alert import topics
-from edge.alert.desk import AlertDesk
 from edge.alert.link import Broker, Link, LinkLost
 from edge.alert.message import seal
-from edge.alert.outbox import Outbox
-from edge.alert.publish import LinkState, Publisher
-from edge.controlroom.inbox import Verdict
-from edge.controlroom.receive import Arrived, Receiver, Refused, VanState
+from edge.controlroom.receive import Arrived, Receiver, Refused
 from edge.errors import AlertRejected, BrokerUnavailable, EdgeError, SignatureInvalid
-from edge.records import Alert
 from edge.trust.keys import SigningKey
-from edge.trust.secret import read_secret
-from edge.trust.tls import client_context
-from provisioning.broker import write_bridge
 from provisioning.site import enrol_van, init_site, revoke_van
-from tests.broker import Heard, Site, free_port, make_alert, start_mosquitto
+from tests.broker import Heard, Site, Van, link, make_alert, opened
 
 pytestmark = pytest.mark.broker
 
 NOT_AUTHORISED = 0x87
-QUICK = (0.05, 0.3)
 Listening = tuple[Receiver, Heard]
-
-
-def link(site: Site, folder: Path, stem: str = "van", client: str = "raw", **options: Any) -> Link:
-    return Link(site.broker(folder, stem), client, queue.SimpleQueue(), **options)
-
-
-def opened(site: Site, folder: Path, stem: str = "van", client: str = "raw", **options: Any) -> Link:
-    made = link(site, folder, stem, client, **options)
-    made.open()
-    return made
-
-
-@pytest.fixture
-def listening(site: Site) -> Iterator[Listening]:
-    """A receiver that is online, and what it hears."""
-    site.van("van-1")
-    site.van("van-2")
-    heard = Heard()
-    receiver = site.receiver(heard)
-    receiver.start()
-    heard.online()
-    yield receiver, heard
-    receiver.stop()
 
 
 @dataclass
@@ -72,46 +35,6 @@ class Message:
 
     topic: str
     payload: bytes
-
-
-States = queue.SimpleQueue[tuple[LinkState, EdgeError | None]]
-
-
-@dataclass
-class Van:
-    """A van's way out, started."""
-
-    desk: AlertDesk
-    outbox: Outbox
-    publisher: Publisher
-    states: States
-
-    def submit(self) -> Alert:
-        return self.desk.submit(make_alert)
-
-    def until(self, wanted: LinkState) -> EdgeError | None:
-        while True:
-            state, trouble = self.states.get(timeout=15)
-            if state is wanted:
-                return trouble
-
-
-@pytest.fixture
-def van(site: Site) -> Iterator[Van]:
-    folder = site.van("van-1")
-    states: States = queue.SimpleQueue()
-    with Outbox(folder / "outbox.db", read_secret("outbox.key", folder), "van-1") as outbox:
-        publisher = Publisher(
-            outbox,
-            site.broker(folder, "van"),
-            "van-1",
-            on_state=lambda state, trouble: states.put((state, trouble)),
-            backoff_s=QUICK,
-        )
-        desk = AlertDesk(outbox, SigningKey.load("van-signing.jwk", folder), site.recipients(), publisher)
-        publisher.start()
-        yield Van(desk, outbox, publisher, states)
-        publisher.stop()
 
 
 class TestWhoIsLetIn:
@@ -271,175 +194,6 @@ class TestWhatIsBelieved:
         assert heard.next(Arrived).alert.sequence == 2
         assert receiver.counts.duplicates == 1
         raw.close()
-
-
-class TestNothingIsLost:
-    def test_an_alert_arrives_with_both_pictures_and_leaves_the_outbox(self, listening: Listening, van: Van) -> None:
-        _, heard = listening
-        sent = van.submit()
-        arrived = heard.next(Arrived)
-        assert arrived.alert == sent
-        assert arrived.alert.probe_jpeg == sent.probe_jpeg
-        assert arrived.alert.reference_jpeg == sent.reference_jpeg
-        assert van.publisher.wait_empty(10)
-        assert van.outbox.counters().delivered == 1
-
-    def test_alerts_raised_while_the_broker_is_away_arrive_in_order_when_it_is_back(
-        self, site: Site, listening: Listening, van: Van
-    ) -> None:
-        _, heard = listening
-        van.until(LinkState.ONLINE)
-        site.stop_broker()
-        van.until(LinkState.AWAY)
-        for _ in range(5):
-            van.submit()
-        site.start_broker()
-        assert [heard.next(Arrived).alert.sequence for _ in range(5)] == [1, 2, 3, 4, 5]
-        assert van.publisher.wait_empty(10)
-
-    def test_an_alert_that_nobody_would_hear_stays_until_a_control_room_listens(self, site: Site, van: Van) -> None:
-        van.submit()
-        van.until(LinkState.UNHEARD)
-        assert van.outbox.counters().waiting == 1
-        heard = Heard()
-        receiver = site.receiver(heard)
-        receiver.start()
-        assert heard.next(Arrived).alert.sequence == 1
-        assert van.publisher.wait_empty(10)
-        receiver.stop()
-
-    def test_alerts_for_a_control_room_that_is_away_wait_at_the_broker(self, site: Site, van: Van) -> None:
-        heard = Heard()
-        receiver = site.receiver(heard)
-        receiver.start()
-        heard.online()
-        receiver.stop()
-        van.submit()
-        assert van.publisher.wait_empty(10)
-        site.reload_broker()
-        receiver = site.receiver(heard)
-        receiver.start()
-        assert heard.next(Arrived).alert.sequence == 1
-        receiver.stop()
-
-    def test_the_outbox_survives_a_sigkill_and_another_process_delivers_it(
-        self, site: Site, listening: Listening
-    ) -> None:
-        _, heard = listening
-        folder = site.van("van-1")
-        script = textwrap.dedent("""
-            import os, signal, sys
-            from pathlib import Path
-            from edge.alert.desk import AlertDesk
-            from edge.alert.outbox import Outbox
-            from edge.trust.keys import Recipients, SigningKey
-            from edge.trust.secret import read_secret
-            from tests.broker import make_alert
-
-            class Nobody:
-                def wake(self): ...
-
-            folder = Path(sys.argv[1])
-            outbox = Outbox(folder / "outbox.db", read_secret("outbox.key", folder), "van-1")
-            recipients = Recipients.load(folder / "control-room.jwks")
-            desk = AlertDesk(outbox, SigningKey.load("van-signing.jwk", folder), recipients, Nobody())
-            for _ in range(3):
-                desk.submit(make_alert)
-            os.kill(os.getpid(), signal.SIGKILL)
-        """)
-        died = subprocess.run([sys.executable, "-c", script, str(folder)], check=False, timeout=60)
-        assert died.returncode == -signal.SIGKILL
-        with Outbox(folder / "outbox.db", read_secret("outbox.key", folder), "van-1") as outbox:
-            assert outbox.counters().waiting == 3
-            publisher = Publisher(outbox, site.broker(folder, "van"), "van-1", backoff_s=QUICK)
-            publisher.start()
-            assert [heard.next(Arrived).alert.sequence for _ in range(3)] == [1, 2, 3]
-            assert publisher.wait_empty(10)
-            publisher.stop()
-
-    def test_a_number_that_is_skipped_is_shown_as_a_gap_and_closes_when_it_comes(
-        self, site: Site, listening: Listening
-    ) -> None:
-        _, heard = listening
-        raw = opened(site, site.van("van-1"))
-        for number in (1, 4, 3):
-            raw.publish("lfr/1/van-1/alert", site.sealed(make_alert(number)))
-        assert heard.next(Arrived).acceptance.missing is None
-        assert heard.next(Arrived).acceptance.missing == (2, 3)
-        assert heard.next(Arrived).acceptance.verdict is Verdict.LATE
-        raw.close()
-
-    def test_a_broker_that_refuses_the_topic_is_reported_and_the_alert_kept(
-        self, site: Site, listening: Listening, van: Van
-    ) -> None:
-        van.until(LinkState.ONLINE)
-        (site.folder / "broker" / "acl").write_text("pattern write lfr/1/%u/state\n")
-        site.reload_broker()
-        van.submit()
-        trouble = van.until(LinkState.REFUSED)
-        assert "does not authorise" in str(trouble)
-        assert van.outbox.counters().waiting == 1
-
-
-class TestBridge:
-    def test_a_van_with_its_own_broker_delivers_through_an_outage_and_a_sigkill_and_hears_back(
-        self, site: Site, listening: Listening, tmp_path: Path
-    ) -> None:
-        _, heard = listening
-        folder = site.van("van-1")
-        port, log = free_port(), tmp_path / "bridge.log"
-        conf = write_bridge(folder, "localhost", site.port, port=port, user=pwd.getpwuid(os.geteuid()).pw_name)
-        bridge = start_mosquitto(conf, port, log)
-        told: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        tls = client_context("ca.crt", "van.crt", "van.key", folder)
-        with Outbox(folder / "outbox.db", read_secret("outbox.key", folder), "van-1") as outbox:
-            publisher = Publisher(
-                outbox,
-                Broker("localhost", port, tls),
-                "van-1",
-                backoff_s=QUICK,
-                on_message=lambda _, payload: told.put(payload),
-            )
-            desk = AlertDesk(outbox, SigningKey.load("van-signing.jwk", folder), site.recipients(), publisher)
-            publisher.start()
-            desk.submit(make_alert)
-            assert heard.next(Arrived, 30).alert.sequence == 1
-            site.stop_broker()
-            for _ in range(10):
-                desk.submit(make_alert)
-            assert publisher.wait_empty(15), "the van's own broker has taken them over"
-            bridge.kill()
-            bridge.wait()
-            bridge = start_mosquitto(conf, port, log)
-            site.start_broker()
-            assert [heard.next(Arrived, 40).alert.sequence for _ in range(10)] == list(range(2, 12))
-            room = opened(site, site.room, "control-room", client="room")
-            while room.publish("lfr/1/van-1/adjudication", b"heard") == 0x10:
-                pass
-            assert told.get(timeout=15) == b"heard"
-            room.close()
-            publisher.stop()
-        bridge.terminate()
-        bridge.wait()
-
-
-class TestStates:
-    def test_the_control_room_sees_a_van_come_go_and_fall_silent(self, site: Site, listening: Listening) -> None:
-        _, heard = listening
-        folder = site.van("van-1")
-        with Outbox(folder / "outbox.db", read_secret("outbox.key", folder), "van-1") as outbox:
-            publisher = Publisher(outbox, site.broker(folder, "van"), "van-1", backoff_s=QUICK)
-            publisher.start()
-            assert heard.next(VanState).body.state == "online"
-            publisher.stop()
-            assert heard.next(VanState).body.state == "offline"
-            publisher.start()
-            assert heard.next(VanState).body.state == "online"
-            # A second client of the same name takes over: to the broker, the first has fallen silent.
-            thief = opened(site, folder, client="van-1")
-            assert heard.next(VanState).body.state == "lost"
-            thief.close()
-            publisher.stop()
 
 
 class TestWatch:

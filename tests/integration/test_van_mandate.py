@@ -19,7 +19,7 @@ from provisioning.demo.office import Office
 from provisioning.sources import Record, read_folder
 from tests.broker import Heard, Site
 from tests.sim.street import ENROLLED
-from tests.van_process import COMMANDS, Eavesdropper, Van, audit_of, started, wait_for_event
+from tests.van_process import COMMANDS, Eavesdropper, Van, audit_of, office, started, van, wait_for_event  # noqa: F401
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
