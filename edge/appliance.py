@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Self
 
 from edge.alert import topics
+from edge.alert.adjudication import read_adjudication
 from edge.alert.desk import AlertDesk
 from edge.alert.outbox import Outbox
 from edge.alert.publish import Broker, LinkState, Publisher
@@ -23,21 +24,21 @@ from edge.clock import Clock, SystemClock
 from edge.config import Config
 from edge.custody.memory import MemoryProtection, protect
 from edge.custody.retention import Custodian
-from edge.deployment import open_audit
-from edge.errors import AuthorityEnded, CustodyBreached, EdgeError, PolicyRefusal
+from edge.errors import CustodyBreached, EdgeError, PolicyRefusal
 from edge.guard import MAY_PASS, Guard
 from edge.logbook import Logbook
 from edge.match.decide import Decider
 from edge.match.index import Index
+from edge.match.keeper import ListKeeper
 from edge.match.watchlist import WatchlistStore
-from edge.parts import deployment_of, load_models
+from edge.parts import load_models, mandated, open_audit
 from edge.pipeline import Pipeline
 from edge.records import Alert, ErasureReceipt
 from edge.sight.capture import Capture
 from edge.system import notify
 from edge.system.health import Health, spread, write_status
 from edge.system.journal import get_logger
-from edge.trust.keys import Recipients, SigningKey
+from edge.trust.keys import KnownSigners, Recipients, SigningKey
 from edge.trust.secret import read_secret
 from edge.trust.tls import client_context
 
@@ -103,16 +104,24 @@ class Appliance:
         self._state_folder = config.path(config.store.directory)
 
         signer = SigningKey.load(config.alert.signing_key, base)
-        audit = open_audit(config, self._clock, signer)
+        audit = open_audit(config, self._clock, signer, self._publish_checkpoint)
         parts.callback(audit.close)
+        control_rooms = config.path(config.alert.control_rooms)
+        self._control_rooms = KnownSigners.load(control_rooms) if control_rooms.exists() else KnownSigners.of([])
         recipients = Recipients.load(config.path(config.alert.recipients))
         self.logbook = Logbook(audit, self._clock, recipients.key_ids)
         self.detector, self.embedder = load_models(config)
-        self.deployment = deployment_of(
-            config, self._clock, audit, parts, model=self.embedder.digest, on_removed=self._left_the_list
+        held = mandated(
+            config,
+            self._clock,
+            audit,
+            parts,
+            model=self.embedder.digest,
+            wipe=config.repository.wipe,
+            on_removed=self._left_the_list,
         )
-        parts.callback(self.deployment.keeper.close)
-        store = self._take_up()
+        self.mandate = held.mandate
+        store = self._take_up(held.keeper)
         matrix = store.matrix()
         index = Index(
             matrix.references, matrix.vectors, method=config.watchlist.index, exact_up_to=config.watchlist.exact_up_to
@@ -153,13 +162,13 @@ class Appliance:
             embedder=self.embedder,
             index=index,
             subjects=store,
-            decider=Decider(config.decision, threshold=self.deployment.threshold),
+            decider=Decider(config.decision, threshold=self._threshold),
             custodian=self.custodian,
             sink=desk,
             on_turn=self._turn,
             on_alert=self._alert,
         )
-        self.guard = Guard(self.deployment, self.pipeline, on_change=self._permitted, on_over=self._over)
+        self.guard = Guard(self.mandate, self.pipeline, on_change=self._permitted, on_over=self._over)
         self.guard.ask()
         self.capture.start()
         parts.callback(self.capture.stop)
@@ -179,7 +188,7 @@ class Appliance:
             self._state = "watching"
         log.info("watching", source=self._config.camera.source, templates=self.pipeline.listed)
         notify.ready(f"{self._state} {self._config.camera.source} for {self.pipeline.listed} templates")
-        self.logbook.started(self.embedder.digest, self.deployment.threshold)
+        self.logbook.started(self.embedder.digest, self._threshold)
         try:
             self.pipeline.run()
             if self.capture.error is not None:
@@ -199,8 +208,6 @@ class Appliance:
             self.capture.stop()
             self.custodian.purge()
             self.logbook.turn(self.custodian.totals().overdue, final=True)
-            if self.guard.over:
-                self._destroy(str(self.guard.over.cause))
             self.logbook.stopped(self._why)
             if not self.publisher.wait_empty(DELIVER_AT_END_S):
                 log.warning("alerts_wait", undelivered=self.outbox.counters().waiting)
@@ -235,7 +242,7 @@ class Appliance:
             nonmatch_overdue=totals.overdue,
             stage_ms={stage: round(spent, 1) for stage, spent in counts.stage_ms.items()},
             list_entries=self.pipeline.listed,
-            threshold=self.deployment.threshold,
+            threshold=self._threshold,
             memory_locked=self._memory.locked if self._memory else False,
         )
 
@@ -287,17 +294,14 @@ class Appliance:
 
     # -- authority, revocation, end ------------------------------------------------------------------
 
-    def _take_up(self) -> WatchlistStore:
-        """The list, if the authority allows this van to match at all; one that is over is destroyed at once."""
+    def _take_up(self, keeper: ListKeeper) -> WatchlistStore:
+        """The list, if this van may match now or may come to it by waiting; one that is over is destroyed by now."""
         try:
-            store = self.deployment.take_up()
-            self.deployment.check()
-        except PolicyRefusal as error:
-            self.logbook.refused(error)
-            if isinstance(error, AuthorityEnded):
-                self._destroy(error.cause)
-            if not isinstance(error, MAY_PASS):
-                raise
+            store = self.mandate.start()
+        except MAY_PASS as error:
+            log.warning("waiting", why=str(error))
+            store = keeper.open(model=self.embedder.digest)
+        self._threshold = self.mandate.threshold
         return store
 
     def _permitted(self, error: PolicyRefusal | None) -> None:
@@ -307,27 +311,29 @@ class Appliance:
             log.info("permitted")
         else:
             log.warning("refused", why=str(error))
-            self.logbook.refused(error)
 
     def _over(self, error: PolicyRefusal) -> None:
-        """The authority is over: stop, and let :meth:`run` destroy the list."""
+        """Matching must end for good; when the authority is over, the mandate has destroyed the list already."""
         self._state, self._why = "stopped", str(error)
+        self.pipeline.forget_list()
         self.pipeline.stop()
 
-    def _destroy(self, cause: str) -> None:
-        receipt = self.deployment.end(cause)
-        if receipt is not None:
-            log.info("list_destroyed", digest=receipt.digest, cause=cause, references=len(receipt.references))
+    def _publish_checkpoint(self, checkpoint: str) -> None:
+        publisher: Publisher | None = getattr(self, "publisher", None)
+        if publisher is not None:
+            publisher.announce(checkpoint)
 
     def _incoming(self, kind: str, payload: bytes) -> None:
         """A message for this van. Called on the network thread; it must not raise."""
-        if kind != topics.REVOCATION:
-            return
         try:
-            gone = self.deployment.revoke(payload)
-            log.info("revoked", references=list(gone))
+            if kind == topics.REVOCATION:
+                revocation = self.mandate.revoke(payload)
+                if revocation is not None:
+                    log.info("revoked", reference=revocation.reference)
+            elif kind == topics.ADJUDICATION:
+                self.logbook.adjudicated(read_adjudication(payload, self._control_rooms, self._config.van.id))
         except EdgeError as error:
-            log.warning("revocation_refused", why=str(error))
+            log.warning("message_refused", topic=kind, why=str(error))
             self.logbook.refused(error)
 
     def _left_the_list(self, reference: str) -> None:

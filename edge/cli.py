@@ -13,6 +13,7 @@ import msgspec
 import typer
 
 from edge.errors import EdgeError
+from edge.evaluate.cli import evaluate, threshold
 
 __all__ = ["app", "main"]
 
@@ -23,6 +24,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command()(evaluate)
+app.command()(threshold)
 
 ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="the van's configuration (TOML)", show_default=True)]
 Json = Annotated[bool, typer.Option("--json", help="machine-readable: one JSON document on standard output")]
@@ -96,26 +99,31 @@ def fetch(
 ) -> None:
     """Bring authority, list and revocations onto the van, after checking every signature. Exit 3 when refused."""
     from edge.config import load
+    from edge.guard import MAY_PASS
     from edge.parts import at_rest
     from edge.system import journal
 
     journal.configure()
-    with at_rest(load(config)) as deployment:
-        fetched = deployment.fetch(source, wipe=wipe)
-    authority = fetched.authority
+    with at_rest(load(config), source=source, wipe=wipe) as held:
+        try:
+            held.mandate.start()
+        except MAY_PASS as error:
+            print(f"lfr-edge: not yet: {error}", file=sys.stderr)
+        authority, store = held.mandate.authority, held.keeper.open()
+        document = {
+            "deployment": authority.deployment if authority else "",
+            "starts": authority.starts if authority else None,
+            "ends": authority.ends if authority else None,
+            "place": authority.place.name if authority else "",
+            "entries": len(store),
+            "watchlist": store.digest,
+            "threshold": held.mandate.threshold,
+        }
     lines = [
-        f"Deployment {authority.deployment}: {authority.purpose}",
-        f"  from {authority.starts:%Y-%m-%d %H:%M %Z} to {authority.ends:%Y-%m-%d %H:%M %Z}, {authority.place.name}",
-        f"  {fetched.entries} people on list {fetched.watchlist[:23]}…, {len(fetched.revoked)} left it by revocation",
+        f"Deployment {document['deployment']}, {document['place']}",
+        f"  from {document['starts']:%Y-%m-%d %H:%M %Z} to {document['ends']:%Y-%m-%d %H:%M %Z}",
+        f"  {document['entries']} people on the list, threshold {document['threshold']:.3f}",
     ]
-    document = {
-        "deployment": authority.deployment,
-        "starts": authority.starts,
-        "ends": authority.ends,
-        "entries": fetched.entries,
-        "watchlist": fetched.watchlist,
-        "revoked": list(fetched.revoked),
-    }
     _print(document, lines, as_json=as_json)
 
 
@@ -144,6 +152,24 @@ def status(config: ConfigFile = Path("lfr.toml"), as_json: Json = False) -> None
     settings = load(config)
     health = read_status(settings.path(settings.store.directory) / STATUS_FILE)
     _print(health, _health_lines(health), as_json=as_json)
+
+
+@app.command()
+def page(
+    config: ConfigFile = Path("lfr.toml"),
+    port: Annotated[int, typer.Option(min=1, max=65535, help="TCP port on this machine")] = 8080,
+) -> None:
+    """Serve the crew's page on this machine: does the van match now, and if not, why."""
+    import uvicorn
+
+    from edge.appliance import STATUS_FILE
+    from edge.config import load
+    from edge.console.page import make_app
+
+    settings = load(config)
+    print(f"http://127.0.0.1:{port}/", flush=True)
+    made = make_app(settings.path(settings.store.directory) / STATUS_FILE)
+    uvicorn.run(made, host="127.0.0.1", port=port, log_level="warning", access_log=False, server_header=False)
 
 
 @app.command()

@@ -153,6 +153,7 @@ class RepositorySection(Section, frozen=True):
     source: Annotated[str, Meta(description="a stick's folder, or https://…")] = ""
     root: Annotated[str, Meta(description="the root of trust that the van was enrolled with")] = "root.json"
     ca: Annotated[str, Meta(description="certificate of the server's authority; empty: the system's")] = ""
+    wipe: Annotated[bool, Meta(description="overwrite the list on the stick after the import")] = False
 
 
 class PositionSection(Section, frozen=True):
@@ -169,9 +170,9 @@ class PositionSection(Section, frozen=True):
 class ClockSection(Section, frozen=True):
     """[clock]: when the machine's time is believed."""
 
-    require_synchronised: Annotated[
-        bool, Meta(description="wait for a time server after every start (a machine without a battery-backed clock)")
-    ] = False
+    require_confirmed: Annotated[
+        bool, Meta(description="wait until a battery-backed clock, a time server or the satellites vouch for the time")
+    ] = True
 
 
 class StoreSection(Section, frozen=True):
@@ -193,6 +194,9 @@ class AlertSection(Section, frozen=True):
     signing_key: Annotated[str, Meta(description="JWK with which alerts are signed")] = "van-signing.jwk"
     recipients: Annotated[str, Meta(description="JWK Set of the control rooms that may read alerts")] = (
         "control-room.jwks"
+    )
+    control_rooms: Annotated[str, Meta(description="JWK Set of those whose decisions on alerts are believed")] = (
+        "control-signing.jwks"
     )
     expiry_s: Annotated[int, Meta(ge=10, le=86_400, description="after this an undelivered alert is stale")] = 14_400
     probe_margin: Annotated[float, Meta(ge=0.0, le=1.0, description="how far round the face the probe reaches")] = 0.35

@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
-from edge.deployment import Deployment
 from edge.errors import (
     AuthorityNotYet,
     ClockUntrusted,
@@ -25,10 +24,14 @@ __all__ = ["MAY_PASS", "Guard"]
 
 log = get_logger("guard")
 EVERY_S = 0.5
-EXPIRE_EVERY = 120
-"""Asks between two looks for entries whose date is over: one a minute."""
 MAY_PASS = (AuthorityNotYet, ClockUntrusted, OutsidePlace, PlaceUnknown)
 """Refusals that may pass while the van waits."""
+
+
+class Asked(Protocol):
+    """What the guard asks: :class:`edge.match.mandate.Mandate`."""
+
+    def check(self) -> object: ...
 
 
 class Matching(Protocol):
@@ -42,7 +45,7 @@ class Guard:
     """See the module.
 
     Args:
-        deployment: is asked.
+        mandate: is asked.
         matching: is suspended and resumed.
         on_change: told of each new refusal, and of None when matching is allowed again.
         on_over: told once, when matching must end for good.
@@ -50,13 +53,13 @@ class Guard:
 
     def __init__(
         self,
-        deployment: Deployment,
+        mandate: Asked,
         matching: Matching,
         *,
         on_change: Callable[[PolicyRefusal | None], None],
         on_over: Callable[[PolicyRefusal], None],
     ) -> None:
-        self._deployment = deployment
+        self._mandate = mandate
         self._matching = matching
         self._on_change = on_change
         self._on_over = on_over
@@ -69,7 +72,7 @@ class Guard:
     def ask(self) -> None:
         """Ask once and act on the answer."""
         try:
-            self._deployment.check()
+            self._mandate.check()
         except PolicyRefusal as error:
             self._matching.suspend()
             if not isinstance(error, MAY_PASS):
@@ -95,14 +98,9 @@ class Guard:
             self._thread.join(timeout=5)
 
     def _run(self) -> None:
-        asked = 0
         while not self._stop.wait(EVERY_S) and self.over is None:
             try:
                 self.ask()
-                asked += 1
-                if asked % EXPIRE_EVERY == 0:
-                    for reference in self._deployment.keeper.expire():
-                        log.info("expired", reference=reference)
             except EdgeError as error:
                 # What cannot be answered is a no.
                 self._matching.suspend()

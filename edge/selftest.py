@@ -81,11 +81,11 @@ def _models(config: Config) -> str:
 
 
 def _deployment(config: Config) -> str:
-    with at_rest(config) as deployment:
-        store = deployment.take_up()
-        authority = deployment.check()
+    with at_rest(config) as held:
+        store = held.mandate.start()
+        authority = held.mandate.check()
         return (
-            f"{authority.deployment}: {len(store)} people, threshold {deployment.threshold:.3f}, "
+            f"{authority.deployment}: {len(store)} people, threshold {held.mandate.threshold:.3f}, "
             f"until {authority.ends:%Y-%m-%d %H:%M %Z}"
         )
 

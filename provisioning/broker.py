@@ -14,9 +14,10 @@ from edge.alert import topics
 from edge.alert.link import IN_FLIGHT
 from edge.alert.message import MAX_MESSAGE
 from edge.errors import EnvironmentFault, KeyUnusable
+from edge.trust.tls import common_name
 from provisioning.site import CONTROL_ROOM
 
-__all__ = ["write_broker"]
+__all__ = ["write_bridge", "write_broker"]
 
 _CONF = """\
 # Made by: lfr-provision broker. Mosquitto 2.0 or newer.
@@ -65,6 +66,7 @@ _ACL = """\
 pattern write {root}/%u/{alert}
 pattern write {root}/%u/{state}
 pattern write {root}/%u/{health}
+pattern write {root}/%u/{checkpoint}
 pattern read {root}/%u/{adjudication}
 pattern read {root}/%u/{revocation}
 
@@ -72,9 +74,120 @@ user {control_room}
 topic read {root}/+/{alert}
 topic read {root}/+/{state}
 topic read {root}/+/{health}
+topic read {root}/+/{checkpoint}
 topic write {root}/+/{adjudication}
 topic write {root}/+/{revocation}
 """
+
+
+_BRIDGE = """\
+# Made by: lfr-provision van bridge. Mosquitto 2.0 or newer. The van speaks to this broker on its own machine;
+# it keeps what the control room's broker has not acknowledged, over restarts, and passes it on.
+per_listener_settings false
+listener {port} 127.0.0.1
+user {user}
+cafile {folder}/ca.crt
+certfile {folder}/bridge.crt
+keyfile {folder}/bridge.key
+tls_version tlsv1.3
+require_certificate true
+use_identity_as_username true
+allow_anonymous false
+acl_file {folder}/bridge/acl
+
+persistence true
+persistence_location {folder}/bridge/
+autosave_on_changes true
+autosave_interval 1
+max_packet_size {max_packet}
+max_queued_messages 20000
+allow_zero_length_clientid false
+sys_interval 0
+log_dest {log}
+log_type error
+log_type warning
+log_type notice
+
+connection {van}-bridge
+address {host}:{remote_port}
+remote_clientid {van}-bridge
+bridge_protocol_version mqttv50
+bridge_cafile {folder}/ca.crt
+bridge_certfile {folder}/van.crt
+bridge_keyfile {folder}/van.key
+bridge_tls_version tlsv1.3
+# Without these two an outage loses what was in flight.
+cleansession false
+try_private false
+notifications false
+keepalive_interval 20
+restart_timeout 1 30
+start_type automatic
+topic {alert} out 1 {root}/{van}/ {root}/{van}/
+topic {state} out 1 {root}/{van}/ {root}/{van}/
+topic {health} out 0 {root}/{van}/ {root}/{van}/
+topic {checkpoint} out 0 {root}/{van}/ {root}/{van}/
+topic {adjudication} in 1 {root}/{van}/ {root}/{van}/
+topic {revocation} in 1 {root}/{van}/ {root}/{van}/
+"""
+
+_KINDS = {
+    "root": topics.ROOT,
+    "alert": topics.ALERT,
+    "state": topics.STATE,
+    "health": topics.HEALTH,
+    "checkpoint": topics.CHECKPOINT,
+    "adjudication": topics.ADJUDICATION,
+    "revocation": topics.REVOCATION,
+}
+
+
+def write_bridge(
+    folder: Path, host: str, remote_port: int, *, port: int = 8883, user: str = "mosquitto", log: str = "stderr"
+) -> Path:
+    """Write the configuration of a broker on the van that passes everything on; returns its path.
+
+    Args:
+        folder: the van's files, as enrolment made them.
+        host: the control room's broker.
+        remote_port: its TCP port.
+        port: where the bridge listens on the van's loopback.
+        user: the account that mosquitto drops to when it was started as root.
+        log: mosquitto's ``log_dest``.
+
+    Raises:
+        KeyUnusable: the folder is not an enrolled van's.
+        EnvironmentFault: the folder cannot be written.
+    """
+    folder = folder.resolve()
+    if not (folder / "bridge.key").exists():
+        raise KeyUnusable(str(folder), "holds no key of a bridge", "Enrol the van first")
+    van = common_name(folder / "van.crt")
+    own = "pattern read {root}/%u/{kind}\npattern write {root}/%u/{kind}\n"
+    rules = "".join(own.format(root=topics.ROOT, kind=kind) for kind in topics.KINDS)
+    try:
+        (folder / "bridge").mkdir(exist_ok=True, mode=0o700)
+        (folder / "bridge" / "acl").write_text(rules)
+        (folder / "bridge" / "acl").chmod(0o600)
+        conf = folder / "bridge" / "mosquitto.conf"
+        conf.write_text(
+            _BRIDGE.format(
+                folder=folder,
+                host=host,
+                remote_port=remote_port,
+                port=port,
+                user=user,
+                log=log,
+                van=van,
+                max_packet=MAX_MESSAGE + 4096,
+                **_KINDS,
+            )
+        )
+    except OSError as error:
+        raise EnvironmentFault(str(folder), f"cannot be written ({error.strerror})", "Check who owns it") from None
+    if os.geteuid() == 0 and user != "root":
+        _give(folder / "bridge", user)
+    return conf
 
 
 def write_broker(
@@ -97,13 +210,9 @@ def write_broker(
     if not (folder / "broker.key").exists():
         raise KeyUnusable(str(folder), "holds no broker's key", "Run lfr-provision init first")
     state = folder / "state"
-    kinds = {
-        "alert": topics.ALERT, "state": topics.STATE, "health": topics.HEALTH,
-        "adjudication": topics.ADJUDICATION, "revocation": topics.REVOCATION,
-    }  # fmt: skip
     try:
         state.mkdir(exist_ok=True, mode=0o700)
-        (folder / "acl").write_text(_ACL.format(root=topics.ROOT, control_room=CONTROL_ROOM, **kinds))
+        (folder / "acl").write_text(_ACL.format(control_room=CONTROL_ROOM, **_KINDS))
         (folder / "acl").chmod(0o600)
         conf = folder / "mosquitto.conf"
         conf.write_text(

@@ -66,7 +66,21 @@ def enrol(
         typer.echo(json.dumps(content))
     else:
         typer.echo(f"{out} goes to {van}; its certificate ends on {done.expires:%Y-%m-%d}.")
-        typer.echo("The control room believes it from its next start.")
+        typer.echo("The control room believes it within a minute of having its new vans.jwks.")
+
+
+@van_app.command()
+def bridge(
+    folder: Annotated[Path, typer.Argument(help="the van's files, as enrol made them")],
+    host: Annotated[str, typer.Option(help="the control room's broker")],
+    remote_port: Annotated[int, typer.Option(min=1, max=65535, help="its TCP port")] = 8883,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="where the van's own broker listens")] = 8883,
+    user: Annotated[str, typer.Option(help="account that mosquitto runs as when started as root")] = "mosquitto",
+) -> None:
+    """Write the configuration of a broker on the van that passes alerts on to the control room's."""
+    from provisioning.broker import write_bridge
+
+    typer.echo(f"Run: mosquitto -c {write_bridge(folder, host, remote_port, port=port, user=user)}")
 
 
 @van_app.command()

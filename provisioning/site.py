@@ -265,6 +265,7 @@ def enrol_van(van: str, site: Path, out: Path, life: timedelta = VAN_LIFE) -> En
         signing = SigningKey.generate()
         _write(out / "ca.crt", _pem(authority[0]))
         _pair(out, "van", pair)
+        _pair(out, "bridge", issue(authority, "localhost", life, hosts=("localhost", "127.0.0.1")))
         write_private(out / "van-signing.jwk", signing.private_jwk())
         for name in ("control-room.jwks", "control-signing.jwks"):
             _write(out / name, (site / "public" / name).read_bytes())
@@ -280,7 +281,7 @@ def enrol_van(van: str, site: Path, out: Path, life: timedelta = VAN_LIFE) -> En
 def revoke_van(van: str, site: Path) -> int:
     """Take a van's certificates and signing keys back; returns how many certificates were revoked.
 
-    The broker needs a restart (or SIGHUP) with the new list, the control room reads its key set at its next start.
+    The broker needs a restart (or SIGHUP) with the new list, the control room reads its key set within a minute.
 
     Raises:
         BadInput: no such van was enrolled.

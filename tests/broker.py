@@ -70,6 +70,26 @@ def make_alert(sequence: int = 1, van: str = "van-1", **changes: Any) -> Alert:
     return Alert(**values)
 
 
+def start_mosquitto(conf: Path, port: int, log: Path) -> subprocess.Popen[bytes]:
+    """Run a mosquitto and wait until it listens."""
+    mosquitto = shutil.which("mosquitto", path=os.environ["PATH"] + ":/usr/sbin")
+    assert mosquitto, "mosquitto is not installed: run scripts/setup"
+    with log.open("ab") as lines:
+        process = subprocess.Popen([mosquitto, "-c", conf], stdout=lines, stderr=lines)
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise AssertionError(f"mosquitto ended: {log.read_text()[-500:]}")
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.02)
+        else:
+            return process
+    process.kill()
+    raise AssertionError("mosquitto does not listen")
+
+
 @dataclass
 class Site:
     """A site, its vans and its broker."""
@@ -94,23 +114,7 @@ class Site:
         return out
 
     def start_broker(self) -> None:
-        with self.log.open("ab") as log:
-            mosquitto = shutil.which("mosquitto", path=os.environ["PATH"] + ":/usr/sbin")
-            assert mosquitto, "mosquitto is not installed: run scripts/setup"
-            self.process = subprocess.Popen(
-                [mosquitto, "-c", self.folder / "broker" / "mosquitto.conf"], stdout=log, stderr=log
-            )
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            if self.process.poll() is not None:
-                raise AssertionError(f"mosquitto ended: {self.log.read_text()[-500:]}")
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-            except OSError:
-                time.sleep(0.02)
-            else:
-                return
-        raise AssertionError("mosquitto does not listen")
+        self.process = start_mosquitto(self.folder / "broker" / "mosquitto.conf", self.port, self.log)
 
     def stop_broker(self, how: int = signal.SIGTERM) -> None:
         if self.process is not None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
+import typer
 from numpy.typing import NDArray
+from typer.testing import CliRunner
 
 from edge.errors import ModelRejected, ThresholdUnsupported
+from edge.evaluate import cli
 from edge.evaluate import tail as tails
 from edge.match.calibration import FILE_NAME, ImpostorTail, fit
 
@@ -89,6 +93,16 @@ def test_a_damaged_tail_is_refused_by_name(tmp_path: Path) -> None:
         ImpostorTail.load(tmp_path)
 
 
+def test_a_tail_of_another_variant_is_refused() -> None:
+    from edge.sight import card
+
+    pack = card.default_directory() / "mobilefacenet"
+    variants = card.read(pack).variants
+    assert ImpostorTail.load(pack, variants["dynamic-int8"].sha256).tails
+    with pytest.raises(ThresholdUnsupported, match="measured with the embedder"):
+        ImpostorTail.load(pack, variants["float"].sha256)
+
+
 @pytest.mark.parametrize("shape", [-0.3, 0.0, 0.2])
 def test_the_fit_finds_the_distribution_that_it_was_drawn_from(shape: float) -> None:
     uniform = np.random.default_rng(7).uniform(size=50_000)
@@ -105,3 +119,25 @@ def test_the_shipped_embedder_has_a_tail_of_the_very_file_that_ships() -> None:
     tail = ImpostorTail.load(pack)
     assert tail.model_sha256 == card.read(pack).variants["dynamic-int8"].sha256
     assert 0.3 < tail.threshold(1 / 1000, 1000).threshold < 0.9
+
+
+def _threshold(*arguments: str) -> Any:
+    app = typer.Typer()
+    app.command()(cli.threshold)
+    return CliRunner().invoke(app, list(arguments))
+
+
+def test_the_command_prints_the_threshold_with_its_bounds_and_what_it_rests_on() -> None:
+    told = _threshold("--fpir", "1/6000", "--entries", "10000")
+    assert told.exit_code == 0
+    assert "95 % of resamplings" in told.output
+    assert "extrapolated" in told.output
+    found = json.loads(_threshold("--fpir", "1/6000", "--entries", "10000", "--json").stdout)
+    assert found["lower"] < found["threshold"] < found["upper"]
+    assert found["model_sha256"]
+
+
+def test_the_command_refuses_what_the_data_cannot_support() -> None:
+    refusal = _threshold("--fpir", "1/1000000", "--entries", "100000").exception
+    assert isinstance(refusal, ThresholdUnsupported)
+    assert refusal.exit_code == 3

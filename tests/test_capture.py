@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import cv2
@@ -145,23 +148,57 @@ def test_sources_are_told_apart_by_name(source: str, kind: SourceKind) -> None:
     assert source_kind(source) is kind
 
 
-def test_a_lost_stream_is_opened_again_and_both_are_told(
-    tmp_path: Path, custodian: Custodian, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The reader believes that a file is a stream: its end is then a loss, and reopening it is coming back."""
-    events: list[str] = []
-    settings = CameraSection(source=str(a_video(tmp_path / "v.avi", frames=5)), pace="live", max_fps=100)
-    capture = Capture(settings, custodian, SystemClock(), on_event=lambda what, _: events.append(what))
+class Camera(ThreadingHTTPServer):
+    """A network camera on loopback: motion JPEG over HTTP, which hangs up after so many frames."""
+
+    def __init__(self, frames: int) -> None:
+        picture = cv2.imencode(".jpg", np.full((48, 64, 3), 120, np.uint8))[1].tobytes()
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+                self.end_headers()
+                for _ in range(frames):
+                    head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
+                    self.wfile.write(head.encode() + picture + b"\r\n")
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        super().__init__(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/street.mjpg"
+
+
+def test_a_lost_stream_is_opened_again_and_both_are_told(custodian: Custodian, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edge.sight.capture.FIRST_WAIT_S", 0.01)
-    monkeypatch.setattr(type(capture), "is_live", property(lambda _: True))
-    capture.start()
-    while len(events) < 2:
-        frame = capture.next(2.0)
-        if frame is not None:
+    events: list[str] = []
+    frames = 0
+    with closing_server(Camera(frames=30)) as camera:
+        settings = CameraSection(source=camera.address, max_fps=120, stall_s=2, reconnect_s=0.2)
+        capture = Capture(settings, custodian, SystemClock(), on_event=lambda what, _: events.append(what))
+        capture.start()
+        while events.count("back") < 2:
+            frame = capture.next(5.0)
+            assert frame is not None, f"no frame came; {events}"
+            assert frame.pixels.array.shape == (48, 64, 3)
             frame.pixels.erase()
-    capture.stop()
-    assert events[:2] == ["lost", "back"]
-    assert capture.counts().reconnects >= 1
+            frames += 1
+        capture.stop()
+    assert events[:4] == ["lost", "back", "lost", "back"]
+    assert capture.counts().reconnects >= 2
+    assert frames >= 2
+
+
+@contextmanager
+def closing_server(server: Camera) -> Iterator[Camera]:
+    yield server
+    server.shutdown()
+    server.server_close()
 
 
 # -- single pictures --------------------------------------------------------------------------------

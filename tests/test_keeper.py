@@ -321,6 +321,36 @@ def test_a_copied_disk_without_the_machine_s_secret_opens_nothing(site: Site, au
     again.close()
 
 
+def test_a_list_that_does_not_open_can_be_destroyed_all_the_same(site: Site, audit: AuditLog) -> None:
+    bound = site.keeper(audit, device_secret=b"tpm" * 11)
+    import_into(bound, site, site.build([entry("R-1")]))
+    bound.close()
+    other = site.keeper(audit)
+    other.recover()
+    receipt = other.destroy("by hand")
+    assert receipt is not None
+    assert receipt.references == ("R-1",)
+    assert list((site.folder / "lists").iterdir()) == []
+
+
+def test_a_damaged_list_is_destroyed_at_the_next_start(site: Site, audit: AuditLog) -> None:
+    first = site.keeper(audit)
+    import_into(first, site, site.build([entry(name) for name in PEOPLE]))
+    path = first.open().path
+    first.close()
+    content = bytearray(path.read_bytes())
+    for at in range(4096, len(content), 512):
+        content[at] ^= 1
+    path.write_bytes(content)
+    again = site.keeper(audit)
+    again.recover()
+    with pytest.raises(WatchlistGone):
+        again.open()
+    audit.checkpoint()
+    (destroyed,) = events(site, Event.LIST_DESTROYED)
+    assert destroyed["cause"] == "it is damaged"
+
+
 @pytest.mark.parametrize("content", [b"", b"nonsense", b"AGE-SECRET-KEY-1XX", b"\xff\xff"])
 def test_a_broken_age_key_is_one_clear_error(content: bytes) -> None:
     with pytest.raises(KeyUnusable, match=r"van.key: is not an age identity"):

@@ -150,6 +150,15 @@ def test_a_list_left_over_from_a_deployment_that_is_over_goes_at_the_next_start(
     assert list((out.site.folder / "lists").iterdir()) == []
 
 
+def test_a_list_left_over_goes_even_when_the_van_is_out_for_something_else(out: Deployment) -> None:
+    out.mandate().start()
+    out.restart()
+    out.site.clock.at = out.authority.ends + timedelta(hours=3)
+    with pytest.raises(TargetMissing):
+        out.mandate(deployment="D-9").start()
+    assert list((out.site.folder / "lists").iterdir()) == []
+
+
 @pytest.mark.parametrize("with_stick", [True, False], ids=["with the stick", "without the stick"])
 def test_a_restart_in_the_middle_goes_on(with_stick: bool, out: Deployment) -> None:
     out.mandate().start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -158,6 +159,7 @@ def staff_list(
 
 def main() -> None:
     """Entry point: one line on standard error and an exit code instead of a traceback."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service manager's farewell is an interrupt too
     try:
         app()
     except EdgeError as error:

@@ -33,12 +33,30 @@ from edge.alert.status import HealthBody, StateBody, read_health, read_state
 from edge.clock import NS_PER_S, Clock, SystemClock
 from edge.controlroom.config import ControlConfig
 from edge.controlroom.inbox import Acceptance, Inbox, Verdict
-from edge.errors import AlertRejected, EdgeError, EnvironmentFault, SignatureInvalid
+from edge.errors import AlertRejected, EdgeError, EnvironmentFault, SignatureInvalid, StoreUnavailable
 from edge.records import Alert
+from edge.trust.audit import CHECKPOINT as AUDIT_CHECKPOINT
 from edge.trust.keys import DecryptionKeys, KnownSigners
 from edge.trust.tls import client_context
 
-__all__ = ["Arrived", "Counts", "Happening", "LinkChanged", "Receiver", "Refused", "VanHealth", "VanState", "connect"]
+__all__ = [
+    "Arrived",
+    "Counts",
+    "Happening",
+    "LinkChanged",
+    "Receiver",
+    "Refused",
+    "VanCheckpoint",
+    "VanHealth",
+    "VanState",
+    "connect",
+]
+
+
+CHECKPOINTS = "checkpoints"
+"""Folder beside the stores, with one file per van, as ``lfr-control audit verify --checkpoint`` takes it."""
+MAX_CHECKPOINT = 4096
+FROM_VANS = (topics.ALERT, topics.STATE, topics.HEALTH, topics.CHECKPOINT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +96,13 @@ class VanHealth:
 
 
 @dataclass(frozen=True, slots=True)
+class VanCheckpoint:
+    """A van vouched for its audit log so far; kept, so that nobody can cut the end off unseen."""
+
+    van: str
+
+
+@dataclass(frozen=True, slots=True)
 class LinkChanged:
     """The way to the broker changed; ``trouble`` is set where a person must act."""
 
@@ -85,7 +110,7 @@ class LinkChanged:
     trouble: EdgeError | None
 
 
-Happening = Arrived | Refused | VanState | VanHealth | LinkChanged
+Happening = Arrived | Refused | VanState | VanHealth | VanCheckpoint | LinkChanged
 
 
 @dataclass(slots=True)
@@ -133,6 +158,9 @@ class Receiver:
         inbox: where alerts go.
         decryption: this control room's private keys.
         vans: whose alerts are believed.
+        vans_file: the key set that ``vans`` was read from; read again within a minute of a change, so that a van is
+            believed or revoked without a restart.
+        checkpoints: folder for the checkpoints of the vans' audit logs; None keeps none.
         on_happening: called on the receiver's thread, one call at a time; may take its time, must not raise.
         outgoing: what is to be sent to the vans; :meth:`wake` when there is more.
         session_s: how long the broker keeps alerts while we are away.
@@ -154,6 +182,8 @@ class Receiver:
         on_happening: Callable[[Happening], None],
         *,
         outgoing: Outgoing | None = None,
+        vans_file: Path | None = None,
+        checkpoints: Path | None = None,
         session_s: int = 86_400,
         retention: timedelta = timedelta(hours=24),
         backoff_s: tuple[float, float] = (0.5, 15.0),
@@ -171,6 +201,9 @@ class Receiver:
         self._clock: Clock = clock or SystemClock()
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._outgoing = outgoing
+        self._vans_file = vans_file
+        self._checkpoints = checkpoints
+        self._vans_changed = _changed_at(vans_file)
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._state = LinkState.STOPPED
@@ -216,6 +249,8 @@ class Receiver:
             return VanState(read_state(message.payload, van))
         if kind == topics.HEALTH:
             return VanHealth(read_health(message.payload, van))
+        if kind == topics.CHECKPOINT:
+            return self._keep_checkpoint(van, message.payload)
         if kind != topics.ALERT:
             raise AlertRejected(f"topic {name}", "is not one that vans send on", "Check the broker's access rules")
         alert = open_alert(message.payload, self._decryption, self._vans)
@@ -233,6 +268,33 @@ class Receiver:
         self.counts.accepted += 1
         return Arrived(alert, acceptance, now)
 
+    def _keep_checkpoint(self, van: str, token: bytes) -> VanCheckpoint:
+        """Add a checkpoint to the van's file, once it is known to be the van's own."""
+        if len(token) > MAX_CHECKPOINT:
+            raise AlertRejected(f"checkpoint of {van}", f"has {len(token)} bytes", "Check who sent it")
+        if self._vans.verify(token, AUDIT_CHECKPOINT).signer != van:
+            raise SignatureInvalid(f"checkpoint of {van}", "is signed by another van", "Check who sent it")
+        if self._checkpoints is not None:
+            path = self._checkpoints / f"{van}.jws"
+            try:
+                self._checkpoints.mkdir(parents=True, exist_ok=True, mode=0o700)
+                with path.open("ab") as file:
+                    file.write(token + b"\n")
+            except OSError as error:
+                raise StoreUnavailable(str(path), f"cannot be written ({error.strerror})", "Check the disk") from None
+        return VanCheckpoint(van)
+
+    def refresh_vans(self) -> None:
+        """Read the vans' key set again if its file has changed; a damaged one is reported and the former kept."""
+        changed = _changed_at(self._vans_file)
+        if self._vans_file is None or changed == self._vans_changed:
+            return
+        self._vans_changed = changed
+        try:
+            self._vans = KnownSigners.load(self._vans_file)
+        except EdgeError as error:
+            self._tell(Refused(str(self._vans_file), error))
+
     # -- on the receiver's thread ----------------------------------------------------------------
 
     def _run(self) -> None:
@@ -243,7 +305,9 @@ class Receiver:
             link = self._new_link()
             try:
                 link.open()
-                link.subscribe(*(topics.of_all(kind) for kind in (topics.ALERT, topics.STATE, topics.HEALTH)))
+                link.subscribe(
+                    *(topics.of_all(kind) for kind in (topics.ALERT, topics.STATE, topics.HEALTH, topics.CHECKPOINT))
+                )
                 failures = 0
                 self._set(LinkState.ONLINE)
                 self._serve(link)
@@ -276,6 +340,7 @@ class Receiver:
             if self._clock.monotonic_ns() - swept >= self.SWEEP_NS:
                 self._inbox.erase_due(self._clock.now(), self._retention)
                 swept = self._clock.monotonic_ns()
+                self.refresh_vans()
                 self._send(link)
             with contextlib.suppress(queue.Empty):
                 kind, content = self._events.get(timeout=self.IDLE_S)
@@ -339,6 +404,12 @@ class Receiver:
             self._tell(LinkChanged(state, trouble))
 
 
+def _changed_at(path: Path | None) -> int:
+    with contextlib.suppress(OSError):
+        return path.stat().st_mtime_ns if path is not None else 0
+    return -1
+
+
 def _printable(message: Any) -> str:
     try:
         return "".join(c if c.isprintable() else "?" for c in message.topic[:120])
@@ -363,6 +434,8 @@ def connect(
         DecryptionKeys.load(config.keys.decryption, base),
         KnownSigners.load(config.path(config.keys.vans)),
         on_happening,
+        vans_file=config.path(config.keys.vans),
+        checkpoints=config.path(config.store.directory) / CHECKPOINTS,
         session_s=config.broker.session_h * 3600,
         retention=timedelta(hours=config.store.retention_h),
         **options,

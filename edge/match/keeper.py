@@ -30,7 +30,15 @@ import pyrage
 
 from edge.clock import Clock
 from edge.custody.shred import fsync_file, fsync_folder, shred
-from edge.errors import BundleRefused, EdgeError, EntryNotFound, StoreUnavailable, WatchlistGone, WatchlistUnreadable
+from edge.errors import (
+    BundleRefused,
+    EdgeError,
+    EntryNotFound,
+    KeyUnusable,
+    StoreUnavailable,
+    WatchlistGone,
+    WatchlistUnreadable,
+)
 from edge.match.bundle import Manifest, parse_manifest, read_bundle
 from edge.match.identity import DestructionReceipt, ListMeta
 from edge.match.importing import judge_import
@@ -355,6 +363,8 @@ class ListKeeper:
         """Log the entries that left the store without the log hearing of it; destroy a list that does not open."""
         try:
             here = set(self.open().references())
+        except KeyUnusable:
+            return  # a wrong device secret: open() says so, and destroy() needs no key
         except WatchlistUnreadable:
             self._destroy(folder, "it is damaged")
             return

@@ -18,6 +18,7 @@ from edge.clock import NS_PER_S, Clock
 from edge.custody.shred import fsync_folder, shred
 from edge.errors import (
     AuthorityEnded,
+    AuthorityInvalid,
     AuthorityMissing,
     EdgeError,
     EntryNotFound,
@@ -30,7 +31,7 @@ from edge.match.identity import DestructionReceipt
 from edge.match.keeper import ListKeeper
 from edge.match.watchlist import WatchlistStore
 from edge.trust.audit import AuditLog, read_log
-from edge.trust.authority import Authority, authority_digest
+from edge.trust.authority import Authority, authority_digest, parse_authority
 from edge.trust.events import Event
 from edge.trust.gate import Gate, ListFacts
 from edge.trust.gpsd import PositionSource
@@ -52,13 +53,13 @@ class VanFacts:
         van: the van's identity.
         deployment: which it is out for.
         model: digest of the embedder.
-        threshold: the configured similarity.
+        threshold: the configured similarity; None for the lowest that floor and budget allow at the list's size.
     """
 
     van: str
     deployment: str
     model: str
-    threshold: float
+    threshold: float | None
 
 
 class Mandate:
@@ -123,6 +124,7 @@ class Mandate:
             EdgeError: whatever else keeps the van from starting.
         """
         self._keeper.recover()
+        self._end_what_is_over()
         try:
             authority = self._fetch()
             if self._clock.now() < authority.ends:
@@ -145,6 +147,15 @@ class Mandate:
             raise
         self.check()
         return self._keeper.open(model=self._facts.model)
+
+    def _end_what_is_over(self) -> None:
+        """Destroy a list that the last deployment left, whatever deployment comes now, or none."""
+        try:
+            last = parse_authority((self._folder / AUTHORITY_FILE).read_bytes())
+        except (OSError, AuthorityInvalid):
+            return
+        if self._clock.now() >= last.ends:
+            self._keeper.destroy("the authority ended")
 
     def _fetch(self) -> Authority:
         self._repository.refresh()
@@ -196,7 +207,7 @@ class Mandate:
                 self._positions.position(),
                 self._list_facts(),
                 model=self._facts.model,
-                threshold=self._facts.threshold,
+                threshold=self.threshold,
             )
         except AuthorityEnded as error:
             self._note(error)
@@ -207,6 +218,23 @@ class Mandate:
             raise
         self._refused = ""
         return authority
+
+    @property
+    def threshold(self) -> float:
+        """The similarity in force: the configured one, or the lowest that floor and budget allow.
+
+        Raises:
+            AuthorityMissing: it follows from an authority, and there is none.
+        """
+        if self._facts.threshold is not None:
+            return self._facts.threshold
+        facts = self._list_facts()
+        return self._gate.lowest_threshold(facts.entries if facts else 1)
+
+    @property
+    def authority(self) -> Authority | None:
+        """The authority that is held, judged or not."""
+        return self._gate.authority
 
     def _list_facts(self) -> ListFacts | None:
         try:

@@ -108,7 +108,14 @@ class Model:
         ready: NDArray[Any] = picture
         if self.card.input.colour == "RGB":
             ready = cv2.cvtColor(ready, cv2.COLOR_BGR2RGB)
-        self._interpreter.tensor(self.input.index)()[0] = cv2.LUT(ready, self._table)
+        # Straight into the runtime's memory: what is not copied need not be erased.
+        tensor = self._interpreter.tensor(self.input.index)()[0]
+        if self._table is not None:
+            cv2.LUT(ready, self._table, dst=tensor)
+        else:
+            np.subtract(ready, np.float32(self.card.input.mean), out=tensor)
+            np.multiply(tensor, np.float32(1 / self.card.input.divisor), out=tensor)
+        del tensor  # the runtime refuses to run while somebody holds its memory
         self._interpreter.invoke()
         return tuple(self._interpreter.get_tensor(tensor.index)[0] for tensor in self.outputs)
 
@@ -249,11 +256,11 @@ def _checked(
     return tuple(tensors)
 
 
-def _grey_levels(card: Card, tensor: Tensor) -> NDArray[Any]:
-    """(256,): what the tensor stores for each grey level, so that normalising and quantising are one look-up."""
-    real = (np.arange(256, dtype=np.float64) - card.input.mean) / card.input.divisor
+def _grey_levels(card: Card, tensor: Tensor) -> NDArray[Any] | None:
+    """(256,): what an integer tensor stores for each grey level: normalised and quantised in one look-up."""
     if not tensor.scale:
-        return real.astype(np.float32)
+        return None
+    real = (np.arange(256, dtype=np.float64) - card.input.mean) / card.input.divisor
     limits = np.iinfo(tensor.dtype)
     stored = np.clip(np.rint(real / tensor.scale) + tensor.zero_point, limits.min, limits.max)
     return np.asarray(stored, tensor.dtype)

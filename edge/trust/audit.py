@@ -183,9 +183,9 @@ class AuditLog:
             raise self._unavailable(error) from None
 
     def checkpoint(self) -> str | None:
-        """Sign the latest hash, keep the checkpoint beside the log, and publish it. None while there is no entry."""
+        """Sign the latest hash, keep the checkpoint beside the log, and publish it. None when nothing is new."""
         with self._lock:
-            if self._seq == 0 or self._seq == self._signed:
+            if self._seq == self._signed:
                 return None
             payload = {
                 "at": self._clock.now().isoformat(timespec="milliseconds"),

@@ -147,6 +147,20 @@ class Gate:
         self._floor = max(self._floor, now - CLOCK_BACK)
         return authority
 
+    def lowest_threshold(self, entries: int) -> float:
+        """The lowest similarity that the authority's floor and budget allow for a list of ``entries`` people.
+
+        Where the calibration does not reach so far it is 1: nobody is matched, and :meth:`check` says why.
+
+        Raises:
+            AuthorityMissing: there is no authority.
+        """
+        authority = self._authority
+        if authority is None:
+            raise AuthorityMissing("the threshold", "follows from an authority", "Fetch it: lfr-edge fetch")
+        required = self._require(authority, entries)
+        return 1.0 if required is None else max(authority.threshold_floor, required)
+
     def _require(self, authority: Authority, entries: int) -> float | None:
         if self._calibration is None:
             return None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
 import queue
 import signal
 import ssl
@@ -29,8 +31,10 @@ from edge.errors import AlertRejected, BrokerUnavailable, EdgeError, SignatureIn
 from edge.records import Alert
 from edge.trust.keys import SigningKey
 from edge.trust.secret import read_secret
+from edge.trust.tls import client_context
+from provisioning.broker import write_bridge
 from provisioning.site import enrol_van, init_site, revoke_van
-from tests.broker import Heard, Site, make_alert
+from tests.broker import Heard, Site, free_port, make_alert, start_mosquitto
 
 pytestmark = pytest.mark.broker
 
@@ -60,6 +64,14 @@ def listening(site: Site) -> Iterator[Listening]:
     heard.online()
     yield receiver, heard
     receiver.stop()
+
+
+@dataclass
+class Message:
+    """A message as the broker hands it over."""
+
+    topic: str
+    payload: bytes
 
 
 States = queue.SimpleQueue[tuple[LinkState, EdgeError | None]]
@@ -236,6 +248,19 @@ class TestWhatIsBelieved:
         assert "came on the topic of van-2" in str(heard.next(Refused).error)
         raw.close()
 
+    def test_a_van_is_believed_and_revoked_without_a_restart(self, site: Site) -> None:
+        heard = Heard()
+        receiver = site.receiver(heard)
+        message = Message("lfr/1/van-3/alert", site.sealed(make_alert(1, "van-3")))
+        with pytest.raises(SignatureInvalid, match="nobody here knows"):
+            receiver.judge(message)
+        receiver.refresh_vans()
+        assert isinstance(receiver.judge(message), Arrived)
+        revoke_van("van-3", site.folder)
+        receiver.refresh_vans()
+        with pytest.raises(SignatureInvalid, match="revoked"):
+            receiver.judge(message)
+
     def test_a_replayed_alert_is_taken_in_once(self, site: Site, listening: Listening) -> None:
         receiver, heard = listening
         raw = opened(site, site.van("van-1"))
@@ -354,6 +379,48 @@ class TestNothingIsLost:
         trouble = van.until(LinkState.REFUSED)
         assert "does not authorise" in str(trouble)
         assert van.outbox.counters().waiting == 1
+
+
+class TestBridge:
+    def test_a_van_with_its_own_broker_delivers_through_an_outage_and_a_sigkill_and_hears_back(
+        self, site: Site, listening: Listening, tmp_path: Path
+    ) -> None:
+        _, heard = listening
+        folder = site.van("van-1")
+        port, log = free_port(), tmp_path / "bridge.log"
+        conf = write_bridge(folder, "localhost", site.port, port=port, user=pwd.getpwuid(os.geteuid()).pw_name)
+        bridge = start_mosquitto(conf, port, log)
+        told: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        tls = client_context("ca.crt", "van.crt", "van.key", folder)
+        with Outbox(folder / "outbox.db", read_secret("outbox.key", folder), "van-1") as outbox:
+            publisher = Publisher(
+                outbox,
+                Broker("localhost", port, tls),
+                "van-1",
+                backoff_s=QUICK,
+                on_message=lambda _, payload: told.put(payload),
+            )
+            desk = AlertDesk(outbox, SigningKey.load("van-signing.jwk", folder), site.recipients(), publisher)
+            publisher.start()
+            desk.submit(make_alert)
+            assert heard.next(Arrived, 30).alert.sequence == 1
+            site.stop_broker()
+            for _ in range(10):
+                desk.submit(make_alert)
+            assert publisher.wait_empty(15), "the van's own broker has taken them over"
+            bridge.kill()
+            bridge.wait()
+            bridge = start_mosquitto(conf, port, log)
+            site.start_broker()
+            assert [heard.next(Arrived, 40).alert.sequence for _ in range(10)] == list(range(2, 12))
+            room = opened(site, site.room, "control-room", client="room")
+            while room.publish("lfr/1/van-1/adjudication", b"heard") == 0x10:
+                pass
+            assert told.get(timeout=15) == b"heard"
+            room.close()
+            publisher.stop()
+        bridge.terminate()
+        bridge.wait()
 
 
 class TestStates:
