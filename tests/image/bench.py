@@ -66,8 +66,13 @@ def image(
     """A built, signed and verified image."""
     out = CACHE / "images" / (name or f"{version}-{epoch}")
     key = debian.key_of(build.commit_of(REPOSITORY), ring.keyring.read_bytes(), version, str(epoch), _content(overlay))
-    stamp = out.with_suffix(".key")
-    if name != "again" and stamp.exists() and stamp.read_text() == key and not build.commit_of(REPOSITORY).endswith("-dirty"):
+    stamp = out.with_name(f"{out.name}.key")
+    if (
+        name != "again"
+        and stamp.exists()
+        and stamp.read_text() == key
+        and not build.commit_of(REPOSITORY).endswith("-dirty")
+    ):
         verify.verify(out, ring.keyring)
         return out
     say(f"image {version}, epoch {epoch}")
@@ -96,7 +101,7 @@ def flashed(folder: Path, ring: Ring, target: Path) -> flash.Flashed:
 
 def make_site(folder: Path, port: int) -> Path:
     """A site whose broker is reached from inside the emulator."""
-    init_site(folder, (HOST, "localhost", "127.0.0.1"), port)
+    init_site(folder, ("localhost", "127.0.0.1", HOST), port)
     write_broker(folder, port=port, user="root" if os.geteuid() == 0 else "mosquitto")
     return folder
 
