@@ -16,7 +16,7 @@ import tomli_w
 
 from provisioning.broker import write_broker
 from provisioning.demo.office import PLACE, Office
-from provisioning.image import build, flash, keys, sign, verify
+from provisioning.image import build, debian, flash, keys, sign, verify
 from provisioning.site import init_site
 from provisioning.sources import Record, read_folder
 from tests.image import qemu
@@ -65,7 +65,18 @@ def image(
 ) -> Path:
     """A built, signed and verified image."""
     out = CACHE / "images" / (name or f"{version}-{epoch}")
+    key = debian.key_of(build.commit_of(REPOSITORY), ring.keyring.read_bytes(), version, str(epoch), _content(overlay))
+    stamp = out.with_name(f"{out.name}.key")
+    if (
+        name != "again"
+        and stamp.exists()
+        and stamp.read_text() == key
+        and not build.commit_of(REPOSITORY).endswith("-dirty")
+    ):
+        verify.verify(out, ring.keyring)
+        return out
     say(f"image {version}, epoch {epoch}")
+    stamp.unlink(missing_ok=True)
     request = build.Request(
         board="qemu-arm64", version=version, epoch=epoch, keyring=ring.keyring, out=out, cache=CACHE,
         accept_moved=accept_moved, overlay=overlay,
@@ -73,7 +84,13 @@ def image(
     build.build(request, REPOSITORY, say)
     sign.sign(out, ring.signer())
     verify.verify(out, ring.keyring)
+    stamp.write_text(key)
     return out
+
+
+def _content(overlay: Path | None) -> bytes:
+    files = sorted(p for p in overlay.rglob("*") if p.is_file()) if overlay else []
+    return b"".join(p.name.encode() + p.read_bytes() for p in files)
 
 
 def flashed(folder: Path, ring: Ring, target: Path) -> flash.Flashed:
@@ -84,7 +101,7 @@ def flashed(folder: Path, ring: Ring, target: Path) -> flash.Flashed:
 
 def make_site(folder: Path, port: int) -> Path:
     """A site whose broker is reached from inside the emulator."""
-    init_site(folder, (HOST, "localhost", "127.0.0.1"), port)
+    init_site(folder, ("localhost", "127.0.0.1", HOST), port)
     write_broker(folder, port=port, user="root" if os.geteuid() == 0 else "mosquitto")
     return folder
 

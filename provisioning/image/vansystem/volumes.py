@@ -11,11 +11,13 @@ import os
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 
 __all__ = ["main", "open_volume", "retire"]
 
 SEALED = Path("/state/sealed")
+MACHINE = Path("/state/machine-id")
 SECRET = Path("/state/systemd")
 """Where systemd-creds keeps its own secret on a van without a TPM; the units name the file to it."""
 OWNER = "lfr"
@@ -30,6 +32,28 @@ def _must(*words: str, stdin: bytes | None = None) -> bytes:
     if done.returncode != 0:
         raise OSError(f"{words[0]} {words[1]}: {done.stderr.decode(errors='replace').strip()[-300:]}")
     return done.stdout
+
+
+def _durable(path: Path, content: bytes) -> None:
+    part = path.with_suffix(".part")
+    with part.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    part.replace(path)
+    os.sync()
+
+
+def _creds(*words: str, stdin: bytes | None = None) -> bytes:
+    """``systemd-creds`` under a machine identity that stays.
+
+    It ties its secret to ``/etc/machine-id``, which on a read-only root is another one at every start. Only this
+    child sees the kept one.
+    """
+    if not MACHINE.exists():
+        _durable(MACHINE, uuid.uuid4().hex.encode() + b"\n")
+    bind = f'mount --bind {MACHINE} /etc/machine-id && exec systemd-creds "$@"'
+    return _must("unshare", "--mount", "sh", "-c", bind, "systemd-creds", *words, stdin=stdin)
 
 
 def _device(name: str) -> str:
@@ -50,14 +74,9 @@ def _make(name: str) -> bytes:
     key = os.urandom(64)
     SEALED.mkdir(mode=0o700, exist_ok=True)
     SECRET.mkdir(mode=0o700, exist_ok=True)
-    sealed = _must("systemd-creds", "encrypt", f"--with-key={_seal_with()}", f"--name=lfr-{name}", "-", "-", stdin=key)
+    sealed = _creds("encrypt", f"--with-key={_seal_with()}", f"--name=lfr-{name}", "-", "-", stdin=key)
     path = SEALED / f"{name}.cred"
-    part = path.with_suffix(".part")
-    part.write_bytes(sealed)
-    descriptor = os.open(part, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.close(descriptor)
-    part.replace(path)
+    _durable(path, sealed)
     # the key is 512 random bits: stretching it would cost every start and add nothing
     quick = ("--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000")
     _must("cryptsetup", "luksFormat", "--batch-mode", "--type", "luks2", *quick, _device(name), "-", stdin=key)
@@ -71,7 +90,7 @@ def open_volume(name: str) -> None:
         return
     path = SEALED / f"{name}.cred"
     fresh = not path.exists() or _run("cryptsetup", "isLuks", _device(name)).returncode != 0
-    key = _make(name) if fresh else _must("systemd-creds", "decrypt", f"--name=lfr-{name}", str(path), "-")
+    key = _make(name) if fresh else _creds("decrypt", f"--name=lfr-{name}", str(path), "-")
     _must("cryptsetup", "open", _device(name), mapper, "--key-file", "-", stdin=key)
     if _run("blkid", "-p", f"/dev/mapper/{mapper}").returncode != 0:
         # no file system yet: new, or power was cut between the header and here; nothing can be lost
@@ -90,7 +109,7 @@ def retire() -> None:
         OSError: a step failed, or the volume can still be opened.
     """
     path = SEALED / "ops.cred"
-    key = _must("systemd-creds", "decrypt", "--name=lfr-ops", str(path), "-") if path.exists() else b""
+    key = _creds("decrypt", "--name=lfr-ops", str(path), "-") if path.exists() else b""
     for _ in range(20):
         if _run("findmnt", "/ops").returncode != 0 or _run("umount", "/ops").returncode == 0:
             break
