@@ -192,7 +192,7 @@ class Receiver:
         opened = self._open(message)
         return self._accept(opened) if isinstance(opened, Alert) else opened
 
-    def _open(self, message: Message) -> Alert | VanState | VanHealth:
+    def _open(self, message: Message) -> Alert | VanState | VanHealth | VanCheckpoint:
         """Rules 1 to 4."""
         try:
             name = message.topic
@@ -362,7 +362,7 @@ class Receiver:
         for event in later:
             self._events.put(event)
 
-    def _opened(self, message: Any) -> Alert | VanState | VanHealth | Refused:
+    def _opened(self, message: Any) -> Alert | VanState | VanHealth | VanCheckpoint | Refused:
         try:
             return self._open(message)
         except EdgeError as error:

@@ -13,7 +13,7 @@ import pytest
 
 from edge.controlroom.receive import Arrived
 from tests.broker import Heard, Site
-from tests.van_process import PICTURE_STARTS, Eavesdropper, Van
+from tests.van_process import PICTURE_STARTS, Eavesdropper, Van, office, van  # noqa: F401 - fixtures
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
