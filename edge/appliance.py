@@ -11,10 +11,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
 from typing import Self
 
 from edge.alert import topics
+from edge.alert.adjudication import read_adjudication
 from edge.alert.desk import AlertDesk
 from edge.alert.outbox import Outbox
 from edge.alert.publish import Broker, LinkState, Publisher
@@ -37,8 +39,9 @@ from edge.sight.capture import Capture
 from edge.system import notify
 from edge.system.health import Health, spread, write_status
 from edge.system.journal import get_logger
-from edge.trust.keys import Recipients, SigningKey
+from edge.trust.keys import KnownSigners, Recipients, SigningKey
 from edge.trust.secret import read_secret
+from edge.trust.sweeper import DEFAULT_RETENTION, Sweeper
 from edge.trust.tls import client_context
 
 __all__ = ["Appliance"]
@@ -103,8 +106,10 @@ class Appliance:
         self._state_folder = config.path(config.store.directory)
 
         signer = SigningKey.load(config.alert.signing_key, base)
-        audit = open_audit(config, self._clock, signer)
+        audit = open_audit(config, self._clock, signer, self._publish_checkpoint)
         parts.callback(audit.close)
+        control_rooms = config.path(config.alert.control_rooms)
+        self._control_rooms = KnownSigners.load(control_rooms) if control_rooms.exists() else KnownSigners.of([])
         recipients = Recipients.load(config.path(config.alert.recipients))
         self.logbook = Logbook(audit, self._clock, recipients.key_ids)
         self.detector, self.embedder = load_models(config)
@@ -164,7 +169,16 @@ class Appliance:
             sink=desk,
             on_turn=self._turn,
             on_alert=self._alert,
+            retention=self._retention() or DEFAULT_RETENTION,
         )
+        sweeper = Sweeper(
+            {"outbox": lambda now, _: outbox.drop_expired(now)},
+            clock=self._clock,
+            audit=audit,
+            retention=self._retention,
+        )
+        sweeper.start()
+        parts.callback(sweeper.stop)
         self.guard = Guard(self.mandate, self.pipeline, on_change=self._permitted, on_over=self._over)
         self.guard.ask()
         self.capture.start()
@@ -301,6 +315,10 @@ class Appliance:
         self._threshold = self.mandate.threshold
         return store
 
+    def _retention(self) -> timedelta | None:
+        authority = self.mandate.authority
+        return None if authority is None else timedelta(hours=authority.retention_h)
+
     def _permitted(self, error: PolicyRefusal | None) -> None:
         self._state, self._why = ("watching", "") if error is None else ("refused", str(error))
         notify.status(self._why or "watching")
@@ -315,16 +333,22 @@ class Appliance:
         self.pipeline.forget_list()
         self.pipeline.stop()
 
+    def _publish_checkpoint(self, checkpoint: str) -> None:
+        publisher: Publisher | None = getattr(self, "publisher", None)
+        if publisher is not None:
+            publisher.announce(checkpoint)
+
     def _incoming(self, kind: str, payload: bytes) -> None:
         """A message for this van. Called on the network thread; it must not raise."""
-        if kind != topics.REVOCATION:
-            return
         try:
-            revocation = self.mandate.revoke(payload)
-            if revocation is not None:
-                log.info("revoked", reference=revocation.reference)
+            if kind == topics.REVOCATION:
+                revocation = self.mandate.revoke(payload)
+                if revocation is not None:
+                    log.info("revoked", reference=revocation.reference)
+            elif kind == topics.ADJUDICATION:
+                self.logbook.adjudicated(read_adjudication(payload, self._control_rooms, self._config.van.id))
         except EdgeError as error:
-            log.warning("revocation_refused", why=str(error))
+            log.warning("message_refused", topic=kind, why=str(error))
             self.logbook.refused(error)
 
     def _left_the_list(self, reference: str) -> None:

@@ -10,6 +10,7 @@ import threading
 from datetime import datetime, timedelta
 
 from edge import __version__
+from edge.alert.adjudication import AdjudicationBody
 from edge.clock import Clock
 from edge.errors import CustodyBreached, EdgeError
 from edge.records import Alert, ErasureReceipt
@@ -88,6 +89,15 @@ class Logbook:
         self._audit.record(
             Event.REFUSED,
             {"error": type(error).__name__, "thing": error.thing[:MAX_TEXT], "cause": error.cause[:MAX_TEXT]},
+        )
+
+    def adjudicated(self, decision: AdjudicationBody) -> None:
+        """A person decided on an alert of this van."""
+        verdict = decision.state if decision.result is None else f"{decision.state}: {decision.result}"
+        if decision.correct is not None:
+            verdict += ", correct" if decision.correct else ", incorrect"
+        self._audit.record(
+            Event.ALERT_ADJUDICATED, {"alert": str(decision.alert_id), "verdict": verdict, "by": decision.by}
         )
 
     def stopped(self, cause: str) -> None:

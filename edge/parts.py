@@ -145,7 +145,7 @@ def mandated(
     directory = config.path(config.models.directory) if config.models.directory else default_directory()
     gate = Gate(
         config.van.id,
-        calibration=_Calibration(ImpostorTail.load(directory / split(config.models.embedder)[0])),
+        calibration=_Calibration(ImpostorTail.load(directory / split(config.models.embedder)[0], model)),
         clock_floor=clock_floor(built=built_at(), log=audit.path, published=repository.published_at()),
         clock_confirmed=lambda: (
             not config.clock.require_confirmed or clock_confirmed(clock.now(), satellite_time=satellite_time())

@@ -140,6 +140,7 @@ class Pipeline:
         sink: takes alerts; must not return before an alert can no longer be lost.
         on_turn: called after every frame and at least every quarter of a second, for the watchdog.
         on_alert: called with every alert that was accepted.
+        retention: an alert expires no later than this, whatever the configuration says.
     """
 
     def __init__(
@@ -157,6 +158,7 @@ class Pipeline:
         sink: AlertSink,
         on_turn: Callable[[], None] | None = None,
         on_alert: Callable[[Alert], None] | None = None,
+        retention: timedelta = timedelta(hours=24),
     ) -> None:
         self._config = config
         self._clock = clock
@@ -170,6 +172,7 @@ class Pipeline:
         self._sink = sink
         self._on_turn = on_turn
         self._on_alert = on_alert
+        self._expiry = min(timedelta(seconds=config.alert.expiry_s), retention)
         self._tracker = Tracker(config.track)
         self._templates: dict[UUID, TrackTemplate] = {}
         self._matching = threading.Lock()
@@ -218,7 +221,7 @@ class Pipeline:
     def remove(self, reference: str) -> None:
         """Never find ``reference`` again. Returns when no search can, and its templates are overwritten."""
         with self._matching:
-            self._index = self._index.without(reference)
+            self._index.remove(reference)
 
     def forget_list(self) -> None:
         """Match nobody ever again: the index is overwritten. Returns when that is done."""
@@ -309,7 +312,7 @@ class Pipeline:
                     sequence=sequence,
                     raised_at=now,
                     seen_at=view.frame.captured_at,
-                    expires_at=now + timedelta(seconds=self._config.alert.expiry_s),
+                    expires_at=now + self._expiry,
                     reference=reference,
                     category=entry.category,
                     similarity=similarity,

@@ -66,6 +66,7 @@ _ACL = """\
 pattern write {root}/%u/{alert}
 pattern write {root}/%u/{state}
 pattern write {root}/%u/{health}
+pattern write {root}/%u/{checkpoint}
 pattern read {root}/%u/{adjudication}
 pattern read {root}/%u/{revocation}
 
@@ -73,6 +74,7 @@ user {control_room}
 topic read {root}/+/{alert}
 topic read {root}/+/{state}
 topic read {root}/+/{health}
+topic read {root}/+/{checkpoint}
 topic write {root}/+/{adjudication}
 topic write {root}/+/{revocation}
 """
@@ -124,6 +126,7 @@ start_type automatic
 topic {alert} out 1 {root}/{van}/ {root}/{van}/
 topic {state} out 1 {root}/{van}/ {root}/{van}/
 topic {health} out 0 {root}/{van}/ {root}/{van}/
+topic {checkpoint} out 0 {root}/{van}/ {root}/{van}/
 topic {adjudication} in 1 {root}/{van}/ {root}/{van}/
 topic {revocation} in 1 {root}/{van}/ {root}/{van}/
 """
@@ -133,6 +136,7 @@ _KINDS = {
     "alert": topics.ALERT,
     "state": topics.STATE,
     "health": topics.HEALTH,
+    "checkpoint": topics.CHECKPOINT,
     "adjudication": topics.ADJUDICATION,
     "revocation": topics.REVOCATION,
 }

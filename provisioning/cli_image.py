@@ -9,6 +9,6 @@ __all__ = ["register"]
 
 def register(app: typer.Typer) -> None:
     """Add this group's commands."""
-    from provisioning.image.cli import app as image_app  # noqa: PLC0415 - keeps --help of other groups quick
+    from provisioning.image.cli import app as image_app
 
     app.add_typer(image_app, name="image")

@@ -93,6 +93,16 @@ def test_a_damaged_tail_is_refused_by_name(tmp_path: Path) -> None:
         ImpostorTail.load(tmp_path)
 
 
+def test_a_tail_of_another_variant_is_refused() -> None:
+    from edge.sight import card
+
+    pack = card.default_directory() / "mobilefacenet"
+    variants = card.read(pack).variants
+    assert ImpostorTail.load(pack, variants["dynamic-int8"].sha256).tails
+    with pytest.raises(ThresholdUnsupported, match="measured with the embedder"):
+        ImpostorTail.load(pack, variants["float"].sha256)
+
+
 @pytest.mark.parametrize("shape", [-0.3, 0.0, 0.2])
 def test_the_fit_finds_the_distribution_that_it_was_drawn_from(shape: float) -> None:
     uniform = np.random.default_rng(7).uniform(size=50_000)

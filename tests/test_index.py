@@ -76,15 +76,22 @@ def test_erasing_overwrites_the_templates_in_place(method) -> None:
 
 
 @pytest.mark.parametrize("method", ["exact", "hnsw"])
-def test_a_removed_subject_is_never_found_again_and_the_others_are(method) -> None:
+def test_a_removed_subject_is_overwritten_and_never_found_again_and_the_others_are(method) -> None:
     rows = templates(20)
     probes = rows.copy()
-    smaller = Index([str(n) for n in range(20)], rows, method=method).without("5")
-    assert not rows.any()
-    assert "5" not in {c.reference for c in smaller.search(probes[5], k=20).candidates}
-    best = smaller.search(probes[6]).best
+    index = Index(["5" if n == 7 else str(n) for n in range(20)], rows, method=method)
+    assert index.remove("5") == 2
+    assert len(index) == 18
+    assert not rows[[5, 7]].any()
+    if index._graph is not None:
+        assert not np.asarray(index._graph.get_items([5, 7])).any()
+    for probe in (5, 7):
+        found = {c.reference for c in index.search(probes[probe], k=20).candidates}
+        assert found.isdisjoint({"5", ""})
+    best = index.search(probes[6]).best
     assert best is not None
     assert best.reference == "6"
+    assert index.remove("5") == 0
 
 
 def test_a_probe_of_another_model_is_refused() -> None:

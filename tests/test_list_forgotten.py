@@ -7,8 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from edge.records import WatchlistEntry
 from tests.lists import Site, entry
 from tests.test_forgetting import NEEDLES, REPOSITORY, Suspect
 
@@ -26,13 +28,21 @@ class Holder(Suspect):
         )  # fmt: skip
 
 
+def person(name: str) -> WatchlistEntry:
+    # The last two in the bundle are small, so that both would still lie in the decryption's last buffer.
+    rows = 1 if name in {"R-8", "R-9"} else 1 + PEOPLE.index(name) % 5
+    vectors = np.random.default_rng([7, *name.encode()]).standard_normal((rows, 192))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return entry(name, templates=vectors.astype(np.float32))
+
+
 def templates(*names: str) -> list[bytes]:
-    """16 bytes of the middle of each template: occur nowhere by chance."""
-    return [entry(name).templates.tobytes()[200:216] for name in names]
+    """16 bytes of each template of each person: occur nowhere by chance."""
+    return [vector.tobytes()[80:96] for name in names for vector in person(name).templates]
 
 
 def pictures(*names: str) -> list[bytes]:
-    return [entry(name).reference_jpeg[700:732] for name in names]
+    return [entry(name).reference_jpeg[900:916] for name in names]
 
 
 def test_a_destroyed_list_is_nowhere_in_memory_or_on_disk(tmp_path: Path) -> None:
@@ -40,7 +50,8 @@ def test_a_destroyed_list_is_nowhere_in_memory_or_on_disk(tmp_path: Path) -> Non
         pytest.skip("only root may read the memory of another process")
     site = Site(tmp_path)
     site.enrol_van()
-    bundle, manifest = site.build([entry(name) for name in PEOPLE])
+    # Several templates per person, from one to five: what is freed is then not covered by the next of its size.
+    bundle, manifest = site.build([person(name) for name in PEOPLE])
     (tmp_path / "built" / "manifest.json").write_bytes(manifest)
     holder = Holder(tmp_path, bundle, tmp_path / "built" / "manifest.json")
     everybody = templates(*PEOPLE)
@@ -50,7 +61,7 @@ def test_a_destroyed_list_is_nowhere_in_memory_or_on_disk(tmp_path: Path) -> Non
         assert holder.remembers(everybody) == 0
         holder.go_on()
         holder.wait_for("holding")
-        assert holder.remembers(everybody) == len(PEOPLE), "the search itself must work"
+        assert holder.remembers(everybody) == len(everybody), "the search itself must work"
         holder.go_on()
         holder.wait_for("removed")
         holder.go_on()

@@ -16,6 +16,7 @@ from edge.alert.adjudication import JWS_TYPE as ADJUDICATION_TYPE
 from edge.alert.adjudication import MAX_ADJUDICATION, AdjudicationBody
 from edge.alert.message import CONTENT_TYPE, JWS_TYPE, MAX_MESSAGE, MEDIA_TYPE, AlertBody, Envelope
 from edge.alert.status import MAX_STATUS, HealthBody, StateBody
+from edge.trust.audit import CHECKPOINT as AUDIT_CHECKPOINT
 
 __all__ = ["asyncapi", "render", "schemas"]
 
@@ -76,6 +77,16 @@ _ABOUT = {
         f"Counters and nothing else; QoS 0. At most {MAX_STATUS} bytes.",
         "health",
     ),
+    topics.CHECKPOINT: (
+        "checkpoint",
+        "Checkpoint of the audit log",
+        "application/jose",
+        (
+            f"A compact JWS of type {AUDIT_CHECKPOINT} by the van: number and hash of its log's latest entry. Kept by "
+            "the control room, it proves that the log was not cut off; QoS 0, each one vouches for all before it."
+        ),
+        "",
+    ),
     topics.ADJUDICATION: (
         "adjudication",
         "Decision of a person",
@@ -94,7 +105,7 @@ _ABOUT = {
         "",
     ),
 }
-_FROM_VAN = (topics.ALERT, topics.STATE, topics.HEALTH)
+_FROM_VAN = (topics.ALERT, topics.STATE, topics.HEALTH, topics.CHECKPOINT)
 
 
 def asyncapi(version: str) -> dict[str, Any]:
@@ -119,7 +130,7 @@ def asyncapi(version: str) -> dict[str, Any]:
             "messages": [{"$ref": f"#/channels/{kind}/messages/{name}"}],
             "bindings": {
                 "mqtt": {
-                    "qos": 0 if kind == topics.HEALTH else 1,
+                    "qos": 0 if kind in {topics.HEALTH, topics.CHECKPOINT} else 1,
                     "retain": kind in {topics.STATE, topics.REVOCATION},
                     "bindingVersion": "0.2.0",
                 }

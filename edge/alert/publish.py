@@ -122,6 +122,12 @@ class Publisher:
         if link is not None and self.state is LinkState.ONLINE:
             link.tell(topics.topic(self._van, topics.HEALTH), msgspec.json.encode(health))
 
+    def announce(self, checkpoint: str) -> None:
+        """Publish a checkpoint of the audit log if there is a connection; the next one vouches for all before it."""
+        link = self._link
+        if link is not None and self.state is LinkState.ONLINE:
+            link.tell(topics.topic(self._van, topics.CHECKPOINT), checkpoint.encode("ascii"))
+
     # -- on the publisher's thread ---------------------------------------------------------------
 
     def _run(self) -> None:

@@ -6,6 +6,7 @@ topic                                 from → to       retained  content
 ``lfr/1/<van>/alert``                 van → control   no        one sealed alert (:mod:`edge.alert.message`)
 ``lfr/1/<van>/state``                 van → control   yes       birth, last will and changes of state
 ``lfr/1/<van>/health``                van → control   no        counters only
+``lfr/1/<van>/checkpoint``             van → control   no        signed checkpoints of the van's audit log
 ``lfr/1/<van>/adjudication``          control → van   no        what a person decided on an alert, signed
 ``lfr/1/<van>/revocation``            control → van   yes       TUF metadata that revokes, signed
 ====================================  ==============  ========  ================================================
@@ -19,15 +20,28 @@ import re
 
 from edge.errors import AlertRejected
 
-__all__ = ["ADJUDICATION", "ALERT", "HEALTH", "KINDS", "REVOCATION", "ROOT", "STATE", "of_all", "parse", "topic"]
+__all__ = [
+    "ADJUDICATION",
+    "ALERT",
+    "CHECKPOINT",
+    "HEALTH",
+    "KINDS",
+    "REVOCATION",
+    "ROOT",
+    "STATE",
+    "of_all",
+    "parse",
+    "topic",
+]
 
 ROOT = "lfr/1"
 ALERT = "alert"
 STATE = "state"
 HEALTH = "health"
+CHECKPOINT = "checkpoint"
 ADJUDICATION = "adjudication"
 REVOCATION = "revocation"
-KINDS = (ALERT, STATE, HEALTH, ADJUDICATION, REVOCATION)
+KINDS = (ALERT, STATE, HEALTH, CHECKPOINT, ADJUDICATION, REVOCATION)
 
 _TOPIC = re.compile(rf"{ROOT}/([A-Za-z0-9][A-Za-z0-9._-]{{0,63}})/({'|'.join(KINDS)})")
 

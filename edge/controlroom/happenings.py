@@ -11,7 +11,7 @@ from edge.controlroom.inbox import Acceptance
 from edge.errors import EdgeError
 from edge.records import Alert
 
-__all__ = ["Arrived", "Happening", "LinkChanged", "Refused", "VanHealth", "VanState"]
+__all__ = ["Arrived", "Happening", "LinkChanged", "Refused", "VanCheckpoint", "VanHealth", "VanState"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,13 @@ class VanHealth:
 
 
 @dataclass(frozen=True, slots=True)
+class VanCheckpoint:
+    """A van vouched for its audit log so far; kept, so that nobody can cut the end off unseen."""
+
+    van: str
+
+
+@dataclass(frozen=True, slots=True)
 class LinkChanged:
     """The way to the broker changed; ``trouble`` is set where a person must act."""
 
@@ -58,4 +65,4 @@ class LinkChanged:
     trouble: EdgeError | None
 
 
-Happening = Arrived | Refused | VanState | VanHealth | LinkChanged
+Happening = Arrived | Refused | VanState | VanHealth | VanCheckpoint | LinkChanged

@@ -31,15 +31,29 @@ from edge.alert.message import open_alert
 from edge.alert.publish import LinkState
 from edge.alert.status import read_health, read_state
 from edge.clock import NS_PER_S, Clock, SystemClock
+from edge.controlroom.checkpoints import CHECKPOINTS, keep_checkpoint
 from edge.controlroom.config import ControlConfig
-from edge.controlroom.happenings import Arrived, Happening, LinkChanged, Refused, VanHealth, VanState
+from edge.controlroom.happenings import Arrived, Happening, LinkChanged, Refused, VanCheckpoint, VanHealth, VanState
 from edge.controlroom.inbox import Acceptance, Inbox, Verdict
-from edge.errors import AlertRejected, EdgeError, SignatureInvalid
+from edge.errors import AlertRejected, EdgeError, EnvironmentFault, SignatureInvalid
 from edge.records import Alert
 from edge.trust.keys import DecryptionKeys, KnownSigners
 from edge.trust.tls import client_context
 
-__all__ = ["Arrived", "Counts", "Happening", "LinkChanged", "Receiver", "Refused", "VanHealth", "VanState", "connect"]
+__all__ = [
+    "Arrived",
+    "Counts",
+    "Happening",
+    "LinkChanged",
+    "Receiver",
+    "Refused",
+    "VanCheckpoint",
+    "VanHealth",
+    "VanState",
+    "connect",
+]
+
+FROM_VANS = (topics.ALERT, topics.STATE, topics.HEALTH, topics.CHECKPOINT)
 
 
 @dataclass(slots=True)
@@ -90,6 +104,7 @@ class Receiver:
         vans_file: the key set that ``vans`` was read from; read again within a minute of a change, so that a van is
             believed or revoked without a restart.
         on_happening: called on the receiver's thread, one call at a time; may take its time, must not raise.
+        checkpoints: folder for the checkpoints of the vans' audit logs; None keeps none.
         outgoing: what is to be sent to the vans; :meth:`wake` when there is more.
         session_s: how long the broker keeps alerts while we are away.
         retention: how long the inbox keeps an alert.
@@ -112,6 +127,7 @@ class Receiver:
         *,
         outgoing: Outgoing | None = None,
         vans_file: Path | None = None,
+        checkpoints: Path | None = None,
         session_s: int = 86_400,
         retention: timedelta = timedelta(hours=24),
         backoff_s: tuple[float, float] = (0.5, 15.0),
@@ -132,6 +148,7 @@ class Receiver:
         self._fresh = True
         self._vans_file = vans_file
         self._vans_changed = _changed_at(vans_file)
+        self._checkpoints = checkpoints
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._state = LinkState.STOPPED
@@ -171,7 +188,7 @@ class Receiver:
         opened = self._open(message)
         return self._accept(opened) if isinstance(opened, Alert) else opened
 
-    def _open(self, message: Message) -> Alert | VanState | VanHealth:
+    def _open(self, message: Message) -> Alert | VanState | VanHealth | VanCheckpoint:
         """Rules 1 to 4."""
         try:
             name = message.topic
@@ -182,6 +199,8 @@ class Receiver:
             return VanState(read_state(message.payload, van))
         if kind == topics.HEALTH:
             return VanHealth(read_health(message.payload, van))
+        if kind == topics.CHECKPOINT:
+            return keep_checkpoint(self._checkpoints, van, message.payload, self._vans)
         if kind != topics.ALERT:
             raise AlertRejected(f"topic {name}", "is not one that vans send on", "Check the broker's access rules")
         alert = open_alert(message.payload, self._decryption, self._vans)
@@ -224,7 +243,7 @@ class Receiver:
             link = self._new_link()
             try:
                 link.open()
-                link.subscribe(*(topics.of_all(kind) for kind in (topics.ALERT, topics.STATE, topics.HEALTH)))
+                link.subscribe(*(topics.of_all(kind) for kind in FROM_VANS))
                 failures = 0
                 self._set(LinkState.ONLINE)
                 self._serve(link)
@@ -321,9 +340,11 @@ class Receiver:
         for event in later:
             self._events.put(event)
 
-    def _opened(self, message: Any) -> Alert | VanState | VanHealth | Refused:
+    def _opened(self, message: Any) -> Alert | VanState | VanHealth | VanCheckpoint | Refused:
         try:
             return self._open(message)
+        except EnvironmentFault:
+            raise
         except EdgeError as error:
             self.counts.refused[type(error).__name__] += 1
             return Refused(_printable(message), error)
@@ -370,6 +391,7 @@ def connect(
         KnownSigners.load(config.path(config.keys.vans)),
         on_happening,
         vans_file=config.path(config.keys.vans),
+        checkpoints=config.path(config.store.directory) / CHECKPOINTS,
         session_s=config.broker.session_h * 3600,
         retention=timedelta(hours=config.store.retention_h),
         **options,

@@ -10,6 +10,7 @@ import hashlib
 import multiprocessing
 import os
 import struct
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -29,7 +30,7 @@ from edge.sight.picture import read_image
 
 __all__ = ["Acquired", "Acquisition", "Recipe", "extract", "main_face"]
 
-FORMAT = b"LFR-TEMPLATES-1\n"
+FORMAT = b"LFR-TEMPLATES-2\n"
 
 
 class Acquired(StrEnum):
@@ -220,24 +221,31 @@ def _stamp(key: str) -> int:
 
 
 def _append(log: IO[bytes], key: str, acquisition: Acquisition) -> None:
+    """One record: length and checksum of what follows; then the header, the path and the templates."""
     name = key.encode()
     status = list(Acquired).index(acquisition.status)
-    log.write(struct.pack("<HqBB", len(name), _stamp(key), status, len(acquisition.templates)))
-    log.write(name)
+    body = struct.pack("<HqBB", len(name), _stamp(key), status, len(acquisition.templates)) + name
     for template in acquisition.templates:
-        log.write(struct.pack("<I", template.shape[1]) + template.tobytes())
+        body += struct.pack("<I", template.shape[1]) + template.tobytes()
+    log.write(struct.pack("<II", len(body), zlib.crc32(body)) + body)
     log.flush()
 
 
 def _read_record(log: IO[bytes]) -> tuple[str, int, Acquisition] | None:
-    try:
-        length, stamp, status, count = struct.unpack("<HqBB", log.read(12))
-        name = log.read(length).decode()
-        templates = []
-        for _ in range(count):
-            (dimension,) = struct.unpack("<I", log.read(4))
-            values = np.frombuffer(log.read(8 * dimension), np.float32)
-            templates.append(values.reshape(2, dimension))
-        return name, stamp, Acquisition(list(Acquired)[status], tuple(templates))
-    except (struct.error, ValueError, IndexError):
+    """The next record, or None at the end or where the file is damaged."""
+    head = log.read(8)
+    if len(head) < 8:
         return None
+    size, checksum = struct.unpack("<II", head)
+    body = log.read(size)
+    if len(body) < size or zlib.crc32(body) != checksum or size < 12:
+        return None
+    length, stamp, status, count = struct.unpack_from("<HqBB", body)
+    at = 12 + length
+    templates = []
+    for _ in range(count):
+        (dimension,) = struct.unpack_from("<I", body, at)
+        values = np.frombuffer(body, np.float32, 2 * dimension, at + 4)
+        templates.append(values.reshape(2, dimension))
+        at += 4 + 8 * dimension
+    return body[12 : 12 + length].decode(), stamp, Acquisition(list(Acquired)[status], tuple(templates))

@@ -15,13 +15,13 @@ from edge.evaluate.measure import Searches
 __all__ = ["det_plot"]
 
 WIDTH, HEIGHT = 960, 720
-LEFT, RIGHT, TOP, BOTTOM = 110, 40, 70, 90  # margins in pixels
+LEFT, RIGHT, TOP, BOTTOM = 110, 40, 110, 90  # margins in pixels
 INK, GRID, CURVE, BAND = (40, 40, 40), (215, 215, 215), (160, 80, 20), (235, 215, 195)
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 def det_plot(mated: Searches, nonmated: Searches, path: Path, title: str) -> None:
-    """Draws the curve with the exact 95 % band of FNIR and writes it as PNG.
+    """Draws the curve with a 95 % band of FNIR (normal approximation) and writes it as PNG.
 
     Raises:
         StoreUnavailable: the file cannot be written.
@@ -32,7 +32,7 @@ def det_plot(mated: Searches, nonmated: Searches, path: Path, title: str) -> Non
     hits = np.sort(mated.best[mated.right])
     fpir = 1 - np.searchsorted(np.sort(nonmated.best), thresholds, "left") / n_other
     fnir = 1 - (len(hits) - np.searchsorted(hits, thresholds, "left")) / n_mated
-    floor_x, floor_y = _decade(1 / n_other), _decade(1 / n_mated)
+    floor_x, floor_y = _decade(1 / n_other), _decade(max(float(fnir.min()) / 2, 1 / n_mated))
 
     def place(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.int32]:
         across = np.log10(np.clip(x, 10**floor_x, 1)) / -floor_x + 1
@@ -60,7 +60,7 @@ def det_plot(mated: Searches, nonmated: Searches, path: Path, title: str) -> Non
     cv2.putText(canvas, about, (LEFT, 58), FONT, 0.45, INK, 1, cv2.LINE_AA)
     below = (WIDTH // 2 - 150, HEIGHT - 25)
     cv2.putText(canvas, "FPIR: non-mated searches that alert", below, FONT, 0.55, INK, 1, cv2.LINE_AA)
-    cv2.putText(canvas, "FNIR: mated searches missed", (10, TOP - 8), FONT, 0.45, INK, 1, cv2.LINE_AA)
+    cv2.putText(canvas, "FNIR: mated searches missed", (20, TOP - 20), FONT, 0.45, INK, 1, cv2.LINE_AA)
     try:
         path.write_bytes(cv2.imencode(".png", canvas)[1].tobytes())
     except OSError as error:

@@ -115,14 +115,15 @@ class ImpostorTail(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     tails: tuple[SizedTail, ...]
 
     @classmethod
-    def load(cls, pack: Path) -> ImpostorTail:
+    def load(cls, pack: Path, model_sha256: str | None = None) -> ImpostorTail:
         """Reads the tail of a model pack.
 
         Args:
             pack: the pack's folder, for example ``models/mobilefacenet``.
+            model_sha256: digest of the embedder that will be run; None to read the tail without running anything.
 
         Raises:
-            ThresholdUnsupported: the pack has none, so no budget can be promised with it.
+            ThresholdUnsupported: the pack has none, or that of another variant, so no budget can be promised with it.
             ModelRejected: the file is damaged.
         """
         path = pack / FILE_NAME
@@ -138,6 +139,12 @@ class ImpostorTail(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
             raise ModelRejected(str(path), f"it is no impostor tail: {error}", "Measure it again") from error
         if not tail.tails:
             raise ModelRejected(str(path), "it holds no tail", "Measure it again")
+        if model_sha256 is not None and model_sha256 != tail.model_sha256:
+            raise ThresholdUnsupported(
+                str(path),
+                f"it was measured with the embedder {tail.model_sha256[:16]}…, and {model_sha256[:16]}… is to run",
+                "Run the variant that it was measured with, or measure this one with scripts/pack-model tail",
+            )
         return tail
 
     def threshold(self, fpir: float, entries: int) -> ThresholdEstimate:

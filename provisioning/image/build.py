@@ -12,7 +12,7 @@ from pathlib import Path
 
 from provisioning.image import debian, disk, kernel, keys, lock, release, sbom, wheels
 from provisioning.image.board import Board, board
-from provisioning.image.tools import ImageUnusable, require, run, sha256_file
+from provisioning.image.tools import EPOCH, ImageUnusable, require, run, sha256_file
 
 __all__ = ["TOOLS", "Built", "Request", "build", "commit_of", "compose"]
 
@@ -21,13 +21,25 @@ TOOLS = (
     *("mkimage", "mkenvimage", "bmaptool", "depmod", "cpio", "readelf", "dpkg-deb", "git"),
 )
 _SINGLE = "busybox-static"
-_ENABLED = ("lfr-volumes", "lfr-enrol", "lfr-edge", "lfr-commit", "systemd-networkd", "systemd-timesyncd", "systemd-resolved")
+_ENABLED = (
+    "lfr-volumes",
+    "lfr-enrol",
+    "lfr-edge",
+    "lfr-commit",
+    "systemd-networkd",
+    "systemd-timesyncd",
+    "systemd-resolved",
+)
 _MASKED = (
     *("getty@.service", "serial-getty@.service", "getty.target", "systemd-firstboot.service", "apt-daily.timer"),
     *("apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer", "systemd-networkd-wait-online.service"),
     *("fstrim.timer", "e2scrub_reap.service", "systemd-pcrphase.service", "systemd-pcrphase-sysinit.service"),
 )
 _GONE = ("usr/bin/apt", "usr/bin/apt-get", "var/cache", "var/log", "var/lib/apt", "boot", "etc/ssh")
+
+
+DEBIAN = debian.Mirror()
+"""The live archive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +66,7 @@ class Request:
     keyring: Path
     out: Path
     cache: Path = Path(".cache/image")
-    mirror: debian.Mirror = debian.Mirror()
+    mirror: debian.Mirror = DEBIAN
     accept_moved: bool = False
     development: bool = False
     kernel_deb: Path | None = None
@@ -136,7 +148,9 @@ def _accounts(root: Path) -> None:
         lines = [entry for entry in path.read_text().splitlines() if not entry.startswith("lfr:")]
         path.write_text("\n".join([*lines, line]) + "\n")
     shadow = root / "etc/shadow"
-    locked = [":".join([*entry.split(":")[:1], "!*", *entry.split(":")[2:]]) for entry in shadow.read_text().splitlines()]
+    locked = [
+        ":".join([*entry.split(":")[:1], "!*", *entry.split(":")[2:]]) for entry in shadow.read_text().splitlines()
+    ]
     shadow.write_text("\n".join([*locked, "lfr:!*:::::::"]) + "\n")
     for name in ("passwd-", "group-", "shadow-", "gshadow-"):
         (root / "etc" / name).unlink(missing_ok=True)
@@ -176,9 +190,7 @@ def build(request: Request, repository: Path, say: Callable[[str], None]) -> Bui
         board=target.name,
         compatible=target.compatible,
         commit=commit,
-        models={
-            str(p): sha256_file(repository / p) for p in wheels.sources(repository) if p.suffix == ".tflite"
-        },
+        models={str(p): sha256_file(repository / p) for p in wheels.sources(repository) if p.suffix == ".tflite"},
         locks={p.name: sha256_file(p) for p in (lock.DEBIAN_LOCK, lock.WHEEL_LOCK, lock.SOURCE_LOCK)},
         moved=moved,
     )
@@ -193,7 +205,10 @@ def build(request: Request, repository: Path, say: Callable[[str], None]) -> Bui
         compose(root, target, own, request.keyring, repository / "provisioning/image")
         if request.overlay:
             shutil.copytree(request.overlay, root, symlinks=True, dirs_exist_ok=True)
-        pins = [*lock.parse_requirements(lock.WHEEL_LOCK.read_text()), *lock.parse_requirements(lock.SOURCE_LOCK.read_text())]
+        pins = [
+            *lock.parse_requirements(lock.WHEEL_LOCK.read_text()),
+            *lock.parse_requirements(lock.SOURCE_LOCK.read_text()),
+        ]
         bill = sbom.bill(
             version=own.version,
             commit=commit,
@@ -218,7 +233,7 @@ def build(request: Request, repository: Path, say: Callable[[str], None]) -> Bui
     return _record(out, replace(own, root_hash=verity.root_hash), target, tuple(absent))
 
 
-def _boot_image(
+def _boot_image(  # noqa: PLR0917 - one call, by the names of what it takes
     the_kernel: kernel.Kernel, target: Board, root: Path, busybox: Path, verity: disk.Verity, out: Path, scratch: Path
 ) -> None:
     first = scratch / "initrd.gz"
@@ -226,7 +241,7 @@ def _boot_image(
     vmlinuz = scratch / "vmlinuz"
     shutil.copyfile(the_kernel.image, vmlinuz)
     for path in (first, vmlinuz):
-        run(["touch", f"--date=@{disk.EPOCH}", path], thing=path.name)
+        run(["touch", f"--date=@{EPOCH}", path], thing=path.name)
     size = next(p.mib for p in target.partitions if p.name == "bootA")
     disk.fat(out / "boot.img", size, {"vmlinuz": vmlinuz, "initrd.gz": first}, "1f2e4ed7")
 
@@ -251,7 +266,12 @@ def _bundle_content_text(bundle: Path, own: release.Release, target: Board) -> N
 
 
 def _record(out: Path, own: release.Release, target: Board, absent: tuple[str, ...]) -> Built:
-    names = ["disk.img", "disk.bmap", "sbom.cdx.json", *(f"bundle/{p.name}" for p in sorted((out / "bundle").iterdir()))]
+    names = [
+        "disk.img",
+        "disk.bmap",
+        "sbom.cdx.json",
+        *(f"bundle/{p.name}" for p in sorted((out / "bundle").iterdir())),
+    ]
     # partitions, so that a flashed medium can be read back piece by piece
     offsets = json.loads(run(["sfdisk", "--json", out / "disk.img"], thing="disk image"))["partitiontable"]
     parts = {}
@@ -274,4 +294,3 @@ def _digest_of(path: Path, offset: int, size: int) -> str:
             digest.update(chunk)
             left -= len(chunk)
     return digest.hexdigest()
-

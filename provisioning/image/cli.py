@@ -19,7 +19,9 @@ app.add_typer(key_app, name="key")
 Json = Annotated[bool, typer.Option("--json", help="one JSON document on standard output")]
 Folder = Annotated[Path, typer.Argument(help="the image's folder")]
 Keyring = Annotated[Path, typer.Option("--keyring", help="whom to trust: made by image key keyring")]
-PassphraseFile = Annotated[Path | None, typer.Option("--passphrase-file", help="file with the authority key's passphrase")]
+PassphraseFile = Annotated[
+    Path | None, typer.Option("--passphrase-file", help="file with the authority key's passphrase")
+]
 
 
 def _say(text: str) -> None:
@@ -40,7 +42,8 @@ def lock(
     mirror: Annotated[str, typer.Option(help="Debian archive or snapshot")] = "http://deb.debian.org",
 ) -> None:
     """Choose packages anew and write the three locks; review and commit the difference."""
-    from provisioning.image import debian, lock as locks
+    from provisioning.image import debian
+    from provisioning.image import lock as locks
     from provisioning.image.board import BOARDS
 
     wheels, sources = locks.resolve_wheels(_repository())
@@ -74,7 +77,8 @@ def build(
     as_json: Json = False,
 ) -> None:
     """Build an image from the locks and the commit: disk image, update content, bill of materials, release record."""
-    from provisioning.image import build as builds, debian
+    from provisioning.image import build as builds
+    from provisioning.image import debian
 
     request = builds.Request(
         board=board, version=version, epoch=epoch, keyring=keyring, out=out, cache=cache,
@@ -102,7 +106,9 @@ def sign(
     from provisioning.image import sign as signs
 
     bundle = signs.sign(folder, signs.Signer(certificate, key))
-    typer.echo(json.dumps({"bundle": str(bundle)}) if as_json else f"{bundle} is signed. Next: lfr-provision image verify")
+    typer.echo(
+        json.dumps({"bundle": str(bundle)}) if as_json else f"{bundle} is signed. Next: lfr-provision image verify"
+    )
 
 
 @app.command()
@@ -147,19 +153,23 @@ def flash(
     as_json: Json = False,
 ) -> None:
     """Write a verified image to a medium and read it back. Without a target: list media."""
-    from provisioning.image import devices, flash as flashes
+    from provisioning.image import devices
+    from provisioning.image import flash as flashes
 
     if show or to is None or folder is None or keyring is None:
         needed = flashes.size_needed(folder) if folder else 0
         found = devices.candidates(needed)
         if as_json:
             rows = [
-                {"path": str(d.path), "size": d.size, "serial": d.serial, "model": d.model, "refused": why} for d, why in found
+                {"path": str(d.path), "size": d.size, "serial": d.serial, "model": d.model, "refused": why}
+                for d, why in found
             ]
             print(json.dumps(rows))
         for device, why in () if as_json else found:
             state = f"no: {why}" if why else "may be written"
-            typer.echo(f"{device.path}  {device.size / 1e9:.1f} GB  {device.model}  serial {device.serial or '-'}  {state}")
+            typer.echo(
+                f"{device.path}  {device.size / 1e9:.1f} GB  {device.model}  serial {device.serial or '-'}  {state}"
+            )
         if not show:
             typer.echo("Give: image flash FOLDER --keyring KEYRING --to DEVICE", err=True)
             raise typer.Exit(2)
@@ -200,7 +210,11 @@ def enrol(
     content = {**asdict(done), "expires": done.expires.isoformat()}
     with ledger.open("a", encoding="utf-8") as stream:
         stream.write(json.dumps({"enrolled": content}, sort_keys=True) + "\n")
-    typer.echo(json.dumps(content) if as_json else f"Copy {out}/* into enrol/ on {van}'s medium; valid to {done.expires:%Y-%m-%d}.")
+    typer.echo(
+        json.dumps(content)
+        if as_json
+        else f"Copy {out}/* into enrol/ on {van}'s medium; valid to {done.expires:%Y-%m-%d}."
+    )
 
 
 @key_app.command("authority")

@@ -13,10 +13,32 @@ from pathlib import Path
 from provisioning.image import lock
 from provisioning.image.tools import ImageUnusable, require, run
 
-__all__ = ["PACKAGES", "Installed", "Mirror", "RootFileSystem", "bootstrap", "check_against_lock", "download", "identity", "installed", "key_of", "single"]
+__all__ = [
+    "PACKAGES",
+    "Installed",
+    "Mirror",
+    "RootFileSystem",
+    "bootstrap",
+    "check_against_lock",
+    "download",
+    "identity",
+    "installed",
+    "key_of",
+    "single",
+]
 
 PACKAGES = (
-    *("systemd", "systemd-sysv", "systemd-timesyncd", "systemd-resolved", "udev", "dbus", "kmod", "util-linux-extra", "tzdata"),
+    *(
+        "systemd",
+        "systemd-sysv",
+        "systemd-timesyncd",
+        "systemd-resolved",
+        "udev",
+        "dbus",
+        "kmod",
+        "util-linux-extra",
+        "tzdata",
+    ),
     *("python3", "rauc", "rauc-service", "libubootenv-tool", "cryptsetup-bin", "e2fsprogs", "dosfstools"),
     *("tpm2-tools", "libtss2-tcti-device0", "libgomp1", "openssl"),
 )
@@ -73,7 +95,7 @@ def installed(status: str) -> tuple[Installed, ...]:
     for paragraph in re.split(r"\n\n+", status):
         fields = dict(re.findall(r"(?m)^([A-Za-z-]+): (.*)$", paragraph))
         if "Package" in fields and fields.get("Status", "").endswith(" installed"):
-            source = fields.get("Source", fields["Package"]).split(" ")[0]
+            source = str(fields.get("Source") or fields["Package"]).split(" ")[0]
             found.append(Installed(fields["Package"], fields["Version"], fields["Architecture"], source))
     return tuple(sorted(found, key=lambda p: p.name))
 
@@ -141,7 +163,10 @@ def bootstrap(
                 *("mmdebstrap", "--quiet", "--variant=minbase", "--architectures=arm64"),
                 f"--include={','.join(PACKAGES)}",
                 *(f"--aptopt={o}" for o in options),
-                *(*drop, keep, "bookworm", part),
+                *drop,
+                keep,
+                "bookworm",
+                part,
                 *mirror.sources,
             ],
             thing="Debian root file system",

@@ -102,7 +102,9 @@ def look_up(target: Path) -> Device:
             )  # fmt: skip
         return found
     if target.is_dir() or not target.parent.is_dir():
-        raise ImageUnusable(str(target), "is neither a device nor a file that could be written", "Name a disk: image flash --list")
+        raise ImageUnusable(
+            str(target), "is neither a device nor a file that could be written", "Name a disk: image flash --list"
+        )
     if str(target.resolve()).startswith("/dev/"):
         raise ImageUnusable(str(target), "is not there", "Put the medium in, then: image flash --list")
     writable = os.access(target if target.exists() else target.parent, os.W_OK)
@@ -134,7 +136,9 @@ def judge(device: Device, needed: int, forced_serial: str = "") -> None:
         raise ImageRefused(thing, "cannot be written", "Move its lock, or choose another")
     if not device.removable and (not forced_serial or forced_serial != device.serial):
         raise ImageRefused(
-            thing, "is built in, not removable", "If it is meant all the same, say --force-serial with its serial number"
+            thing,
+            "is built in, not removable",
+            "If it is meant all the same, say --force-serial with its serial number",
         )
 
 

@@ -9,7 +9,17 @@ from pathlib import Path
 from provisioning.image.board import MIB, Board
 from provisioning.image.tools import EPOCH, ImageUnusable, run
 
-__all__ = ["ENVIRONMENT_SIZE", "Verity", "block_map", "boot_script", "disk", "fat", "level_times", "root_image", "state"]
+__all__ = [
+    "ENVIRONMENT_SIZE",
+    "Verity",
+    "block_map",
+    "boot_script",
+    "disk",
+    "fat",
+    "level_times",
+    "root_image",
+    "state",
+]
 
 SALT = "6c66722d656467652d726f6f742d73616c742d76312d2d2d2d2d2d2d2d2d2d2d"
 """A fixed verity salt: it protects against tables of hashes of common blocks, which is no matter for public code."""
@@ -78,7 +88,18 @@ class Verity:
 
 def level_times(root: Path) -> None:
     """Set every time stamp that is later than the build's own to it; older ones are the packages'."""
-    newer = ["find", root, "-newermt", f"@{EPOCH}", "-exec", "touch", "--no-dereference", f"--date=@{EPOCH}", "{}", "+"]
+    newer: list[str | Path] = [
+        "find",
+        root,
+        "-newermt",
+        f"@{EPOCH}",
+        "-exec",
+        "touch",
+        "--no-dereference",
+        f"--date=@{EPOCH}",
+        "{}",
+        "+",
+    ]
     run(newer, thing="time stamps")
 
 
@@ -106,7 +127,9 @@ def root_image(root: Path, out: Path, board: Board) -> Verity:
     root_hash = said.rpartition("Root hash:")[2].strip()
     if out.stat().st_size > board.root_mib * MIB:
         raise ImageUnusable(
-            out.name, f"is larger than the {board.root_mib} MiB of a root partition", "Take packages out, or raise root_mib"
+            out.name,
+            f"is larger than the {board.root_mib} MiB of a root partition",
+            "Take packages out, or raise root_mib",
         )
     return Verity(root_hash, size)
 
@@ -168,9 +191,7 @@ def disk(board: Board, inputs: Path, out: Path, scratch: Path) -> None:
     for part in board.partitions:
         source = f'image = "{part.source}"' if part.source else ""
         esp = 'partition-type-uuid = "c12a7328-f81f-11d2-ba4b-00c04fd93b93" bootable = true' if part.number == 1 else ""
-        lines.append(
-            f' partition {part.name} {{ partition-uuid = "{part.uuid}" size = {part.mib}M {source} {esp} }}'
-        )
+        lines.append(f' partition {part.name} {{ partition-uuid = "{part.uuid}" size = {part.mib}M {source} {esp} }}')
     configuration = scratch / "genimage.cfg"
     configuration.write_text("\n".join(lines) + "\n}\n")
     for folder in ("root", "tmp"):

@@ -53,7 +53,9 @@ def answer(van: str, request: Path, site: Path, out: Path, *, root: Path, revoke
         KeyUnusable: the site's authority is not there.
     """
     if not sites.NAME.fullmatch(van) or van in {sites.CONTROL_ROOM, "broker"}:
-        raise BadInput(f"van {van!r}", "cannot be a van's name", "Use letters, digits, . _ - ; not control-room or broker")
+        raise BadInput(
+            f"van {van!r}", "cannot be a van's name", "Use letters, digits, . _ - ; not control-room or broker"
+        )
     try:
         asked = x509.load_pem_x509_csr((request / "van.csr").read_bytes())
         signing = msgspec.json.decode((request / "van-signing.jwk").read_bytes(), type=dict[str, str])
@@ -89,7 +91,9 @@ def _certificate(
 ) -> x509.Certificate:
     now = datetime.now(UTC)
     if issuer.not_valid_after_utc < now + sites.VAN_LIFE:
-        raise KeyUnusable("the site's authority", "ends before the van's certificate would", "Make a new authority first")
+        raise KeyUnusable(
+            "the site's authority", "ends before the van's certificate would", "Make a new authority first"
+        )
     return (
         x509.CertificateBuilder()
         .subject_name(sites._subject(van))  # noqa: SLF001

@@ -217,7 +217,9 @@ def flash(
     devices.judge(device, image.stat().st_size, forced_serial)
     if not serial or serial != device.serial:
         raise ImageRefused(
-            str(target), f"has serial {device.serial or 'unknown'}, not {serial or 'the one you gave'}", "Compare it with the label"
+            str(target),
+            f"has serial {device.serial or 'unknown'}, not {serial or 'the one you gave'}",
+            "Compare it with the label",
         )
     if device.kind == "file":
         with target.open("ab") as stream:

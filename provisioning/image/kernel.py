@@ -35,7 +35,8 @@ while [ -z "$device" ] && [ $tries -lt 100 ]; do
   [ -n "$device" ] || { sleep 0.1; tries=$((tries + 1)); }
 done
 [ -n "$device" ] || fail "there is no partition root$slot"
-veritysetup open "$device" root "$device" "$ROOT_HASH" --hash-offset="$HASH_OFFSET" || fail "the root is not the signed one"
+veritysetup open "$device" root "$device" "$ROOT_HASH" --hash-offset="$HASH_OFFSET" ||
+  fail "the root is not the signed one"
 mount -t squashfs -o ro /dev/mapper/root /root || fail "the root cannot be mounted"
 umount /proc /sys; mount --move /dev /root/dev
 exec switch_root /root /sbin/init
@@ -145,7 +146,9 @@ def needed_libraries(root: Path, program: str) -> list[str]:
     return found
 
 
-def first_root(kernel: Kernel, board: Board, root: Path, busybox: Path, verity: str, out: Path, scratch: Path) -> None:
+def first_root(  # noqa: PLR0917 - one call, by the names of what it takes
+    kernel: Kernel, board: Board, root: Path, busybox: Path, verity: str, out: Path, scratch: Path
+) -> None:
     """Write the compressed first root: busybox, veritysetup, the few modules, and the hash of the one true root.
 
     Args:

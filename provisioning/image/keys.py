@@ -59,9 +59,7 @@ def _pem(certificate: x509.Certificate | x509.CertificateRevocationList) -> byte
 
 
 def _private(key: ec.EllipticCurvePrivateKey, passphrase: bytes | None) -> bytes:
-    protection = (
-        serialization.BestAvailableEncryption(passphrase) if passphrase else serialization.NoEncryption()
-    )
+    protection = serialization.BestAvailableEncryption(passphrase) if passphrase else serialization.NoEncryption()
     return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, protection)
 
 
@@ -78,7 +76,9 @@ def make_authority(folder: Path, kind: Kind, *, common: str = "", passphrase: by
         KeyUnusable: the folder holds an authority already.
     """
     if (folder / "ca.key").exists():
-        raise KeyUnusable(str(folder), "holds an authority already", "Give a new folder; an authority is never replaced")
+        raise KeyUnusable(
+            str(folder), "holds an authority already", "Give a new folder; an authority is never replaced"
+        )
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     key = ec.generate_private_key(ec.SECP256R1())
     name = _name(kind, common or f"{_RELEASE if kind == 'release' else _DEVELOPMENT} authority {datetime.now(UTC):%Y}")
@@ -198,7 +198,9 @@ def request_from_token(uri: str, common: str) -> bytes:
         common: the signer's name.
     """
     words = ["openssl", "req", "-new", "-engine", "pkcs11", "-keyform", "engine", "-key", uri, "-subj", f"/CN={common}"]
-    return run(words, thing=re.sub(r"pin-value=[^;&]*", "pin-value=…", uri), next_step="Check the token's module and PIN").encode()
+    return run(
+        words, thing=re.sub(r"pin-value=[^;&]*", "pin-value=…", uri), next_step="Check the token's module and PIN"
+    ).encode()
 
 
 def revoke(authority: Path, certificate: Path, *, passphrase: bytes | None = None) -> int:
@@ -239,7 +241,9 @@ def _check(content: bytes, thing: str, *, development: bool) -> None:
     for certificate in certificates:
         if certificate.subject not in issuers:
             name = certificate.subject.rfc4514_string()
-            raise KeyUnusable(thing, f"lacks the revocation list of {name}", "Write it with: lfr-provision image keyring")
+            raise KeyUnusable(
+                thing, f"lacks the revocation list of {name}", "Write it with: lfr-provision image keyring"
+            )
         if _is_development(certificate) and not development:
             raise ImageRefused(
                 thing,

@@ -78,7 +78,9 @@ def parse_debian(text: str) -> dict[str, str]:
         words = line.split()
         if len(words) != 2 or words[0] in packages:
             raise ImageUnusable(
-                f"Debian lock, line {number}", f"is {line!r}, not one new name and one version", "Write it again: image lock"
+                f"Debian lock, line {number}",
+                f"is {line!r}, not one new name and one version",
+                "Write it again: image lock",
             )
         packages[words[0]] = words[1]
     return packages

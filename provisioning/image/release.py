@@ -53,7 +53,9 @@ class Release:
         if not 0 <= self.epoch <= MAX_EPOCH:
             raise ImageUnusable("release", f"has security epoch {self.epoch}", f"Give one from 0 to {MAX_EPOCH}")
         if self.board not in BOARDS or self.schema != SCHEMA:
-            raise ImageUnusable("release", f"is for board {self.board}, schema {self.schema}", "Use the tools it came with")
+            raise ImageUnusable(
+                "release", f"is for board {self.board}, schema {self.schema}", "Use the tools it came with"
+            )
 
     @property
     def text(self) -> str:
@@ -77,4 +79,6 @@ def read(path: Path) -> Release:
         raw["moved"] = tuple(raw.get("moved", ()))
         return Release(**raw)
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ImageUnusable(str(path), f"is no release record ({error})", "Give the folder that image build made") from None
+        raise ImageUnusable(
+            str(path), f"is no release record ({error})", "Give the folder that image build made"
+        ) from None

@@ -35,7 +35,8 @@ def _plain(name: str) -> str:
 
 
 def _debian(package: Installed) -> dict[str, Any]:
-    url = f"pkg:deb/debian/{package.name}@{package.version.replace('+', '%2B')}?arch={package.architecture}&distro=bookworm"
+    version = package.version.replace("+", "%2B")
+    url = f"pkg:deb/debian/{package.name}@{version}?arch={package.architecture}&distro=bookworm"
     return {"type": "library", "bom-ref": url, "name": package.name, "version": package.version, "purl": url}
 
 

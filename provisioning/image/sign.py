@@ -92,7 +92,12 @@ def resign(bundle: Path, keyring: Path, signer: Signer, out: Path) -> None:
     require("rauc")
     out.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
-        words = [f"--conf={configuration(keyring, Path(scratch))}", f"--keyring={keyring}", f"--cert={signer.certificate}", f"--key={signer.key}"]
+        words = [
+            f"--conf={configuration(keyring, Path(scratch))}",
+            f"--keyring={keyring}",
+            f"--cert={signer.certificate}",
+            f"--key={signer.key}",
+        ]
         run(
             ["rauc", "resign", *words, bundle, out],
             thing=bundle.name,

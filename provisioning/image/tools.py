@@ -12,6 +12,7 @@ from pathlib import Path
 from edge.errors import BadInput, EnvironmentFault, PolicyRefusal
 
 __all__ = [
+    "EPOCH",
     "ImageRefused",
     "ImageUnusable",
     "ToolFailed",

@@ -1,4 +1,4 @@
-"""LFR Edge and its Python packages as the van runs them: built by Dockerfile.arm64, by hash, taken out as one folder."""
+"""LFR Edge and its Python packages as the van runs them: built by Dockerfile.arm64, taken out as one folder."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ VAN = "van-7"
 
 
 def say(text: str) -> None:
-    print(f"test-image: {text}", flush=True)  # noqa: T201
+    print(f"test-image: {text}", flush=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,9 @@ def make_ring(folder: Path) -> Ring:
     return Ring(folder)
 
 
-def image(ring: Ring, version: str, epoch: int, *, accept_moved: bool, overlay: Path | None = None, name: str = "") -> Path:
+def image(
+    ring: Ring, version: str, epoch: int, *, accept_moved: bool, overlay: Path | None = None, name: str = ""
+) -> Path:
     """A built, signed and verified image."""
     out = CACHE / "images" / (name or f"{version}-{epoch}")
     say(f"image {version}, epoch {epoch}")
@@ -92,7 +94,9 @@ def request_from(disk: Path, out: Path) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     where = f"{disk}@@{qemu.cfg_offset(disk)}"
     for name in ("van.csr", "van-signing.jwk", "van.age.pub"):
-        subprocess.run(["mcopy", "-n", "-i", where, f"::enrol/{name}", str(out / name)], check=True, capture_output=True)
+        subprocess.run(
+            ["mcopy", "-n", "-i", where, f"::enrol/{name}", str(out / name)], check=True, capture_output=True
+        )
     return out
 
 
@@ -110,7 +114,7 @@ def office(folder: Path, deployment: str) -> Office:
 
 def deployment_stick(made: Office, recipient: str, port: int, out: Path, scratch: Path) -> Path:
     """A medium with a deployment: one man on the list, and a short video of him instead of a camera."""
-    made._recipient = recipient  # noqa: SLF001 - the van made its own key, and this is its public half
+    made._recipient = recipient
     record = Record(category="wanted on warrant", lawful_basis="test", image_source="official portrait")
     made.build_list(read_folder(ENROLLED, record))
     made.authorise(starts_in_s=1, hours=6)

@@ -18,7 +18,8 @@ NEEDED = 2 * GB
 
 def device(**changed: object) -> Device:
     values: dict[str, object] = {
-        "path": Path("/dev/sdx"), "kind": "disk", "size": 32 * GB, "removable": True, "read_only": False, "serial": "S1",
+        "path": Path("/dev/sdx"), "kind": "disk", "size": 32 * GB, "removable": True,
+        "read_only": False, "serial": "S1",
     }  # fmt: skip
     return Device(**{**values, **changed})  # type: ignore[arg-type]
 

@@ -7,22 +7,14 @@ import json
 import shutil
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from provisioning.image import vansystem
-
-# on the van these modules are the package ``vansystem``
-sys.modules.setdefault("vansystem", vansystem)
-from provisioning.image.vansystem import floor  # noqa: E402
-
-sys.modules.setdefault("vansystem.floor", floor)
-from provisioning.image.vansystem import commit, preinstall, update  # noqa: E402
-from provisioning.image.vansystem.commit import Standing  # noqa: E402
+from provisioning.image.vansystem import commit, floor, preinstall, update
+from provisioning.image.vansystem.commit import Standing
 
 FLOOR = floor.Floor("1.4.0", 2)
 
@@ -117,7 +109,9 @@ def test_an_old_copy_of_the_state_volume_does_not_bring_an_old_epoch_back_where_
         ("1.3.0", 3, Standing.RESCUE),
     ],
 )
-def test_an_image_is_on_trial_above_the_floor_and_a_rescue_below_it(version: str, epoch: int, standing: Standing) -> None:
+def test_an_image_is_on_trial_above_the_floor_and_a_rescue_below_it(
+    version: str, epoch: int, standing: Standing
+) -> None:
     assert commit.standing(release(version, epoch), FLOOR) is standing
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edge.errors import KeyUnusable, SignatureInvalid
-from provisioning.image import build, debian, keys, kernel, lock, release, sbom, sign, verify
+from provisioning.image import build, debian, kernel, keys, lock, release, sbom, sign, verify
 from provisioning.image.board import BOARDS, board
 from provisioning.image.tools import ImageRefused, ImageUnusable, sha256_file
 
@@ -91,7 +91,8 @@ def test_the_bill_of_materials_names_every_package_and_wheel_and_is_the_same_twi
     pins = [lock.Pin("some-wheel", "1.0", "ab" * 32)]
     packages = debian.installed(STATUS)
     texts = {
-        sbom.bill(version="1", commit="c", packages=packages, site=site, pins=pins, models={"m": "cd" * 32}) for _ in "12"
+        sbom.bill(version="1", commit="c", packages=packages, site=site, pins=pins, models={"m": "cd" * 32})
+        for _ in "12"
     }
     assert len(texts) == 1
     (tmp_path / "sbom.json").write_text(texts.pop())
@@ -172,7 +173,9 @@ def image(tmp_path: Path) -> Path:
     build._bundle_content_text(folder / "bundle", own, board("qemu-arm64"))
     names = [p.relative_to(folder) for p in folder.rglob("*") if p.is_file()]
     digests = {str(n): sha256_file(folder / n) for n in names}
-    release.write(release.Release("1.2.3", 1, "qemu-arm64", "lfr-edge-qemu-arm64", "c", digests=digests), folder / "release.json")
+    release.write(
+        release.Release("1.2.3", 1, "qemu-arm64", "lfr-edge-qemu-arm64", "c", digests=digests), folder / "release.json"
+    )
     return folder
 
 
@@ -261,9 +264,13 @@ def test_a_revoked_signer_is_refused_and_a_new_one_takes_over(image: Path, tmp_p
     keys.keyring([tmp_path / "ca"], tmp_path / "after.pem")
     with pytest.raises(SignatureInvalid, match="revoked"):
         verify.verify(image, tmp_path / "after.pem")
-    inside = {n.removeprefix("bundle/"): d for n, d in release.read(image / "release.json").digests.items() if "bundle/" in n}
+    inside = {
+        n.removeprefix("bundle/"): d for n, d in release.read(image / "release.json").digests.items() if "bundle/" in n
+    }
     inside.pop("manifest.raucm")
-    assert verify.verify_bundle(tmp_path / "again.raucb", tmp_path / "after.pem", inside, release.read(image / "release.json"))
+    assert verify.verify_bundle(
+        tmp_path / "again.raucb", tmp_path / "after.pem", inside, release.read(image / "release.json")
+    )
 
 
 def test_a_van_trusts_old_and_new_authority_while_they_change_over(image: Path, ring: Path, tmp_path: Path) -> None:
@@ -306,7 +313,9 @@ def test_a_key_in_a_token_signs_and_never_leaves_it(
     subprocess.run(init, check=True, capture_output=True)
     make = ["pkcs11-tool", "--module", str(module), "--token-label", "release", "--login", "--pin", "1234"]
     subprocess.run(
-        [*make, "--keypairgen", "--key-type", "EC:prime256v1", "--id", "01", "--label", "signer"], check=True, capture_output=True
+        [*make, "--keypairgen", "--key-type", "EC:prime256v1", "--id", "01", "--label", "signer"],
+        check=True,
+        capture_output=True,
     )
     uri = "pkcs11:token=release;object=signer;type=private?pin-value=1234"
     request = keys.request_from_token(uri, "Release signer in a token")

@@ -21,7 +21,9 @@ from tests.image import bench, qemu
 from tests.image.bench import CACHE, Ring
 
 pytestmark = [
-    pytest.mark.skipif(os.environ.get("LFR_IMAGE_TESTS") != "1", reason="builds an image and boots it: scripts/test-image"),
+    pytest.mark.skipif(
+        os.environ.get("LFR_IMAGE_TESTS") != "1", reason="builds an image and boots it: scripts/test-image"
+    ),
     pytest.mark.timeout(1500),
 ]
 ACCEPT_MOVED = os.environ.get("LFR_ACCEPT_MOVED") == "1"
@@ -64,7 +66,7 @@ def site(place: Path) -> Iterator[Site]:
     made.stop_broker()
 
 
-LOG = Path(os.environ.get("LFR_IMAGE_LOG", "/tmp/lfr-van.log"))  # noqa: S108
+LOG = Path(os.environ.get("LFR_IMAGE_LOG", "/tmp/lfr-van.log"))
 
 
 def boot(disk: Path, *sticks: Path):  # type: ignore[no-untyped-def]
@@ -80,7 +82,7 @@ def test_a_second_build_has_the_same_hashes(first: Path, ring: Ring) -> None:
 
 def test_the_bill_of_materials_lists_every_package_and_wheel_of_the_root(first: Path, place: Path) -> None:
     root = first / "bundle/rootfs.img"
-    command = ["unsquashfs", "-no-progress", "-quiet", "-dest", place / "root", root]
+    command = ["unsquashfs", "-no-progress", "-quiet", "-dest", str(place / "root"), str(root)]
     wanted = ["usr/share/lfr/dpkg-status", "opt/lfr/site/*.dist-info/METADATA"]
     subprocess.run([*command, *wanted], check=True, capture_output=True)
     document = sbom.read(first / "sbom.cdx.json")
@@ -198,7 +200,11 @@ def test_every_wrong_update_is_refused_by_name_and_a_good_one_commits(
     with boot(disk, stick) as van:
         van.wait("LFR-BOOT slot A")
         van.wait("LFR-UPDATE done", 1200)
-        said = {line.split()[1].rstrip(":"): line.split()[2].rstrip(":") for line in van.lines("LFR-UPDATE") if ".raucb:" in line}
+        said = {
+            line.split()[1].rstrip(":"): line.split()[2].rstrip(":")
+            for line in van.lines("LFR-UPDATE")
+            if ".raucb:" in line
+        }
         for name, refusal in said.items():
             expected = name.removesuffix(".raucb")[2:]
             assert refusal == ("Installed" if expected == "good" else expected), van.lines("LFR-UPDATE")

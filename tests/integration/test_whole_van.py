@@ -11,14 +11,16 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import tomli_w
 from paho.mqtt.client import CallbackAPIVersion, Client, MQTTMessage, MQTTv5
 
-from edge.controlroom.receive import Arrived
+from edge.alert.adjudication import AdjudicationBody, sign_adjudication
+from edge.controlroom.receive import Arrived, VanCheckpoint
 from edge.trust.keys import SigningKey
 from edge.trust.tls import client_context
 from provisioning.demo.office import PLACE, Office
@@ -180,7 +182,7 @@ def test_nothing_of_people_who_are_not_on_the_list_is_published_written_or_logge
 
     topics = {topic for topic, _ in listening.stop()}
     assert topics, "the subscriber must have heard something"
-    assert topics <= {"lfr/1/van-1/state", "lfr/1/van-1/health"}
+    assert topics <= {"lfr/1/van-1/state", "lfr/1/van-1/health", "lfr/1/van-1/checkpoint"}
     assert not any(start in payload for _, payload in listening.heard for start in PICTURE_STARTS)
 
     opened = re.findall(r'openat\([^,]+, "([^"]+)", [^)]*(?:O_WRONLY|O_RDWR|O_CREAT)', trace.read_text())
@@ -404,6 +406,50 @@ def test_a_revoked_subject_leaves_store_index_and_memory_within_five_seconds(sit
     last = json.loads(process.stdout.read().strip().splitlines()[-1])
     assert process.wait(30) == 0
     assert last["list_entries"] == 0
+
+
+def test_a_decision_of_the_control_room_comes_back_to_the_vans_log(site: Site, van: Van) -> None:
+    van.fetches().watches("biden.jpg", frames=900)
+    process = started(van)
+    listening = Eavesdropper(site)
+    body = AdjudicationBody(
+        alert_id=uuid4(), van="van-1", state="closed", correct=False, result="no action", by="PC-4711",
+        role="engagement officer", at=datetime.now(UTC),
+    )  # fmt: skip
+    key = SigningKey.load("control-signing.jwk", site.room)
+    listening.say("lfr/1/van-1/adjudication", sign_adjudication(body, key))
+    entry = wait_for_event(van, "alert.adjudicated")["data"]
+    listening.stop()
+    process.send_signal(signal.SIGTERM)
+    process.communicate()
+    assert entry == {"alert": str(body.alert_id), "verdict": "closed: no action, incorrect", "by": "PC-4711"}
+
+
+def test_an_overseer_sees_an_end_that_was_cut_off_by_the_published_checkpoints(site: Site, van: Van) -> None:
+    heard = Heard()
+    receiver = site.receiver(heard)
+    receiver.start()
+    heard.online()
+    van.watches("biden.jpg", frames=60)
+    assert van.run("run").returncode == 0
+    heard.next(VanCheckpoint)
+    receiver.stop()
+    log = van.folder / "state" / "audit.jsonl"
+    published = site.room / "control-state" / "checkpoints" / "van-1.jws"
+    keys = ("--keys", str(site.room / "vans.jwks"))
+
+    def verify(*more: str) -> subprocess.CompletedProcess[str]:
+        command = [str(COMMANDS / "lfr-control"), "audit", "verify", str(log), *keys, *more]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert verify("--checkpoint", str(published)).returncode == 0
+    lines = log.read_text().splitlines(keepends=True)
+    log.write_text("".join(lines[:-2]))
+    beside = log.with_name("audit.jsonl.checkpoints")
+    beside.write_text("".join(beside.read_text().splitlines(keepends=True)[:-1]))
+    cut = verify("--checkpoint", str(published))
+    assert cut.returncode == 3
+    assert "cut off" in cut.stderr or "missing" in cut.stderr
 
 
 def test_a_revocation_that_is_not_signed_by_the_unit_changes_nothing(site: Site, van: Van) -> None:

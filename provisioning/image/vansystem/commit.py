@@ -13,7 +13,7 @@ import subprocess
 import sys
 from enum import Enum
 
-from vansystem import floor
+from . import floor
 
 __all__ = ["Standing", "main", "standing"]
 

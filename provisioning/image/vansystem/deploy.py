@@ -1,8 +1,8 @@
 """The beginning and the end of a deployment, as the machine sees them.
 
-``begin``: a medium labelled LFR-DEPLOY carries ``lfr.toml`` and the signed ``repository``; they are copied to a new
-``ops`` volume, ``lfr-edge fetch`` checks every signature, and the service starts. ``end``: a medium labelled LFR-RETIRE, or the service's own destruction of its
-list: the list is destroyed with a receipt, then the volume's key.
+``begin``: a medium labelled LFR-DEPLOY carries ``lfr.toml`` and the signed ``repository``. They are copied to a new
+``ops`` volume, ``lfr-edge fetch`` checks every signature, and the service starts. ``end``: a medium labelled
+LFR-RETIRE is put in. The list is destroyed with its receipt, then the volume's key.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import sys
 import tomllib
 from pathlib import Path
 
-from vansystem import volumes
-from vansystem.health import CAMERA
+from . import volumes
+from .health import CAMERA
 
 __all__ = ["main"]
 

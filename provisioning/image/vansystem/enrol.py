@@ -5,6 +5,8 @@ both public) is left on the small open partition of the medium. The engineer has
 it. Next start: the answer is checked against the keys, taken in, and removed. Private keys never leave the volume.
 """
 
+# ruff: noqa: PLC0415 - the service's packages are slow to import and most starts do not need them
+
 from __future__ import annotations
 
 import os

@@ -38,7 +38,7 @@ __all__ = [
 STATE = Path("/state/floor.json")
 RELEASE = Path("/etc/lfr/release.json")
 NV_INDEX = "0x01C10F1E"
-"""Owner range of the TPM's non-volatile memory (TCG registry of handles, 0x01C00000–0x01C3FFFF is left to platforms)."""
+"""In the part of the TPM's non-volatile memory that its owner may use."""
 MAX_EPOCH = 63
 
 

@@ -4,6 +4,8 @@ Run as the service's account. A van without a deployment has no list and may hav
 work. The broker never counts: a van out of coverage is not a broken image.
 """
 
+# ruff: noqa: PLC0415 - the service's packages are slow to import and most starts do not need them
+
 from __future__ import annotations
 
 import os

@@ -12,7 +12,7 @@ import os
 import sys
 from pathlib import Path
 
-from vansystem import floor
+from . import floor
 
 __all__ = ["inspect", "main"]
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from vansystem.preinstall import REFUSAL
+from .preinstall import REFUSAL
 
 __all__ = ["explain", "main", "signer_names"]
 
@@ -49,7 +49,10 @@ def signer_names(bundle: Path) -> list[str]:
         stream.seek(-8 - size, 2)
         signature = stream.read(size)
     done = subprocess.run(
-        ["openssl", "pkcs7", "-inform", "DER", "-print_certs", "-noout"], input=signature, capture_output=True, check=False
+        ["openssl", "pkcs7", "-inform", "DER", "-print_certs", "-noout"],
+        input=signature,
+        capture_output=True,
+        check=False,
     )
     lines = done.stdout.decode(errors="replace").splitlines()
     return [line.partition("=")[2].strip() for line in lines if line.startswith("issuer")]

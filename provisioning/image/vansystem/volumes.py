@@ -106,7 +106,11 @@ def retire() -> None:
             os.fsync(stream.fileno())
         path.unlink()
     os.sync()
-    if key and _run("cryptsetup", "open", "--test-passphrase", _device("ops"), "--key-file", "-", stdin=key).returncode == 0:
+    if (
+        key
+        and _run("cryptsetup", "open", "--test-passphrase", _device("ops"), "--key-file", "-", stdin=key).returncode
+        == 0
+    ):
         raise OSError("volume ops can still be opened with its old key")
     _say("ops is retired: its old key was tried and no longer opens it")
 
