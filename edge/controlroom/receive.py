@@ -112,9 +112,7 @@ class Receiver:
         clock: for expiry and retention.
     """
 
-    IDLE_S = 5.0
-    GATHER_S = 0.15
-    SWEEP_NS = 60 * NS_PER_S
+    IDLE_S, GATHER_S, SWEEP_NS = 5.0, 0.15, 60 * NS_PER_S
 
     def __init__(  # noqa: PLR0917
         self,
@@ -243,9 +241,8 @@ class Receiver:
             link = self._new_link()
             try:
                 link.open()
-                link.subscribe(*(topics.of_all(kind) for kind in FROM_VANS))
+                link.ask_for(*(topics.of_all(kind) for kind in FROM_VANS))
                 failures = 0
-                self._set(LinkState.ONLINE)
                 self._serve(link)
             except LinkLost:
                 self._set(LinkState.AWAY)
@@ -274,7 +271,7 @@ class Receiver:
     def _queue(self, events: queue.SimpleQueue[Event], message: Any) -> None:
         """On the network thread: let a broker with a long queue wait in its socket and not in our memory.
 
-        Mosquitto 2.0.11 sends on beyond our receive maximum once the first messages are acknowledged.
+        A receive maximum would be the protocol's way, but mosquitto 2.0.11 exceeds it and then stalls.
         """
         while events.qsize() >= 2 * IN_FLIGHT and events is self._events and not self._stopping.is_set():
             self._stopping.wait(0.005)
@@ -292,6 +289,10 @@ class Receiver:
                 kind, content = self._events.get(timeout=self.IDLE_S)
                 if kind == "closed":
                     raise LinkLost("the broker closed the connection")
+                if kind == "subscribed":
+                    if content[1] >= FAILED:
+                        raise refused("subscription to the vans' alerts", content[1])
+                    self._set(LinkState.ONLINE)
                 if kind == "wake":
                     self._send(link)
                 if kind == "message":
