@@ -11,7 +11,6 @@ import shutil
 from pathlib import Path
 
 from edge.alert import topics
-from edge.alert.link import IN_FLIGHT
 from edge.alert.message import MAX_MESSAGE
 from edge.errors import EnvironmentFault, KeyUnusable
 from edge.trust.tls import common_name
@@ -45,7 +44,9 @@ persistent_client_expiration 14d
 
 # Limits: one alert is at most {max_message} bytes; a control room may be away for a day of alerts.
 max_packet_size {max_packet}
-max_inflight_messages {in_flight}
+# No limit of messages under way: mosquitto 2.0.11 loses count of one and then sends nothing until the client
+# connects again. The receiver slows the broker down through its socket instead.
+max_inflight_messages 0
 max_queued_messages 20000
 max_queued_bytes 1073741824
 max_keepalive 120
@@ -223,7 +224,6 @@ def write_broker(
                 folder=folder,
                 state=state,
                 max_message=MAX_MESSAGE,
-                in_flight=IN_FLIGHT,
                 max_packet=MAX_MESSAGE + 4096,
                 log=log,
             )

@@ -38,7 +38,7 @@ ANSWER_S = 20.0
 """How long the broker may take to answer a CONNECT, SUBSCRIBE or PUBLISH before the link counts as dead."""
 NO_SUBSCRIBER = 0x10
 IN_FLIGHT = 50
-"""Messages that the broker may send us before we have acknowledged the first: bounds our memory."""
+"""Messages that are taken in together. Not asked of the broker: mosquitto 2.0.11 exceeds such a limit and stalls."""
 UNSUPPORTED_VERSION = 0x84
 TLS_ALERT = re.compile(r"\[SSL: (?:SSLV3|TLSV1|TLSV13)_ALERT_(\w+)\]")
 FAILED = 0x80
@@ -154,7 +154,6 @@ class Link:
         if self.version == 5:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
             properties.SessionExpiryInterval = self._session_s
-            properties.ReceiveMaximum = IN_FLIGHT
             options = {"clean_start": self._session_s == 0, "properties": properties}
         try:
             self._client.connect(self._broker.host, self._broker.port, KEEPALIVE_S, **options)
@@ -238,6 +237,10 @@ class Link:
         reason = self.wait("subscribed", mid)
         if reason >= FAILED:
             raise refused(f"subscription to {', '.join(filters)}", reason)
+
+    def ask_for(self, *filters: str) -> None:
+        """Subscribe with QoS 1 without waiting: the answer comes as an event, behind what the broker kept for us."""
+        self._client.subscribe([(name, 1) for name in filters])
 
     def acknowledge(self, message: MQTTMessage) -> None:
         """Tell the broker that a message is safe with us (with ``manual_ack``)."""

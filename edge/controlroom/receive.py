@@ -31,12 +31,12 @@ from edge.alert.message import open_alert
 from edge.alert.publish import LinkState
 from edge.alert.status import read_health, read_state
 from edge.clock import NS_PER_S, Clock, SystemClock
+from edge.controlroom.checkpoints import CHECKPOINTS, keep_checkpoint
 from edge.controlroom.config import ControlConfig
 from edge.controlroom.happenings import Arrived, Happening, LinkChanged, Refused, VanCheckpoint, VanHealth, VanState
 from edge.controlroom.inbox import Acceptance, Inbox, Verdict
-from edge.errors import AlertRejected, EdgeError, SignatureInvalid, StoreUnavailable
+from edge.errors import AlertRejected, EdgeError, EnvironmentFault, SignatureInvalid
 from edge.records import Alert
-from edge.trust.audit import CHECKPOINT as AUDIT_CHECKPOINT
 from edge.trust.keys import DecryptionKeys, KnownSigners
 from edge.trust.tls import client_context
 
@@ -53,10 +53,6 @@ __all__ = [
     "connect",
 ]
 
-
-CHECKPOINTS = "checkpoints"
-"""Folder beside the stores, with one file per van, as ``lfr-control audit verify --checkpoint`` takes it."""
-MAX_CHECKPOINT = 4096
 FROM_VANS = (topics.ALERT, topics.STATE, topics.HEALTH, topics.CHECKPOINT)
 
 
@@ -107,8 +103,8 @@ class Receiver:
         vans: whose alerts are believed.
         vans_file: the key set that ``vans`` was read from; read again within a minute of a change, so that a van is
             believed or revoked without a restart.
-        checkpoints: folder for the checkpoints of the vans' audit logs; None keeps none.
         on_happening: called on the receiver's thread, one call at a time; may take its time, must not raise.
+        checkpoints: folder for the checkpoints of the vans' audit logs; None keeps none.
         outgoing: what is to be sent to the vans; :meth:`wake` when there is more.
         session_s: how long the broker keeps alerts while we are away.
         retention: how long the inbox keeps an alert.
@@ -116,9 +112,7 @@ class Receiver:
         clock: for expiry and retention.
     """
 
-    IDLE_S = 5.0
-    GATHER_S = 0.15
-    SWEEP_NS = 60 * NS_PER_S
+    IDLE_S, GATHER_S, SWEEP_NS = 5.0, 0.15, 60 * NS_PER_S
 
     def __init__(  # noqa: PLR0917
         self,
@@ -151,8 +145,8 @@ class Receiver:
         self._outgoing = outgoing
         self._fresh = True
         self._vans_file = vans_file
-        self._checkpoints = checkpoints
         self._vans_changed = _changed_at(vans_file)
+        self._checkpoints = checkpoints
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._state = LinkState.STOPPED
@@ -204,7 +198,7 @@ class Receiver:
         if kind == topics.HEALTH:
             return VanHealth(read_health(message.payload, van))
         if kind == topics.CHECKPOINT:
-            return self._keep_checkpoint(van, message.payload)
+            return keep_checkpoint(self._checkpoints, van, message.payload, self._vans)
         if kind != topics.ALERT:
             raise AlertRejected(f"topic {name}", "is not one that vans send on", "Check the broker's access rules")
         alert = open_alert(message.payload, self._decryption, self._vans)
@@ -225,22 +219,6 @@ class Receiver:
             return None
         self.counts.accepted += 1
         return Arrived(alert, acceptance, now)
-
-    def _keep_checkpoint(self, van: str, token: bytes) -> VanCheckpoint:
-        """Add a checkpoint to the van's file, once it is known to be the van's own."""
-        if len(token) > MAX_CHECKPOINT:
-            raise AlertRejected(f"checkpoint of {van}", f"has {len(token)} bytes", "Check who sent it")
-        if self._vans.verify(token, AUDIT_CHECKPOINT).signer != van:
-            raise SignatureInvalid(f"checkpoint of {van}", "is signed by another van", "Check who sent it")
-        if self._checkpoints is not None:
-            path = self._checkpoints / f"{van}.jws"
-            try:
-                self._checkpoints.mkdir(parents=True, exist_ok=True, mode=0o700)
-                with path.open("ab") as file:
-                    file.write(token + b"\n")
-            except OSError as error:
-                raise StoreUnavailable(str(path), f"cannot be written ({error.strerror})", "Check the disk") from None
-        return VanCheckpoint(van)
 
     def refresh_vans(self) -> None:
         """Read the vans' key set again if its file has changed; a damaged one is reported and the former kept."""
@@ -263,11 +241,8 @@ class Receiver:
             link = self._new_link()
             try:
                 link.open()
-                link.subscribe(
-                    *(topics.of_all(kind) for kind in (topics.ALERT, topics.STATE, topics.HEALTH, topics.CHECKPOINT))
-                )
+                link.ask_for(*(topics.of_all(kind) for kind in FROM_VANS))
                 failures = 0
-                self._set(LinkState.ONLINE)
                 self._serve(link)
             except LinkLost:
                 self._set(LinkState.AWAY)
@@ -296,7 +271,7 @@ class Receiver:
     def _queue(self, events: queue.SimpleQueue[Event], message: Any) -> None:
         """On the network thread: let a broker with a long queue wait in its socket and not in our memory.
 
-        Mosquitto 2.0.11 sends on beyond our receive maximum once the first messages are acknowledged.
+        A receive maximum would be the protocol's way, but mosquitto 2.0.11 exceeds it and then stalls.
         """
         while events.qsize() >= 2 * IN_FLIGHT and events is self._events and not self._stopping.is_set():
             self._stopping.wait(0.005)
@@ -314,6 +289,10 @@ class Receiver:
                 kind, content = self._events.get(timeout=self.IDLE_S)
                 if kind == "closed":
                     raise LinkLost("the broker closed the connection")
+                if kind == "subscribed":
+                    if content[1] >= FAILED:
+                        raise refused("subscription to the vans' alerts", content[1])
+                    self._set(LinkState.ONLINE)
                 if kind == "wake":
                     self._send(link)
                 if kind == "message":
@@ -365,6 +344,8 @@ class Receiver:
     def _opened(self, message: Any) -> Alert | VanState | VanHealth | VanCheckpoint | Refused:
         try:
             return self._open(message)
+        except EnvironmentFault:
+            raise
         except EdgeError as error:
             self.counts.refused[type(error).__name__] += 1
             return Refused(_printable(message), error)
