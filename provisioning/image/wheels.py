@@ -36,7 +36,7 @@ def sources(repository: Path) -> list[Path]:
 
 def _belongs(name: str) -> bool:
     if name.startswith("models/"):
-        return name.endswith(("card.toml", ".tflite")) and name.count("/") == 2
+        return name.endswith((".toml", ".tflite")) and name.count("/") == 2
     return True
 
 
