@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import signal
 import sys
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 import typer
 
-from edge.errors import EdgeError
+from edge.commandline import run as run_app
 from edge.evaluate.cli import evaluate, threshold
 
 __all__ = ["app", "main"]
@@ -218,13 +217,5 @@ def _health_lines(health: Any) -> list[str]:
 
 
 def main() -> None:
-    """Entry point: a plain line and an exit code instead of a traceback."""
-    begun = time.monotonic()
-    try:
-        app()
-    except EdgeError as error:
-        print(f"lfr-edge: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print(f"lfr-edge: stopped by hand after {time.monotonic() - begun:.0f} s", file=sys.stderr)
-        sys.exit(130)
+    """Entry point of ``lfr-edge``."""
+    run_app(app, "lfr-edge")

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import sys
 
 import typer
 
-from edge.errors import EdgeError
+from edge.commandline import run
 
 __all__ = ["app", "main"]
 
@@ -33,14 +32,8 @@ for _group in GROUPS:
 
 
 def main() -> None:
-    """Entry point: one line on standard error and an exit code instead of a traceback."""
-    try:
-        app()
-    except EdgeError as error:
-        print(f"lfr-provision: {error}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from None
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
+    """Entry point of ``lfr-provision``."""
+    run(app, "lfr-provision")
 
 
 if __name__ == "__main__":

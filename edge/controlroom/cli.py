@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -11,9 +10,9 @@ from typing import Annotated
 
 import typer
 
+from edge.commandline import run
 from edge.controlroom import audit_cli
 from edge.controlroom.cases import Role
-from edge.errors import EdgeError
 
 __all__ = ["app", "main"]
 
@@ -158,15 +157,8 @@ def staff_list(
 
 
 def main() -> None:
-    """Entry point: one line on standard error and an exit code instead of a traceback."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service manager's farewell is an interrupt too
-    try:
-        app()
-    except EdgeError as error:
-        print(f"lfr-control: {error}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from None
-    except KeyboardInterrupt:
-        raise SystemExit(0) from None
+    """Entry point of ``lfr-control``."""
+    run(app, "lfr-control")
 
 
 if __name__ == "__main__":

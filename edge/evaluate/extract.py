@@ -111,14 +111,14 @@ def extract(
     done: dict[str, Acquisition] = {}
     log = _open_cache(cache, digests, done) if cache else None
     keys = [str(path) for path in paths]
-    todo = []
+    missing = []
     for key in dict.fromkeys(keys):
         if key in done:
             progress(1)
         else:
-            todo.append(key)
+            missing.append(key)
     try:
-        for key, acquisition in _work(todo, recipe, workers or os.cpu_count() or 1):
+        for key, acquisition in _work(missing, recipe, workers or os.cpu_count() or 1):
             done[key] = acquisition
             if log is not None:
                 _append(log, key, acquisition)
@@ -129,14 +129,14 @@ def extract(
     return [done[key] for key in keys]
 
 
-def _work(todo: list[str], recipe: Recipe, workers: int) -> Iterator[tuple[str, Acquisition]]:
-    if len(todo) < 8 or workers == 1:
+def _work(missing: list[str], recipe: Recipe, workers: int) -> Iterator[tuple[str, Acquisition]]:
+    if len(missing) < 8 or workers == 1:
         _prepare(recipe)
-        yield from map(_acquire, todo)
+        yield from map(_acquire, missing)
         return
     # Fresh processes: a forked copy of a multi-threaded runtime can hang.
-    with multiprocessing.get_context("spawn").Pool(min(workers, len(todo)), _prepare, (recipe,)) as pool:
-        yield from pool.imap_unordered(_acquire, todo, chunksize=4)
+    with multiprocessing.get_context("spawn").Pool(min(workers, len(missing)), _prepare, (recipe,)) as pool:
+        yield from pool.imap_unordered(_acquire, missing, chunksize=4)
 
 
 _tools: list[Any] = []  # of a worker process: detector, then embedders
