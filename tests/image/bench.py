@@ -144,6 +144,9 @@ def deployment_stick(made: Office, recipient: str, port: int, out: Path, scratch
         "deployment": {"id": made.deployment, "place": "a street"},
         "camera": {"source": "street.mp4", "pace": "every-frame"},
         "models": {"detector": "centerface:640x384-int8", "threads": 2},
+        # an emulated processor takes seconds for a frame: each is a passage of its own, and one look must do
+        "track": {"confirm_frames": 1, "patience_ms": 1000},
+        "decision": {"votes": 1, "window": 1},
         "watchlist": {"identity": f"{mine}/van.age.key", "revokers": f"{mine}/revokers.jwks"},
         "repository": {"source": "/ops/lfr/repository", "root": f"{mine}/root.json"},
         "position": {"fixed": list(PLACE)},
