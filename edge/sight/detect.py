@@ -125,7 +125,7 @@ class Detector:
     ) -> NDArray[np.float32]:
         """Landmarks (n, 5, 2) in canvas pixels: the mean of what the peak and its eight neighbours say, by warmth.
 
-        Each cell places the landmarks by itself, and their errors, rounding to int8 above all, differ from cell to cell.
+        Each cell places the landmarks by itself, and their errors, rounding to int8 above all, differ between cells.
         """
         _, out_size, out_offset, out_points = self.model.outputs
         size, offset, points = raw

@@ -1,6 +1,6 @@
 """dlib's face recognition network, from dlib's own file format to a float TensorFlow Lite graph.
 
-    dlib_resnet.py dlib_face_recognition_resnet_model_v1.dat OUT.tflite
+`scripts/pack-model add FOLDER dlib_face_recognition_resnet_model_v1.dat …` calls it.
 
 The network is the one that dlib's example dnn_face_recognition_ex.cpp documents: 29 convolutions, each followed by an
 affine layer, in residual blocks. The file holds, one after the other from input to output, each layer's name and
@@ -17,7 +17,6 @@ mean and the divisor of the input. So the graph takes RGB 0–255, and its card 
 from __future__ import annotations
 
 import re
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,7 +101,9 @@ class Builder:
         learnt, scaling = self.take("con_4"), self.take("affine_").astype(np.float64)
         filters = len(scaling) // 2
         if len(learnt) != filters * (channels * side * side + 1):
-            raise SystemExit(f"Layer {self.next - 2}: {len(learnt)} weights do not make {filters} filters of {side}x{side}.")
+            raise SystemExit(
+                f"Layer {self.next - 2}: {len(learnt)} weights do not make {filters} filters of {side}x{side}."
+            )
         weights = learnt[:-filters].astype(np.float64).reshape(filters, channels, side, side).transpose(0, 2, 3, 1)
         bias = learnt[-filters:].astype(np.float64)
         gamma, beta = scaling[:filters], scaling[filters:]
@@ -191,7 +192,6 @@ class Builder:
         self.graph.finish({"chip": chip}, {"embedding": out}, target)
 
 
-if __name__ == "__main__":
-    if len(sys.argv) != 3:
-        sys.exit(__doc__)
-    Builder(read(Path(sys.argv[1]).read_bytes())).build(Path(sys.argv[2]))
+def convert(source: Path, target: Path) -> None:
+    """Writes the float32 graph: input (1,150,150,3) RGB 0–255 in dlib's alignment, output (1,128), not of length 1."""
+    Builder(read(source.read_bytes())).build(target)
