@@ -19,7 +19,7 @@ from msgspec import Struct
 from edge.config import CameraSection, Config, DeploymentSection, QualitySection, VanSection
 from edge.match.index import Index
 from edge.parts import load_models
-from edge.records import CHIP_SIZE, TrackedFace
+from edge.records import TrackedFace
 from edge.sight.align import align
 from edge.sight.quality import assess
 
@@ -62,7 +62,7 @@ def bench(config: Config | None = None, *, rounds: int = 50) -> BenchReport:
     detector, embedder = load_models(config)
     random = np.random.default_rng(2019)
     frame = random.integers(0, 255, (FRAME_HEIGHT, FRAME_WIDTH, 3), np.uint8)
-    chip = random.integers(0, 255, (CHIP_SIZE, CHIP_SIZE, 3), np.uint8)
+    chip = random.integers(0, 255, (embedder.chip_size, embedder.chip_size, 3), np.uint8)
     x, y = FRAME_WIDTH / 2, FRAME_HEIGHT / 2
     box = np.array([x, y, x + FACE_PX, y + FACE_PX], np.float32)
     share = np.array([[0.3, 0.4], [0.7, 0.4], [0.5, 0.6], [0.35, 0.8], [0.65, 0.8]], np.float32)
@@ -73,7 +73,7 @@ def bench(config: Config | None = None, *, rounds: int = 50) -> BenchReport:
     stages: dict[str, Callable[[], object]] = {
         f"detect ({config.models.detector})": lambda: detector.detect(frame),
         "quality": lambda: assess(frame, face, limits),
-        "align": lambda: align(frame, landmarks),
+        "align": lambda: align(frame, landmarks, embedder.template),
         f"embed ({config.models.embedder})": lambda: embedder.embed(chip),
     }
     for size in LIST_SIZES:

@@ -34,6 +34,7 @@ from edge.match.index import Index
 from edge.match.template import TrackTemplate
 from edge.records import (
     Alert,
+    ChipTemplate,
     Decision,
     Detections,
     ErasureCause,
@@ -70,6 +71,8 @@ class FaceDetector(Protocol):
 
 class FaceEmbedder(Protocol):
     """What the pipeline asks of :class:`edge.sight.embed.Embedder`."""
+
+    template: ChipTemplate
 
     def embed(self, chip: NDArray[np.uint8]) -> NDArray[np.float32]: ...
     def flush(self) -> None: ...
@@ -275,7 +278,9 @@ class Pipeline:
     def _identify(self, view: _View, face: TrackedFace, report: QualityReport) -> Decision:
         template = self._templates[face.track_id]
         with self._timed("align"):
-            chip = self._custodian.hold(Kind.CHIP, align(view.image, face.landmarks), track_id=face.track_id)
+            cut = align(view.image, face.landmarks, self._embedder.template)
+            chip = self._custodian.hold(Kind.CHIP, cut, track_id=face.track_id)
+            del cut  # the handle's alone
         with chip, self._timed("embed"):
             vector = self._custodian.hold(Kind.EMBEDDING, self._embedder.embed(chip.array), track_id=face.track_id)
         with vector:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 from uuid import UUID
 
 import numpy as np
@@ -26,11 +26,13 @@ from edge.errors import RecordInvalid
 __all__ = [
     "AGE_BANDS",
     "CHIP_SIZE",
+    "CHIP_SIZES",
     "LANDMARKS",
     "Alert",
     "AlignedFace",
     "BiometricHandle",
     "Candidate",
+    "ChipTemplate",
     "Decision",
     "Detections",
     "Embedding",
@@ -46,7 +48,13 @@ __all__ = [
 ]
 
 CHIP_SIZE = 112
-"""Side of an aligned face in pixels: the ArcFace template that the embedders were trained on."""
+"""Side of an aligned face in pixels in the ArcFace template, which most embedders were trained on."""
+
+ChipTemplate = Literal["arcface-112", "dlib-150"]
+"""Where the landmarks of an aligned face lie; its embedder's card says which: see :mod:`edge.sight.align`."""
+
+CHIP_SIZES: dict[ChipTemplate, int] = {"arcface-112": CHIP_SIZE, "dlib-150": 150}
+"""Side of an aligned face in pixels, for each template."""
 
 LANDMARKS = ("eye left", "eye right", "nose tip", "mouth corner left", "mouth corner right")
 """The order of the five landmarks, as seen in the picture."""
@@ -209,7 +217,7 @@ class AlignedFace:
 
     Attributes:
         track_id: the passage it belongs to.
-        chip: handle of ``(112, 112, 3)`` uint8, BGR.
+        chip: handle of ``(n, n, 3)`` uint8, BGR; n is one of :data:`CHIP_SIZES`.
     """
 
     track_id: UUID

@@ -15,7 +15,6 @@ from edge.custody.memory import protect
 from edge.custody.retention import Custodian
 from edge.errors import EdgeError
 from edge.parts import at_rest, load_models
-from edge.records import CHIP_SIZE
 from edge.sight.capture import Capture
 from edge.trust.keys import Recipients, SigningKey
 from edge.trust.tls import client_context
@@ -70,7 +69,7 @@ def _models(config: Config) -> str:
     detector, embedder = load_models(config)
     width, height = detector.model.size
     found = len(detector.detect(np.zeros((height, width, 3), np.uint8)))
-    length = float(np.linalg.norm(embedder.embed(np.full((CHIP_SIZE, CHIP_SIZE, 3), 127, np.uint8))))
+    length = float(np.linalg.norm(embedder.embed(np.full((embedder.chip_size, embedder.chip_size, 3), 127, np.uint8))))
     if found or abs(length - 1.0) > 1e-3:
         raise EdgeError(
             "the models",

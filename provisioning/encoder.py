@@ -9,6 +9,7 @@ side.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 from uuid import UUID
@@ -219,4 +220,5 @@ def make_encoder(
     vectors = embed.Embedder(
         runtime.load(embedder or names.embedder, kind="embedder", directory=models, threads=threads)
     )
-    return ModelEncoder(detect.Detector(found), alignment.align, vectors, model=vectors.digest)
+    cut = partial(alignment.align, template=vectors.template)
+    return ModelEncoder(detect.Detector(found), cut, vectors, model=vectors.digest)

@@ -10,14 +10,17 @@ import pytest
 from numpy.typing import NDArray
 
 from edge.errors import RecordInvalid
-from edge.sight.align import TEMPLATE, align, similarity
+from edge.records import CHIP_SIZES, ChipTemplate
+from edge.sight.align import TEMPLATE, TEMPLATES, align, similarity
 
 
-def _moved(angle: float, scale: float, shift: tuple[float, float]) -> NDArray[Any]:
+def _moved(
+    angle: float, scale: float, shift: tuple[float, float], template: ChipTemplate = "arcface-112"
+) -> NDArray[Any]:
     """The template as it lies in a frame: turned by `angle` degrees, scaled and shifted."""
     turn = np.deg2rad(angle)
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-    return np.asarray(scale * TEMPLATE @ rotation.T + np.array(shift), np.float32)
+    return np.asarray(scale * TEMPLATES[template] @ rotation.T + np.array(shift), np.float32)
 
 
 @pytest.mark.parametrize("angle", [0, 17, -90, 135, 180])
@@ -50,15 +53,16 @@ def test_a_mirrored_face_is_never_mirrored_back() -> None:
     assert np.linalg.det(similarity(mirrored)[:, :2]) > 0
 
 
-def test_each_landmark_of_the_frame_lands_on_its_place_in_the_chip() -> None:
-    landmarks = _moved(30, 2.0, (200, 100))
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_each_landmark_of_the_frame_lands_on_its_place_in_the_chip(template: ChipTemplate) -> None:
+    landmarks = _moved(30, 2.0, (200, 100), template)
     frame = np.zeros((480, 640, 3), np.uint8)
     for x, y in landmarks:
         cv2.circle(frame, (round(float(x)), round(float(y))), 5, (255, 255, 255), -1)
-    chip = align(frame, landmarks)
-    assert chip.shape == (112, 112, 3)
+    chip = align(frame, landmarks, template)
+    assert chip.shape == (CHIP_SIZES[template], CHIP_SIZES[template], 3)
     assert chip.dtype == np.uint8
-    for x, y in TEMPLATE:
+    for x, y in TEMPLATES[template]:
         assert chip[round(y), round(x)].min() > 200
 
 

@@ -14,7 +14,7 @@ from edge.clock import SystemClock
 from edge.custody.erase import Biometric, Kind
 from edge.custody.retention import Custodian
 from edge.errors import BiometricErased, CustodyBreached, RecordInvalid
-from edge.records import ErasureCause, ErasureReceipt
+from edge.records import CHIP_SIZES, ErasureCause, ErasureReceipt
 from tests.sim.clock import HandClock
 
 
@@ -83,18 +83,33 @@ def test_a_handle_shows_nothing_of_what_it_holds() -> None:
     assert "0.1" not in f"{handle!r} {handle}"
 
 
+@pytest.mark.parametrize("side", CHIP_SIZES.values())
+def test_a_chip_in_any_embedders_alignment_is_held(side: int) -> None:
+    assert Biometric(Kind.CHIP, np.ones((side, side, 3), np.uint8), HandClock()).array.shape == (side, side, 3)
+
+
 @pytest.mark.parametrize(
     ("kind", "array"),
     [
         (Kind.FRAME, np.zeros((4, 4), np.uint8)),
         (Kind.FRAME, np.zeros((4, 4, 3), np.float32)),
         (Kind.CHIP, np.zeros((100, 100, 3), np.uint8)),
+        (Kind.CHIP, np.zeros((112, 150, 3), np.uint8)),
         (Kind.EMBEDDING, np.zeros((2, 8), np.float32)),
         (Kind.TEMPLATE, np.zeros(8, np.float64)),
         (Kind.EMBEDDING, np.zeros(16, np.float32)[::2]),
         (Kind.EMBEDDING, np.zeros(16, np.float32)[:8]),
     ],
-    ids=["grey frame", "float frame", "wrong chip", "matrix", "float64", "strided view", "view of another array"],
+    ids=[
+        "grey frame",
+        "float frame",
+        "wrong chip",
+        "oblong chip",
+        "matrix",
+        "float64",
+        "strided view",
+        "view of another array",
+    ],
 )
 def test_a_wrong_shape_or_borrowed_memory_is_refused(kind: Kind, array: np.ndarray) -> None:
     with pytest.raises(RecordInvalid):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -66,6 +67,37 @@ def test_an_empty_frame_of_any_size_holds_no_face(detector: Detector, shape: tup
 def test_what_is_no_frame_is_refused(detector: Detector, wrong: NDArray[Any]) -> None:
     with pytest.raises(RecordInvalid, match="frame"):
         detector.detect(wrong)
+
+
+class _Cells:
+    """In place of a model: what its four outputs hold, cell by cell, for a picture of 64 by 64 pixels."""
+
+    size = (64, 64)
+    digest = "0" * 64
+
+    def __init__(self, row: int, column: int) -> None:
+        self.outputs = tuple(SimpleNamespace(real=lambda stored: stored) for _ in range(4))
+        self.heat, self.scale = np.zeros((16, 16, 1), np.float32), np.full((16, 16, 2), np.log(10), np.float32)
+        self.offset, self.points = np.zeros((16, 16, 2), np.float32), np.full((16, 16, 10), 0.5, np.float32)
+        for y in range(max(0, row - 1), row + 2):
+            for x in range(max(0, column - 1), column + 2):
+                self.heat[y, x] = 0.5
+                self.offset[y, x] = (row - y, column - x)  # each cell points at the same middle
+        self.heat[row, column] = 0.8
+
+    def run(self, _picture: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        return self.heat, self.scale, self.offset, self.points
+
+
+@pytest.mark.parametrize(("row", "column"), [(8, 8), (0, 0)], ids=["in the middle", "in a corner"])
+def test_landmarks_are_what_the_cells_round_the_peak_say_on_average(row: int, column: int) -> None:
+    cells = _Cells(row, column)
+    neighbour = (row, column + 1)
+    cells.points[neighbour] += np.float32(0.1)  # 4 of 40 pixels, in both directions
+    (found,) = Detector(cast("runtime.Model", cells)).detect(np.zeros((64, 64, 3), np.uint8)).landmarks
+    share = cells.heat[neighbour] / cells.heat.sum()
+    middle = np.array([column + 0.5, row + 0.5]) * 4
+    assert found == pytest.approx(np.tile(middle + 4 * share, (5, 1)), abs=1e-3)
 
 
 @needs_faces

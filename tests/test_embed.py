@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from edge.errors import ModelRejected, RecordInvalid
 from edge.sight import runtime
 from edge.sight.align import align
+from edge.sight.card import default_directory
 from edge.sight.detect import Detector
 from edge.sight.embed import Embedder
 
@@ -81,8 +83,16 @@ def test_what_is_no_chip_is_refused(embedder: Embedder, wrong: NDArray[Any]) -> 
         embedder.embed(wrong)
 
 
+def test_a_card_whose_alignment_is_of_another_size_than_the_model_is_refused(tmp_path: Path) -> None:
+    shutil.copytree(default_directory() / "mobilefacenet", tmp_path / "mobilefacenet")
+    card = tmp_path / "mobilefacenet/card.toml"
+    card.write_text(card.read_text().replace('"arcface-112"', '"dlib-150"'))
+    with pytest.raises(ModelRejected, match="names its alignment"):
+        Embedder(runtime.load("mobilefacenet:dynamic-int8", directory=tmp_path))
+
+
 def test_a_detector_is_no_embedder() -> None:
-    with pytest.raises(ModelRejected, match="an embedder takes 112x112"):
+    with pytest.raises(ModelRejected, match="names its alignment"):
         Embedder(runtime.load("centerface:640x384-int8"))
 
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from edge.clock import NS_PER_MS, Clock
 from edge.errors import BiometricErased, RecordInvalid
-from edge.records import CHIP_SIZE, ErasureCause
+from edge.records import CHIP_SIZES, ErasureCause
 
 __all__ = ["Biometric", "Kind"]
 
@@ -53,8 +53,8 @@ def _check(kind: Kind, array: NDArray[Any]) -> None:
             good = array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == 3 and array.size > 0
             must = "uint8[H, W, 3]"
         case Kind.CHIP:
-            good = array.dtype == np.uint8 and array.shape == (CHIP_SIZE, CHIP_SIZE, 3)
-            must = f"uint8[{CHIP_SIZE}, {CHIP_SIZE}, 3]"
+            good = array.dtype == np.uint8 and array.shape in {(n, n, 3) for n in CHIP_SIZES.values()}
+            must = " or ".join(f"uint8[{n}, {n}, 3]" for n in CHIP_SIZES.values())
         case _:
             good = array.dtype == np.float32 and array.ndim == 1 and array.size > 0
             must = "float32[d]"

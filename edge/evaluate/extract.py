@@ -30,7 +30,7 @@ from edge.sight.picture import read_image
 
 __all__ = ["Acquired", "Acquisition", "Recipe", "extract", "main_face"]
 
-FORMAT = b"LFR-TEMPLATES-2\n"
+FORMAT = b"LFR-TEMPLATES-3\n"
 
 
 class Acquired(StrEnum):
@@ -47,7 +47,7 @@ class Recipe:
 
     Attributes:
         detector: ``pack:variant``.
-        embedders: ``pack:variant`` of each embedder; the same chips are given to all of them.
+        embedders: ``pack:variant`` of each embedder; each is given chips in its own alignment.
         directory: folder of packs, or None for those that ship.
         runtime: ``litert`` or ``tflite-runtime``.
         score: lowest detector score that counts as a face.
@@ -171,9 +171,11 @@ def _acquire(key: str) -> tuple[str, Acquisition]:
         face = main_face(found, 2 * width, 2 * height)
     if face is None:
         return key, Acquisition(Acquired.NO_FACE)
-    chip = align(image, found.landmarks[face])
-    mirrored = np.ascontiguousarray(chip[:, ::-1])
-    return key, Acquisition(Acquired.TEMPLATE, tuple(np.stack([e.embed(chip), e.embed(mirrored)]) for e in embedders))
+    templates = []
+    for embedder in embedders:
+        chip = align(image, found.landmarks[face], embedder.template)
+        templates.append(np.stack([embedder.embed(chip), embedder.embed(np.ascontiguousarray(chip[:, ::-1]))]))
+    return key, Acquisition(Acquired.TEMPLATE, tuple(templates))
 
 
 def _digests(recipe: Recipe) -> bytes:
@@ -182,7 +184,7 @@ def _digests(recipe: Recipe) -> bytes:
     for kind, references in (("detector", (recipe.detector,)), ("embedder", recipe.embedders)):
         for reference in references:
             model = runtime.load(reference, directory=recipe.directory, kind=kind, runtime=recipe.runtime)  # type: ignore[arg-type]
-            parts.append(model.digest)
+            parts.append(f"{model.digest} {model.card.input.template}")
     return hashlib.sha256("\n".join(parts).encode()).digest()
 
 

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from edge.errors import ModelRejected
+from edge.records import ChipTemplate
 
 __all__ = ["Card", "InputCard", "SourceCard", "TensorCard", "VariantCard", "default_directory", "read", "split"]
 
@@ -61,7 +62,7 @@ class InputCard(CardTable, frozen=True):
     layout: Literal["NHWC"] = "NHWC"
     mean: float = 0.0
     divisor: Annotated[float, Meta(gt=0)] = 1.0
-    template: Literal["arcface-112"] | None = None
+    template: ChipTemplate | None = None
 
 
 class LimitsCard(CardTable, frozen=True):

@@ -24,6 +24,9 @@ CELL = 4
 LARGEST_LOG_SIZE = 7.0
 """exp(7)·4 ≈ 4,400 px: nothing in a frame is larger, and a wild value must not overflow."""
 
+NEIGHBOURS: NDArray[np.intp] = np.array([(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)], np.intp)
+"""(9, 2) y x: a cell and the eight around it."""
+
 CROWD = 512
 """Peaks looked at in one frame, best first: bounds the time that a pathological picture can take."""
 
@@ -98,7 +101,7 @@ class Detector:
         self, heat: NDArray[Any], size: NDArray[Any], offset: NDArray[Any], points: NDArray[Any]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
         """Boxes (n, 4), scores (n,), landmarks (n, 5, 2) in canvas pixels, best first, not yet distinct."""
-        out_heat, out_size, out_offset, out_points = self.model.outputs
+        out_heat, out_size, out_offset, _ = self.model.outputs
         warmth = np.ascontiguousarray(out_heat.real(heat[..., 0]))
         # Only a cell that none of its eight neighbours exceeds can be the middle of a face.
         peaks = (warmth >= self.score) & (warmth >= cv2.dilate(warmth, np.ones((3, 3), np.uint8)))
@@ -111,10 +114,33 @@ class Detector:
         middle = (np.stack([rows, columns], 1).astype(np.float32) + shift + 0.5) * CELL
         corner = middle - extent / 2
         boxes = np.concatenate([corner[:, ::-1], (corner + extent)[:, ::-1]], 1).astype(np.float32)
+        return boxes, scores, self._landmarks(warmth, rows, columns, (size, offset, points))
+
+    def _landmarks(
+        self,
+        warmth: NDArray[np.float32],
+        rows: NDArray[np.intp],
+        columns: NDArray[np.intp],
+        raw: tuple[NDArray[Any], NDArray[Any], NDArray[Any]],
+    ) -> NDArray[np.float32]:
+        """Landmarks (n, 5, 2) in canvas pixels: the mean of what the peak and its eight neighbours say, by warmth.
+
+        Each cell places the landmarks by itself, and their errors, rounding to int8 above all, differ between cells.
+        """
+        _, out_size, out_offset, out_points = self.model.outputs
+        size, offset, points = raw
+        y, x = rows[:, None] + NEIGHBOURS[:, 0], columns[:, None] + NEIGHBOURS[:, 1]  # (n, 9)
+        inside = (y >= 0) & (y < warmth.shape[0]) & (x >= 0) & (x < warmth.shape[1])
+        y, x = y.clip(0, warmth.shape[0] - 1), x.clip(0, warmth.shape[1] - 1)
+        weight = np.where(inside, warmth[y, x], np.float32(0))
+        weight /= weight.sum(1, keepdims=True)
+        extent = np.exp(np.minimum(out_size.real(size[y, x]), LARGEST_LOG_SIZE)) * CELL
+        middle = (np.stack([y, x], -1).astype(np.float32) + out_offset.real(offset[y, x]) + 0.5) * CELL
         # Landmarks are shares of the box: y, x five times.
-        share = out_points.real(points[rows, columns]).reshape(-1, 5, 2)
-        landmarks = (corner[:, None] + share * extent[:, None])[..., ::-1].astype(np.float32)
-        return boxes, scores, np.ascontiguousarray(landmarks)
+        share = out_points.real(points[y, x]).reshape(*y.shape, 5, 2)
+        placed = (middle - extent / 2)[:, :, None] + share * extent[:, :, None]  # (n, 9, 5, 2)
+        landmarks = (placed * weight[:, :, None, None]).sum(1)[..., ::-1]
+        return np.ascontiguousarray(landmarks, np.float32)
 
     def _distinct(self, boxes: NDArray[np.float32], scores: NDArray[np.float32]) -> NDArray[np.intp]:
         """Indices of the boxes that are no weaker copy of another: greedy non-maximum suppression."""

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import ModelRejected, RecordInvalid
-from edge.records import CHIP_SIZE
+from edge.records import CHIP_SIZES, ChipTemplate
 from edge.sight.runtime import Model
 
 __all__ = ["Embedder"]
@@ -18,20 +18,27 @@ class Embedder:
     Not safe to share between threads.
 
     Args:
-        model: a checked pack of kind ``embedder`` that takes chips of 112 × 112 pixels.
+        model: a checked pack of kind ``embedder`` whose card says how its chips are aligned.
 
     Raises:
-        ModelRejected: the model takes another size, or its output is no vector.
+        ModelRejected: the card names no alignment, the model takes another size than it, or its output is no vector.
     """
 
     def __init__(self, model: Model) -> None:
-        if model.size != (CHIP_SIZE, CHIP_SIZE) or len(model.outputs) != 1 or len(model.outputs[0].shape) != 2:
+        template = model.card.input.template
+        side = CHIP_SIZES[template] if template else 0
+        one_vector = len(model.outputs) == 1 and len(model.outputs[0].shape) == 2
+        if template is None or model.size != (side, side) or not one_vector:
             raise ModelRejected(
                 f"model '{model.reference}'",
-                f"an embedder takes {CHIP_SIZE}x{CHIP_SIZE} pixels and gives one vector",
+                "an embedder names its alignment in input.template, takes pictures of that size and gives one vector",
                 "Name an embedder, or convert it with scripts/pack-model",
             )
         self.model = model
+        self.template: ChipTemplate = template
+        """How its chips are aligned: to be handed to :func:`edge.sight.align.align`."""
+        self.chip_size = side
+        """Side of its chips in pixels."""
 
     @property
     def dimension(self) -> int:
@@ -47,7 +54,7 @@ class Embedder:
         """The template of one chip.
 
         Args:
-            chip: (112, 112, 3) uint8 BGR, as :func:`edge.sight.align.align` makes it.
+            chip: (n, n, 3) uint8 BGR of :attr:`chip_size`, as :func:`edge.sight.align.align` makes it.
 
         Returns:
             (d,) float32 of length 1. A model that answers zero gives zero, which resembles nobody.
@@ -66,10 +73,10 @@ class Embedder:
         self.model.flush()
 
     def _raw(self, chip: NDArray[np.uint8]) -> NDArray[np.float32]:
-        if chip.shape != (CHIP_SIZE, CHIP_SIZE, 3) or chip.dtype != np.uint8:
+        if chip.shape != (self.chip_size, self.chip_size, 3) or chip.dtype != np.uint8:
             raise RecordInvalid(
                 "chip",
-                f"must be uint8[{CHIP_SIZE}, {CHIP_SIZE}, 3], got {chip.dtype}{list(chip.shape)}",
+                f"must be uint8[{self.chip_size}, {self.chip_size}, 3], got {chip.dtype}{list(chip.shape)}",
                 "Mend the stage that made it",
             )
         stored = self.model.run(chip)[0]

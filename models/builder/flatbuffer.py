@@ -1,6 +1,6 @@
 """A TensorFlow Lite graph written, and rewritten, one operator at a time.
 
-The two shipped models need only ten operators between them, so their float graphs are written straight into
+The models built here need only a dozen operators between them, so their float graphs are written straight into
 the TensorFlow Lite schema. That keeps a 2.3 GB converter out of the build, leaves nothing to a converter's
 optimiser, and makes the same source give the same bytes.
 """
@@ -115,9 +115,18 @@ def transpose_conv_options(stride: int, *, relu: bool) -> schema.TransposeConvOp
     return options
 
 
-def add_options() -> schema.AddOptionsT:
+def add_options(*, relu: bool = False) -> schema.AddOptionsT:
     """Options of an addition."""
     options = schema.AddOptionsT()
+    options.fusedActivationFunction = _activation(relu=relu)
+    return options
+
+
+def pool_options(side: int, stride: int) -> schema.Pool2DOptionsT:
+    """Options of a maximum or average pooling without padding."""
+    options = schema.Pool2DOptionsT()
+    options.padding, options.strideH, options.strideW = schema.Padding.VALID, stride, stride
+    options.filterHeight, options.filterWidth = side, side
     options.fusedActivationFunction = _activation(relu=False)
     return options
 

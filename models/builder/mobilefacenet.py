@@ -15,8 +15,14 @@ from flatbuffer import Op, schema
 SPELT_OUT = [Op.RELU, Op.ABS, Op.SUB, Op.MUL, Op.ADD]
 
 
-def write_float(source: Path, target: Path) -> None:
-    """Writes the float32 graph with PRELU operators, input (1,112,112,3) RGB (x − 127.5) / 128, output (1,192)."""
+DESCRIPTION = "MobileFaceNet 112x112, RGB (x-127.5)/128, PRELU fused, batch 1"
+
+
+def write_float(source: Path, target: Path, description: str = DESCRIPTION) -> None:
+    """Writes the float32 graph with PRELU operators and one face at a time.
+
+    MobileFaceNet then has input (1,112,112,3) RGB (x − 127.5) / 128 and output (1,192).
+    """
     model = flatbuffer_utils.read_model(str(source))
     graph = model.subgraphs[0]
     for code in model.operatorCodes:  # a file from before 2021 fills only the deprecated byte, which today's tools skip
@@ -57,7 +63,7 @@ def write_float(source: Path, target: Path) -> None:
 
     _one_face_at_a_time(model)
     _drop_unused(model)
-    model.description = "MobileFaceNet 112x112, RGB (x-127.5)/128, PRELU fused, batch 1"
+    model.description = description
     target.parent.mkdir(parents=True, exist_ok=True)
     flatbuffer_utils.write_model(model, str(target))
 

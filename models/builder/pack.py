@@ -1,6 +1,6 @@
 """A force's own embedder into a pack: called by scripts/pack-model.
 
-    pack.py FOLDER MODEL.tflite     FOLDER holds a card.toml without variants
+    pack.py FOLDER MODEL     FOLDER holds a card.toml without variants; MODEL is float TensorFlow Lite, or dlib's .dat
 
 The float model is made to take one face at a time and its PReLU is put back together where a converter spelt it out;
 then its convolutions are quantised (int8 weights per channel, activations as they run). Both become variants of the card.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import dlib_resnet
 import mobilefacenet
 import quantise
 import tomlkit
@@ -29,7 +30,11 @@ def main() -> None:
             f"{source}: its SHA-256 is not source.file_sha256 of {card_path}. Correct the card or the file."
         )
     files = {"dynamic-int8": f"{folder.name}-dynamic-int8.tflite", "float": f"build/{folder.name}-float.tflite"}
-    mobilefacenet.write_float(source, folder / files["float"])
+    if source.suffix == ".dat":
+        converted = folder / "build" / f"{folder.name}-converted.tflite"
+        dlib_resnet.convert(source, converted)
+        source = converted
+    mobilefacenet.write_float(source, folder / files["float"], f"{folder.name}, one face at a time")
     quantise.dynamic(folder / files["float"], folder / files["dynamic-int8"])
     card["variants"] = tomlkit.table()
     for variant, name in files.items():
