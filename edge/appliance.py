@@ -243,6 +243,7 @@ class Appliance:
             at=self._clock.now(),
             frames=counts.frames,
             dropped=self.capture.counts().dropped,
+            given_up=counts.given_up,
             fps=round(counts.frames / ran, 2) if ran > 0 else 0.0,
             faces_seen=counts.faces_seen,
             embedded=counts.embedded,

@@ -112,6 +112,7 @@ class PipelineCounts:
         faces_seen: passages that were confirmed.
         embedded: faces that were good enough and were searched.
         refused: faces that were not, by reason.
+        given_up: frames that reached their deadline before this machine was done with them.
         alerts: alerts raised.
         cooled: alerts that the cool-down held back.
         restarts: templates begun anew because an embedding contradicted them.
@@ -122,6 +123,7 @@ class PipelineCounts:
     faces_seen: int = 0
     embedded: int = 0
     refused: Counter[str] = field(default_factory=Counter)
+    given_up: int = 0
     alerts: int = 0
     cooled: int = 0
     restarts: int = 0
@@ -244,18 +246,22 @@ class Pipeline:
             if not self._permitted.is_set():
                 self._end(self._tracker.end_all())
                 return
-            image = frame.pixels.array
             with self._timed("detect"):
-                detections = self._detector.detect(image)
+                detections = self._detector.detect(frame.pixels.array)
+            # Asked anew, here and for every face: on a machine that is too slow the sweeper has erased it meanwhile,
+            # and what was found in a picture that was being erased counts for nothing.
+            _ = frame.pixels.array
             with self._timed("track"):
                 update = self._tracker.update(detections, frame.captured_ns)
             self._end(update.ended)
             for face in update.faces:
-                self._face(_View(frame, image, detections.boxes), face)
+                self._face(_View(frame, frame.pixels.array, detections.boxes), face)
             self.counts.frames += 1
         except BiometricErased as error:
-            # The sweeper was faster than a stalled machine: nothing was lost but this frame.
+            # The sweeper was faster than this machine: nothing was lost but this frame.
+            self.counts.given_up += 1
             log.warning("frame_given_up", frame=frame.index, why=error.cause)
+            self._end(self._tracker.expire(self._clock.monotonic_ns()))
         finally:
             frame.pixels.erase()
 

@@ -56,7 +56,10 @@ def crew_page(health: Health | None, trouble: str, now: datetime) -> str:
         ("People seen", str(health.faces_seen)),
         ("Alerts", f"{health.alerts}, of which {health.undelivered} wait for the control room"),
         ("Forgotten", forgotten),
-        ("Frames per second", f"{health.fps:.1f}"),
+        (
+            "Frames per second",
+            f"{health.fps:.1f}" + (f", {health.given_up} given up as too slow" if health.given_up else ""),
+        ),
         ("Memory", "locked" if health.memory_locked else "not locked"),
     )
     if age > STALE:

@@ -44,6 +44,7 @@ class Health(Struct, frozen=True, kw_only=True):
         why: in words, when it is not watching.
         at: when this was written, UTC.
         frames, dropped: frames processed, and frames overwritten by newer ones.
+        given_up: frames whose deadline came before this machine was done with them: it is too slow, or stalls.
         fps: frames per second processed over the whole run.
         faces_seen: passages.
         embedded: faces searched.
@@ -63,6 +64,7 @@ class Health(Struct, frozen=True, kw_only=True):
     why: str = ""
     frames: int = 0
     dropped: int = 0
+    given_up: int = 0
     fps: float = 0.0
     faces_seen: int = 0
     embedded: int = 0

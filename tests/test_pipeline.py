@@ -1,0 +1,160 @@
+"""The rules of the path itself: what is erased when, whatever the stages do. The real stages are tested elsewhere."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edge.custody.erase import Kind
+from edge.custody.retention import Custodian
+from edge.errors import OutboxFull
+from edge.match.decide import Decider
+from edge.match.index import Index
+from edge.pipeline import Pipeline
+from edge.records import Detections, Frame, WatchlistEntry
+from tests.sim.clock import HandClock
+from tests.sim.van import Desk, Subjects, a_config
+
+FACE = np.array([[200, 100, 300, 220]], np.float32)
+POINTS = np.array([[[230, 150], [270, 150], [250, 175], [235, 195], [265, 195]]], np.float32)
+VECTOR = np.array([1, 0, 0, 0], np.float32)
+
+
+class Detector:
+    """Sees one face in every picture; may be told to take long or to fail."""
+
+    def __init__(self) -> None:
+        self.before = lambda: None
+
+    def detect(self, image: np.ndarray) -> Detections:
+        self.before()
+        return Detections(FACE, np.array([0.9], np.float32), POINTS)
+
+    def flush(self) -> None:
+        pass
+
+
+class Embedder:
+    digest = "of-a-test"
+    template = "arcface-112"
+
+    def __init__(self) -> None:
+        self.chips: list[float] = []
+
+    def embed(self, chip: np.ndarray) -> np.ndarray:
+        self.chips.append(float(chip.mean()))
+        return VECTOR.copy()
+
+    def flush(self) -> None:
+        pass
+
+
+class Street:
+    """As many frames of noise as asked for, twenty a second."""
+
+    def __init__(self, clock: HandClock, custodian: Custodian, frames: int) -> None:
+        self._clock, self._custodian = clock, custodian
+        self._random = np.random.default_rng(1)
+        self._left = frames
+        self.pixels: list[np.ndarray] = []
+
+    @property
+    def ended(self) -> bool:
+        return self._left == 0
+
+    def next(self, timeout: float) -> Frame | None:
+        self._left -= 1
+        self._clock.advance(0.05)
+        self.pixels.append(self._random.integers(60, 200, (384, 640, 3), np.uint8))
+        handle = self._custodian.hold(Kind.FRAME, self.pixels[-1])
+        return Frame(len(self.pixels), self._clock.monotonic_ns(), self._clock.now(), handle)
+
+
+class Van:
+    def __init__(self, frames: int = 10) -> None:
+        self.clock = HandClock()
+        self.custodian = Custodian(self.clock)
+        self.street = Street(self.clock, self.custodian, frames)
+        self.detector, self.embedder, self.desk = Detector(), Embedder(), Desk()
+        entry = WatchlistEntry(
+            "S-1", "wanted", "test", "test", None, False, None, None, "unknown", VECTOR[None].copy(), b"\xff\xd8\xff"
+        )
+        self.pipeline = Pipeline(
+            config=a_config(),
+            clock=self.clock,
+            source=self.street,
+            detector=self.detector,
+            embedder=self.embedder,
+            index=Index(["S-1"], VECTOR[None].copy()),
+            subjects=Subjects({"S-1": entry}),
+            decider=Decider(a_config().decision, threshold=0.6),
+            custodian=self.custodian,
+            sink=self.desk,
+        )
+
+    @property
+    def nothing_is_held(self) -> bool:
+        return self.custodian.totals().live == 0 and not any(pixels.any() for pixels in self.street.pixels)
+
+
+def test_a_listed_face_raises_one_alert_and_nothing_of_the_passage_is_left() -> None:
+    van = Van()
+    van.pipeline.run()
+    assert [alert.reference for alert in van.desk.alerts] == ["S-1"]
+    assert van.nothing_is_held
+    assert van.custodian.totals().passages == 1
+
+
+def test_a_suspended_van_embeds_nobody_and_forgets_who_was_there() -> None:
+    van = Van()
+    van.pipeline.suspend()
+    van.pipeline.run()
+    assert van.embedder.chips == []
+    assert van.nothing_is_held
+
+
+def test_a_subject_who_was_removed_raises_no_alert() -> None:
+    van = Van()
+    van.pipeline.remove("S-1")
+    van.pipeline.run()
+    assert van.desk.alerts == []
+    assert van.pipeline.listed == 0
+
+
+def test_a_machine_that_is_too_slow_gives_frames_up_and_never_embeds_what_was_erased() -> None:
+    van = Van()
+
+    def slow() -> None:
+        van.clock.advance(1.95)  # the sweeper erases a little before the two seconds are over
+        van.custodian.sweep()
+
+    van.detector.before = slow
+    van.pipeline.run()
+    assert van.embedder.chips == []
+    assert van.pipeline.counts.given_up > 0
+    assert van.nothing_is_held
+    assert van.custodian.breach is None
+
+
+def test_an_outbox_that_is_full_stops_matching_and_forgets_everybody() -> None:
+    van = Van()
+
+    def full(_: object) -> None:
+        raise OutboxFull("the outbox", "is full", "Reach the broker")
+
+    van.desk.submit = full  # type: ignore[method-assign]
+    with pytest.raises(OutboxFull):
+        van.pipeline.run()
+    assert van.nothing_is_held
+
+
+def test_a_stage_that_fails_leaves_nothing_behind() -> None:
+    van = Van()
+
+    def broken() -> None:
+        raise RuntimeError("a bug")
+
+    van.detector.before = broken
+    with pytest.raises(RuntimeError):
+        van.pipeline.run()
+    assert van.nothing_is_held
