@@ -19,6 +19,7 @@ import uvicorn
 
 pytest.importorskip("selenium")
 from selenium import webdriver
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
@@ -127,7 +128,9 @@ def console(site: Site, tmp_path: Path) -> Iterator[Console]:
 
 
 def wait(browser: webdriver.Chrome, seconds: float = 15) -> WebDriverWait[webdriver.Chrome]:
-    return WebDriverWait(browser, seconds, poll_frequency=0.05)
+    """Asks again while the page is being replaced under the question: htmx swaps elements at any moment."""
+    gone = (StaleElementReferenceException, NoSuchElementException)
+    return WebDriverWait(browser, seconds, poll_frequency=0.05, ignored_exceptions=gone)
 
 
 def sign_in(browser: webdriver.Chrome, console: Console, number: str, password: str = PASSWORD) -> None:
@@ -165,22 +168,25 @@ def test_an_alert_goes_from_its_arrival_to_its_outcome_by_keyboard_alone(console
         sign_in(browser, console, "op-1")
         wait(browser).until(lambda b: "No alerts" in b.find_element(By.ID, "queue").text)
         alert = console.raise_alert()
-        card = wait(browser).until(lambda b: b.find_element(By.CSS_SELECTOR, ".card.new"))
-        assert card.get_attribute("data-alert") == alert
+        new_card = (By.CSS_SELECTOR, ".card.new")
+        assert wait(browser).until(lambda b: b.find_element(*new_card).get_attribute("data-alert")) == alert
         assert "(1)" in browser.title
 
         press(browser, "j", Keys.ENTER)
         wait(browser).until(lambda b: b.find_element(By.ID, "reference").get_property("naturalWidth") > 0)
         assert console.case_is(alert, State.SEEN)
-        text = browser.find_element(By.ID, "detail").text
+        text = wait(browser).until(lambda b: b.find_element(By.ID, "detail").text)
         for words in ("S-0042", "wanted on warrant", "0.710", "threshold 0.500", "7 years ago", "brother of S-0077",
                       "Market Square", "9 frames"):  # fmt: skip
             assert words in text, words
-        probe, reference = (browser.find_element(By.ID, name).rect for name in ("probe", "reference"))
+        probe, reference = wait(browser).until(
+            lambda b: [b.find_element(By.ID, name).rect for name in ("probe", "reference")]
+        )
         assert reference["width"] <= probe["width"]
         assert reference["height"] <= probe["height"]
         assert probe["x"] < reference["x"]
-        assert not browser.find_element(By.CSS_SELECTOR, "#decision button").is_enabled()
+        button = (By.CSS_SELECTOR, "#decision button")
+        assert wait(browser).until(lambda b: [b.find_element(*button).is_enabled()]) == [False]
         shot(browser, "control-room-desktop")
 
         press(browser, "e")
