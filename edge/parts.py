@@ -12,11 +12,11 @@ from typing import Literal
 from edge.clock import Clock, SystemClock
 from edge.config import Config
 from edge.custody.shred import shred
-from edge.errors import KeyUnusable, WatchlistGone
+from edge.errors import AuditBroken, KeyUnusable, WatchlistGone
 from edge.match.bundle import identity_of
 from edge.match.calibration import ImpostorTail, ThresholdEstimate
 from edge.match.identity import DestructionReceipt
-from edge.match.keeper import ListKeeper
+from edge.match.keeper import ListKeeper, destroy_everything
 from edge.match.mandate import AUTHORITY_FILE, Mandate, VanFacts
 from edge.sight.card import default_directory, split
 from edge.sight.detect import Detector
@@ -58,13 +58,18 @@ def load_models(config: Config) -> tuple[Detector, Embedder]:
 def open_audit(
     config: Config, clock: Clock, signer: SigningKey, publish: Callable[[str], None] | None = None
 ) -> AuditLog:
-    """This van's audit log, to be written.
+    """This van's audit log, to be written. Where somebody has tampered with it, no list may stay on the van.
 
     Raises:
         StoreUnavailable: it cannot be written, or another process writes it.
+        AuditBroken: it was tampered with; every list has been destroyed before this is raised.
     """
     path = config.path(config.store.directory) / AUDIT_FILE
-    audit = AuditLog(path, van=config.van.id, clock=clock, signer=signer, publish=publish)
+    try:
+        audit = AuditLog(path, van=config.van.id, clock=clock, signer=signer, publish=publish)
+    except AuditBroken:
+        destroy_everything(config.path(config.watchlist.folder))
+        raise
     audit.deployment = config.deployment.id
     return audit
 

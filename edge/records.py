@@ -11,7 +11,6 @@ top left pixel. Left and right are the picture's, not the person's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -440,8 +439,3 @@ class ErasureReceipt:
     def held_after_last_seen_ms(self) -> float:
         """Milliseconds from the last frame with the person in it to the erasure of everything."""
         return (self.erased_ns - self.last_seen_ns) / 1e6
-
-
-def references(entries: Sequence[WatchlistEntry]) -> tuple[str, ...]:
-    """The bare references, sorted: all that may be kept of a list once it is destroyed."""
-    return tuple(sorted(entry.reference for entry in entries))

@@ -298,6 +298,8 @@ class Capture:
         pixels = image
         if not (image.flags.owndata and image.flags.c_contiguous and image.flags.writeable):
             pixels = image.copy()
+            if image.flags.writeable:
+                image.fill(0)
         with self._condition:
             while wait and self._waiting is not None and not self._stop.is_set():
                 self._condition.wait(0.5)

@@ -125,6 +125,23 @@ def test_an_overseer_sees_an_end_that_was_cut_off_by_the_published_checkpoints(s
     assert "cut off" in cut.stderr or "missing" in cut.stderr
 
 
+@pytest.mark.parametrize("command", ["run", "retire"])
+@pytest.mark.parametrize(
+    "tamper",
+    [lambda text: text.replace("SUBJECT-001", "SUBJECT-002"), lambda text: text + "{}\n"],
+    ids=["an entry altered", "a last line that is none"],
+)
+def test_a_log_that_was_tampered_with_is_refused_and_no_list_stays(van: Van, tamper, command: str) -> None:
+    van.fetches().watches("biden.jpg", frames=4)
+    log = van.folder / "state" / "audit.jsonl"
+    log.write_text(tamper(log.read_text()))
+    ended = van.run(command)
+    assert ended.returncode == 3, ended.stderr
+    assert "audit.jsonl" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert not van.list_files
+
+
 def test_a_revocation_that_is_not_signed_by_the_unit_changes_nothing(site: Site, van: Van) -> None:
     van.fetches().watches("biden.jpg", frames=900)
     process = started(van)
