@@ -29,9 +29,8 @@ CACHE = Path(os.environ.get("LFR_IMAGE_CACHE", REPOSITORY / ".cache" / "image"))
 HOST = "10.0.2.2"
 """The machine that runs the emulator, as the van in it sees it."""
 VAN = "van-7"
-SLOW_FPS = 8
-"""Frames a second of the scene in the emulator, which looks at one in two seconds: enough that the newest is fresh, few
-enough that decoding them leaves it time to look."""
+FPS = 8
+"""Frames a second of the scene: enough that the newest is fresh, few enough that decoding costs little."""
 SPARE = 8 << 20
 """A card is never exactly as large as an image, bytes."""
 
@@ -153,23 +152,20 @@ def office(folder: Path, deployment: str) -> Office:
 
 
 def deployment_stick(made: Office, recipient: str, port: int, out: Path, scratch: Path) -> Path:
-    """A medium with a deployment: one man on the list, and a short video of him instead of a camera."""
+    """A medium with a deployment: one man on the list, and a short video instead of a camera: another man, then him."""
     made._recipient = recipient
     record = Record(category="wanted on warrant", lawful_basis="test", image_source="official portrait")
     made.build_list(read_folder(ENROLLED, record))
     made.authorise(starts_in_s=1, hours=6)
     made.publish()
     scratch.mkdir(parents=True, exist_ok=True)
-    walk(scratch / "street.mp4", ["biden.jpg"], frames=60 * SLOW_FPS, empty=4, fps=SLOW_FPS)
+    walk(scratch / "street.mp4", ["biden.jpg", "obama2.jpg"], frames=4 * FPS, empty=FPS, fps=FPS)
     mine = "/data/lfr"
     content = {
         "van": {"id": VAN},
         "deployment": {"id": made.deployment, "place": "a street"},
         "camera": {"source": "street.mp4", "pace": "live"},
-        "models": {"detector": "centerface:640x384-int8", "threads": 2},
-        # an emulated processor takes seconds for a frame: each is a passage of its own, and one look must do
-        "track": {"confirm_frames": 1, "patience_ms": 1000},
-        "decision": {"votes": 1, "window": 1},
+        "models": {"detector": "centerface:640x384-int8", "threads": 1},
         "watchlist": {"identity": f"{mine}/van.age.key", "revokers": f"{mine}/revokers.jwks"},
         "repository": {"source": "/ops/lfr/repository", "root": f"{mine}/root.json"},
         "position": {"fixed": list(PLACE)},

@@ -9,15 +9,18 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from edge.controlroom.receive import Arrived
-from provisioning.image import enrol, release, sbom, sign
+from edge.controlroom.receive import Arrived, VanHealth
+from edge.records import Alert
+from edge.sight.card import default_directory, read
+from provisioning.image import flash, release, sbom, sign
 from tests.broker import Heard, Site, free_port
-from tests.image import bench, qemu
+from tests.image import bench, chapters, qemu
 from tests.image.bench import CACHE, Ring
 
 pytestmark = [
@@ -76,6 +79,23 @@ def boot(disk: Path, *sticks: Path):  # type: ignore[no-untyped-def]
     return qemu.van(disk, LOG, sticks)
 
 
+def test_a_medium_that_gives_back_something_else_is_caught(first: Path, ring: Ring, place: Path) -> None:
+    card = place / "bad.img"
+
+    def fail(device: Path) -> None:
+        with device.open("r+b") as stream:
+            stream.seek(150 << 20)
+            stream.write(b"\x01")
+
+    with card.open("wb") as stream:
+        stream.truncate(flash.size_needed(first))
+    ledger = place / "bad.ledger"
+    with bench.loop_device(card) as device, pytest.raises(flash.MediumFaulty, match="partition bootB"):
+        flash.flash(first, ring.keyring, device, serial=card.name, ledger=ledger, after_write=fail)
+    assert not ledger.exists()
+    card.unlink()
+
+
 def test_a_second_build_has_the_same_hashes(first: Path, ring: Ring) -> None:
     if os.environ.get("LFR_IMAGE_TWICE") != "1":
         pytest.skip("doubles the time: scripts/test-image --twice")
@@ -101,23 +121,12 @@ def test_the_bill_of_materials_lists_every_package_and_wheel_of_the_root(first: 
 
 
 def test_a_new_van_makes_its_keys_and_its_image_commits(disk: Path) -> None:
-    with boot(disk) as van:
-        van.wait("LFR-BOOT slot A")
-        van.wait("LFR-VOLUME data is open and new")
-        van.wait("LFR-ENROL keys made here")
-        van.wait(r"LFR-COMMIT slot is good, floor is version 1\.0\.0 epoch 1", 600)
+    chapters.first_start(disk, LOG)
 
 
 def test_an_enrolled_van_watches_and_its_alert_reaches_the_control_room(disk: Path, site: Site, place: Path) -> None:
-    asked = bench.request_from(disk, place / "request")
-    office = bench.office(place / "office", "op-1")
-    (place / "office-van").mkdir()
-    office.enrol_van(place / "office-van")
-    root, revokers = (place / "office-van" / n for n in ("root.json", "revokers.jwks"))
-    enrol.answer(bench.VAN, asked, site.folder, place / "answer", root=root, revokers=revokers)
-    bench.answer_to(disk, place / "answer")
-    recipient = (asked / "van.age.pub").read_text().strip()
-    stick = bench.deployment_stick(office, recipient, site.port, place / "deploy.img", place / "deploy")
+    ready = chapters.enrolled(disk, site, place)
+    stick = bench.deployment_stick(ready.office, ready.recipient, site.port, place / "deploy.img", place / "deploy")
     heard = Heard()
     receiver = site.receiver(heard)
     receiver.start()
@@ -127,33 +136,41 @@ def test_an_enrolled_van_watches_and_its_alert_reaches_the_control_room(disk: Pa
             van.wait(f"LFR-ENROL enrolled as {bench.VAN}")
             van.wait("LFR-DEPLOY the deployment is on the van", 400)
             alert = _alert(van, heard)
-            assert alert.van == bench.VAN
-            assert alert.deployment == "op-1"
+            assert (alert.van, alert.deployment, alert.reference) == (bench.VAN, "op-1", "SUBJECT-001")
+            assert alert.model == embedder_digest()
+            # two men passed and one is on the list; nothing waits, because the alert has been received
+            van.wait("faces 2, alerts 1, waiting for the broker 0", 300)
     finally:
         receiver.stop()
+    assert [h.alert.reference for h in heard.all if isinstance(h, Arrived)] == ["SUBJECT-001"]
 
 
-def _alert(van: qemu.Van, heard: Heard):  # type: ignore[no-untyped-def]
+def embedder_digest() -> str:
+    """SHA-256 of the int8 embedder that the image carries."""
+    return read(default_directory() / "mobilefacenet").variants["dynamic-int8"].sha256
+
+
+def _alert(van: qemu.Van, heard: Heard) -> Alert:
     """The alert, while the van's own words keep being read."""
-    for _ in range(80):
+    deadline = time.monotonic() + 400
+    while time.monotonic() < deadline:
         van._read(0)
         try:
             return heard.next(Arrived, timeout=5).alert
         except AssertionError:
             continue
-    raise AssertionError(f"no alert; the van said {van.text[-3000:]}")
+    seen = [h.body for h in heard.all if isinstance(h, VanHealth)][-1:]
+    raise AssertionError(f"no alert; the van counts {seen} and said {van.text[-3000:]}")
 
 
 def test_no_update_is_taken_while_a_deployment_is_on_and_a_retired_list_cannot_be_opened(
     disk: Path, ring: Ring, second: Path, place: Path
 ) -> None:
     update = qemu.stick(place / "early.img", "LFR-UPDATE", [next(second.glob("*.raucb"))])
-    retire = qemu.stick(place / "retire.img", "LFR-RETIRE", [])
     with boot(disk, update) as van:
         van.wait("LFR-VOLUME ops is open")
         van.wait("LFR-UPDATE .*: DeploymentRunning", 600)
-    with boot(disk, retire) as van:
-        van.wait("LFR-VOLUME ops is retired: its old key was tried and no longer opens it", 600)
+    chapters.retired(disk, LOG, place)
     with boot(disk) as van:
         van.wait("LFR-VOLUME data is open,")
         van.wait("LFR-COMMIT slot is good", 600)
