@@ -54,16 +54,17 @@ class Van:
             stream.write(new)
         return bool(chunk)
 
-    def wait(self, pattern: str, timeout: float = 300) -> re.Match[str]:
-        """Until the van prints what matches; from where the last match ended."""
+    def wait(self, pattern: str, timeout: float = 300, *, unless: str = "") -> re.Match[str]:
+        """Until the van prints what matches; from where the last match ended. Fails at once on ``unless``."""
         wanted = re.compile(pattern)
+        never = re.compile(f"{NEVER.pattern}|{unless}") if unless else NEVER
         deadline = time.monotonic() + timeout
         while True:
             if found := wanted.search(self.text, self.seen):
                 self.seen = found.end()
                 print(f"van, {time.monotonic() - self.began:.0f} s: {found[0]}", flush=True)
                 return found
-            if trouble := NEVER.search(self.text, self.seen):
+            if trouble := never.search(self.text, self.seen):
                 raise VanSilent(f"van printed {trouble[0]!r}; its log is {self.log}\n{self.text[-2000:]}")
             left = deadline - time.monotonic()
             if left <= 0 or not self._read(min(left, 5)):

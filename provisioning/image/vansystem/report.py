@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from . import floor
+from . import AS_SERVICE, floor
 from .commit import standing
 
 __all__ = ["gather", "main", "sentences"]
@@ -110,7 +110,7 @@ def main(arguments: list[str]) -> int:
         return 0
     active = subprocess.run(["systemctl", "--quiet", "is-active", "lfr-edge.service"], check=False).returncode == 0
     state = "running" if active else "at-rest"
-    command = ["/usr/sbin/runuser", "-u", "lfr", "--", "/usr/lib/lfr/van", "report", "gather", state]
+    command = [*AS_SERVICE, "/usr/lib/lfr/van", "report", "gather", state]
     done = subprocess.run(command, capture_output=True, check=False, cwd="/")
     if done.returncode != 0:
         _say(f"failed: {done.stderr.decode(errors='replace').strip()[-300:]}")
