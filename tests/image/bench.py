@@ -174,6 +174,8 @@ def deployment_stick(made: Office, recipient: str, port: int, out: Path, scratch
         "deployment": {"id": made.deployment, "place": "a street"},
         "camera": {"source": "street.mp4", "pace": "live"},
         "models": {"detector": "centerface:640x384-int8", "threads": 1},
+        # three frames a second here: a passage is one from its first look, and lives from one look to the next
+        "track": {"confirm_frames": 1, "patience_ms": 1000},
         "watchlist": {"identity": f"{mine}/van.age.key", "revokers": f"{mine}/revokers.jwks"},
         "repository": {"source": "/ops/lfr/repository", "root": f"{mine}/root.json"},
         "position": {"fixed": list(PLACE)},
