@@ -132,7 +132,7 @@ def van(
     with tempfile.TemporaryDirectory(prefix="lfr-van-") as folder:
         monitor = Path(folder) / "monitor"
         command = [
-            *("nice", "-n", "5", "qemu-system-aarch64", "-machine", "virt", "-cpu", PROCESSOR, "-smp", "1"),
+            *("qemu-system-aarch64", "-machine", "virt", "-cpu", PROCESSOR, "-smp", "1"),
             *(
                 "-icount",
                 f"shift={NS_PER_INSTRUCTION.bit_length() - 1}",
