@@ -68,6 +68,7 @@ pattern write {root}/%u/{alert}
 pattern write {root}/%u/{state}
 pattern write {root}/%u/{health}
 pattern write {root}/%u/{checkpoint}
+pattern read {root}/%u/{receipt}
 pattern read {root}/%u/{adjudication}
 pattern read {root}/%u/{revocation}
 
@@ -76,6 +77,7 @@ topic read {root}/+/{alert}
 topic read {root}/+/{state}
 topic read {root}/+/{health}
 topic read {root}/+/{checkpoint}
+topic write {root}/+/{receipt}
 topic write {root}/+/{adjudication}
 topic write {root}/+/{revocation}
 """
@@ -128,19 +130,12 @@ topic {alert} out 1 {root}/{van}/ {root}/{van}/
 topic {state} out 1 {root}/{van}/ {root}/{van}/
 topic {health} out 0 {root}/{van}/ {root}/{van}/
 topic {checkpoint} out 0 {root}/{van}/ {root}/{van}/
+topic {receipt} in 0 {root}/{van}/ {root}/{van}/
 topic {adjudication} in 1 {root}/{van}/ {root}/{van}/
 topic {revocation} in 1 {root}/{van}/ {root}/{van}/
 """
 
-_KINDS = {
-    "root": topics.ROOT,
-    "alert": topics.ALERT,
-    "state": topics.STATE,
-    "health": topics.HEALTH,
-    "checkpoint": topics.CHECKPOINT,
-    "adjudication": topics.ADJUDICATION,
-    "revocation": topics.REVOCATION,
-}
+_KINDS = {"root": topics.ROOT, **{kind: kind for kind in topics.KINDS}}
 
 
 def write_bridge(
