@@ -18,6 +18,7 @@ from typing import Self
 from edge.alert import topics
 from edge.alert.adjudication import ADJUDICATION
 from edge.alert.desk import AlertDesk
+from edge.alert.discovery import description
 from edge.alert.outbox import Outbox
 from edge.alert.publish import Broker, LinkState, Publisher
 from edge.alert.status import HealthBody
@@ -144,6 +145,7 @@ class Appliance:
             Broker(alert.host, alert.port, tls),
             config.van.id,
             receipts_by=self._control_rooms if alert.confirmed_by == "control-room" else None,
+            described=dict([description(alert.discovery, config.van.id)] if alert.discovery else []),
             on_state=self._link,
             on_message=self._incoming,
             on_refused=self._disbelieved,

@@ -34,10 +34,12 @@ from edge.errors import BadInput, EnvironmentFault, KeyUnusable
 from edge.trust.keys import DecryptionKeys, SigningKey, write_private, write_public
 from edge.trust.secret import create_secret
 
-__all__ = ["CONTROL_ROOM", "Enrolment", "enrol_van", "init_site", "revoke_van"]
+__all__ = ["CONTROL_ROOM", "HOME_ASSISTANT", "Enrolment", "enrol_van", "init_home_assistant", "init_site", "revoke_van"]
 
 CONTROL_ROOM = "control-room"
 """The name of the control room's certificate, and of its folder."""
+HOME_ASSISTANT = "home-assistant"
+"""The same of a Home Assistant that shows the vans' counters."""
 CA_LIFE = timedelta(days=3650)
 BROKER_LIFE = timedelta(days=397)
 CONTROL_LIFE = timedelta(days=397)
@@ -231,6 +233,24 @@ def _init_control_room(site: Path, authority: Pair, host: str, port: int) -> Non
     write_public(site / "public" / "control-signing.jwks", {"keys": [signing.public_jwk(owner=CONTROL_ROOM)]})
 
 
+def init_home_assistant(site: Path) -> Path:
+    """Give a Home Assistant its certificate, unless it has one; returns its folder.
+
+    Raises:
+        KeyUnusable: the site's authority is not there.
+        EnvironmentFault: the folder cannot be written.
+    """
+    folder = site / HOME_ASSISTANT
+    if not (folder / f"{HOME_ASSISTANT}.key").exists():
+        authority = _load_authority(site)
+        try:
+            _write(folder / "ca.crt", _pem(authority[0]))
+            _pair(folder, HOME_ASSISTANT, issue(authority, HOME_ASSISTANT, CONTROL_LIFE))
+        except OSError as error:
+            raise EnvironmentFault(str(folder), f"cannot be written ({error.strerror})", "Check who owns it") from None
+    return folder
+
+
 def _van_keys(site: Path) -> list[dict[str, Any]]:
     path = site / CONTROL_ROOM / "vans.jwks"
     try:
@@ -251,9 +271,11 @@ def enrol_van(van: str, site: Path, out: Path, life: timedelta = VAN_LIFE) -> En
         KeyUnusable: the site's authority is not there, or ``out`` already holds keys.
         EnvironmentFault: a folder cannot be written.
     """
-    if not NAME.fullmatch(van) or van in {CONTROL_ROOM, "broker"}:
+    if not NAME.fullmatch(van) or van in {CONTROL_ROOM, HOME_ASSISTANT, "broker"}:
         raise BadInput(
-            f"van {van!r}", "cannot be a van's name", "Use letters, digits, . _ - ; not control-room or broker"
+            f"van {van!r}",
+            "cannot be a van's name",
+            "Use letters, digits, . _ - ; not control-room, home-assistant or broker",
         )
     authority = _load_authority(site)
     keys = _van_keys(site)

@@ -20,7 +20,7 @@ import contextlib
 import queue
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
@@ -68,6 +68,8 @@ class Publisher:
         van: who we are, as in our certificate.
         receipts_by: the control rooms whose receipts let an alert go. None: the broker's acknowledgement does, for a
             control room that gives none, and what the broker loses is lost.
+        described: what else is said, retained, with each new link: topic to payload. A broker that refuses one of
+            these is reported, and alerts go on.
         on_state: told of every change of state, with the error where a person must act.
         on_message: told of other messages for the van, as ``(kind, payload)``; called on the network thread.
         on_refused: told of messages for the van that were not believed: ours that are no receipt, and those for which
@@ -90,6 +92,7 @@ class Publisher:
         van: str,
         *,
         receipts_by: KnownSigners | None,
+        described: Mapping[str, bytes] | None = None,
         on_state: StateCallback | None = None,
         on_message: Callable[[str, bytes], None] | None = None,
         on_refused: Callable[[str, EdgeError], None] | None = None,
@@ -101,6 +104,7 @@ class Publisher:
         self._broker = broker
         self._van = van
         self._receipts_by = receipts_by
+        self._described = described or {}
         self._on_state = on_state
         self._on_message = on_message
         self._on_refused = on_refused
@@ -196,6 +200,10 @@ class Publisher:
             self._version = 4 if self._version == 5 else 5  # for the next attempt; 4 is MQTT 3.1.1
             raise
         self._check(link.publish(topics.topic(self._van, topics.STATE), self._state_body("online"), retain=True))
+        for topic, payload in self._described.items():
+            reason = link.publish(topic, payload, retain=True)
+            if reason >= FAILED and self._on_refused:
+                self._on_refused(topic, refused(f"publishing to {topic}", reason))
         kinds = [topics.RECEIPT] if self._receipts_by is not None else []
         kinds += [topics.ADJUDICATION, topics.REVOCATION] if self._on_message else []
         if kinds:
