@@ -55,6 +55,7 @@ class TestOutbox:
     def test_alerts_may_be_looked_at_and_let_go_in_another_order(self, outbox: Outbox) -> None:
         alerts = [outbox.append(make_alert, seal) for _ in range(3)]
         assert outbox.waiting(2) == 2
+        assert outbox.oldest() == 1
         assert outbox.delivered(alerts[1].alert_id, uuid4()) == 1
         assert outbox.delivered(alerts[1].alert_id) == 0
         assert outbox.waiting(2) == 1
@@ -62,7 +63,9 @@ class TestOutbox:
         assert after is not None
         assert after.sequence == 3
         assert outbox.next(after=3) is None
-        assert outbox.counters().delivered == 1
+        outbox.delivered(alerts[0].alert_id)
+        assert outbox.oldest() == 3
+        assert outbox.counters().delivered == 2
 
     def test_a_number_is_used_only_when_its_alert_is_committed(self, outbox: Outbox) -> None:
         def fails(_: Alert) -> bytes:

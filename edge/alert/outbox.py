@@ -175,6 +175,12 @@ class Outbox:
             ).fetchone()
         return None if row is None else Pending(row[0], UUID(row[1]), row[2], bytes(row[3]))
 
+    def oldest(self) -> int | None:
+        """The lowest number of an undelivered alert, or None."""
+        with self._lock:
+            row = self._connection.execute("SELECT min(sequence) FROM outbox").fetchone()
+        return None if row[0] is None else int(row[0])
+
     def waiting(self, through: int) -> int:
         """How many undelivered alerts have numbers up to ``through``."""
         with self._lock:

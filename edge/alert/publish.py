@@ -56,6 +56,9 @@ class LinkState(StrEnum):
     STOPPED = "stopped"
 
 
+LINKED = frozenset({LinkState.ONLINE, LinkState.UNHEARD, LinkState.UNCONFIRMED})
+"""The states in which there is a connection to the broker."""
+
 StateCallback = Callable[[LinkState, EdgeError | None], None]
 
 
@@ -120,8 +123,10 @@ class Publisher:
         self._thread: threading.Thread | None = None
         self._through = 0
         """The last number that the broker has acknowledged since the round began."""
-        self._heard_at = 0
-        """When a receipt came last, or when the first alert went out that waits for one; monotonic nanoseconds."""
+        self._oldest: int | None = None
+        """The lowest number that the broker has acknowledged and no receipt has come for."""
+        self._since_ns = 0
+        """Since when that one is waited for, or was sent again."""
         self._patience_s = repeat_s[0]
         self.state = LinkState.STOPPED
         self.trouble: EdgeError | None = None
@@ -153,13 +158,13 @@ class Publisher:
     def report(self, health: HealthBody) -> None:
         """Publish counters if there is a connection; they are not worth keeping otherwise."""
         link = self._link
-        if link is not None and self.state is LinkState.ONLINE:
+        if link is not None and self.state in LINKED:
             link.tell(topics.topic(self._van, topics.HEALTH), msgspec.json.encode(health))
 
     def announce(self, checkpoint: str) -> None:
         """Publish a checkpoint of the audit log if there is a connection; the next one vouches for all before it."""
         link = self._link
-        if link is not None and self.state is LinkState.ONLINE:
+        if link is not None and self.state in LINKED:
             link.tell(topics.topic(self._van, topics.CHECKPOINT), checkpoint.encode("ascii"))
 
     # -- on the publisher's thread ---------------------------------------------------------------
@@ -209,7 +214,7 @@ class Publisher:
         if kinds:
             link.subscribe(*(topics.topic(self._van, kind) for kind in kinds))
         self._set(LinkState.ONLINE)
-        self._begin_round()
+        self._through, self._oldest = 0, None
         while not self._stopping.is_set():
             self._drop_expired()
             unconfirmed = self._outbox.waiting(self._through)
@@ -218,30 +223,32 @@ class Publisher:
                 self._failures = 0
                 self._idle(events, self._wait_s(unconfirmed))
             elif self._send(link, pending):
-                if unconfirmed == 0:
-                    self._heard_at = self._clock.monotonic_ns()
                 self._take_receipts(events)
             else:
                 self._set(LinkState.UNHEARD)
                 self._idle(events, min(self.UNHEARD_S, self._backoff_s[1]))
 
-    def _begin_round(self) -> None:
-        """From here on everything in the outbox goes out, the oldest first."""
-        self._through, self._heard_at = 0, self._clock.monotonic_ns()
-
     def _wait_s(self, unconfirmed: int) -> float:
-        """How long nothing needs doing; begins a new round when a receipt has been waited for long enough."""
-        if unconfirmed == 0:
+        """How long nothing needs doing; begins anew with the oldest when its receipt has been waited for long enough.
+
+        What counts is the oldest: receipts for later alerts must not hide that an earlier one was lost on its way.
+        """
+        now = self._clock.monotonic_ns()
+        oldest = self._outbox.oldest() if unconfirmed else None
+        if oldest != self._oldest:
+            self._oldest, self._since_ns, self._patience_s = oldest, now, self._repeat_s[0]
+            self._set(LinkState.ONLINE)
+        if oldest is None:
             return self.IDLE_S
-        silent_s = (self._clock.monotonic_ns() - self._heard_at) / NS_PER_S
+        silent_s = (now - self._since_ns) / NS_PER_S
         if silent_s >= self._patience_s:
+            self._through, self._since_ns = 0, now
             self._patience_s = min(2 * self._patience_s, self._repeat_s[1])
-            self._begin_round()
             return 0.0
-        if silent_s < self.CONFIRM_S:
-            return min(self.CONFIRM_S, self._patience_s) - silent_s
-        self._set(LinkState.UNCONFIRMED)
-        return min(self.IDLE_S, self._patience_s - silent_s)
+        if silent_s >= self.CONFIRM_S:
+            self._set(LinkState.UNCONFIRMED)
+        next_step = self._patience_s if silent_s >= self.CONFIRM_S else min(self.CONFIRM_S, self._patience_s)
+        return min(self.IDLE_S, next_step - silent_s)
 
     def _send(self, link: Link, pending: Pending) -> bool:
         left = max(1, int(pending.expires_at - self._clock.now().timestamp()))
@@ -279,14 +286,12 @@ class Publisher:
                 raise LinkLost("the broker closed the connection")
             if kind == "receipt":
                 self._delivered(*content)
-                self._heard_at, self._patience_s = self._clock.monotonic_ns(), self._repeat_s[0]
-                self._set(LinkState.ONLINE)
 
     def _hang_up(self) -> None:
         link, self._link = self._link, None
         if link is None:
             return
-        if self._stopping.is_set() and self.state is LinkState.ONLINE:
+        if self._stopping.is_set() and self.state in LINKED:
             with contextlib.suppress(LinkLost):
                 link.publish(topics.topic(self._van, topics.STATE), self._state_body("offline"), retain=True)
         link.close()

@@ -16,7 +16,7 @@ from edge.alert.link import Link
 from edge.alert.outbox import Outbox
 from edge.alert.publish import LinkState, Publisher
 from edge.alert.receipt import MOST_TOGETHER, RECEIPT, sign_receipts
-from edge.controlroom.receive import Arrived, Receiver
+from edge.controlroom.receive import Arrived, Message, Receiver
 from edge.errors import AlertRejected, EdgeError, SignatureInvalid
 from edge.records import Alert
 from edge.trust.keys import KnownSigners, SigningKey
@@ -102,6 +102,44 @@ def test_a_receipt_that_is_lost_is_asked_for_by_a_repeat_and_the_alert_is_shown_
     assert lost[0].sequence == 1
     assert receiver.counts.accepted == 1
     assert receiver.counts.duplicates >= 1
+
+
+def test_an_alert_that_got_lost_is_sent_again_although_later_ones_are_confirmed_all_the_time(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when a broker in between loses one: the van's own link stays as it is."""
+    dropped: list[int] = []
+    read = Receiver._open
+
+    def loses_number_two(receiver: Receiver, message: Message) -> object:
+        opened = read(receiver, message)
+        if isinstance(opened, Alert) and opened.sequence == 2 and not dropped:
+            dropped.append(opened.sequence)
+            raise AlertRejected("alert", "is lost for this test", "Nothing")
+        return opened
+
+    monkeypatch.setattr(Receiver, "_open", loses_number_two)
+    folder = site.van("van-1")
+    heard = Heard()
+    receiver = site.receiver(heard)
+    receiver.start()
+    heard.online()
+    numbers: list[int] = []
+    with Outbox(folder / "outbox.db", read_secret("outbox.key", folder), "van-1") as outbox:
+        publisher = site.publisher(outbox, repeat_s=(0.5, 1.0))
+        desk = AlertDesk(outbox, SigningKey.load("van-signing.jwk", folder), site.recipients(), publisher)
+        publisher.start()
+        while 2 not in numbers:
+            desk.submit(make_alert)
+            numbers.append(heard.next(Arrived).alert.sequence)
+            assert len(numbers) < 5000, "number 2 was never sent again"
+            if len(numbers) == 1:
+                desk.submit(make_alert)  # this one gets lost, and no later one waits for long
+        assert publisher.wait_empty(10)
+        publisher.stop()
+    receiver.stop()
+    assert dropped == [2]
+    assert len(numbers) > 3
 
 
 def test_no_more_than_a_window_of_alerts_waits_at_the_broker_and_the_rest_on_the_van(site: Site, van: Van) -> None:
