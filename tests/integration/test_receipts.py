@@ -132,7 +132,7 @@ def test_an_alert_that_got_lost_is_sent_again_although_later_ones_are_confirmed_
         while 2 not in numbers:
             desk.submit(make_alert)
             numbers.append(heard.next(Arrived).alert.sequence)
-            assert len(numbers) < 5000, "number 2 was never sent again"
+            assert len(numbers) < 500, "number 2 was never sent again"
             if len(numbers) == 1:
                 desk.submit(make_alert)  # this one gets lost, and no later one waits for long
         assert publisher.wait_empty(10)
