@@ -6,9 +6,11 @@ everything else in the cache takes a minute or two.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +29,11 @@ CACHE = Path(os.environ.get("LFR_IMAGE_CACHE", REPOSITORY / ".cache" / "image"))
 HOST = "10.0.2.2"
 """The machine that runs the emulator, as the van in it sees it."""
 VAN = "van-7"
+SLOW_FPS = 8
+"""Frames a second of the scene in the emulator, which looks at one in two seconds: enough that the newest is fresh, few
+enough that decoding them leaves it time to look."""
+SPARE = 8 << 20
+"""A card is never exactly as large as an image, bytes."""
 
 
 def say(text: str) -> None:
@@ -94,9 +101,25 @@ def _content(overlay: Path | None) -> bytes:
 
 
 def flashed(folder: Path, ring: Ring, target: Path) -> flash.Flashed:
-    """Flash an image to a file, as an engineer would to a card."""
+    """Flash an image to a loop device, as an engineer would to a card; the file behind it is then the van's disk."""
     target.unlink(missing_ok=True)
-    return flash.flash(folder, ring.keyring, target, serial=target.name, van=VAN, ledger=target.with_suffix(".ledger"))
+    with target.open("wb") as stream:
+        stream.truncate(flash.size_needed(folder) + SPARE)
+    with loop_device(target) as device:
+        return flash.flash(
+            folder, ring.keyring, device, serial=target.name, van=VAN, ledger=target.with_suffix(".ledger")
+        )
+
+
+@contextlib.contextmanager
+def loop_device(backing: Path) -> Iterator[Path]:
+    """A block device whose medium is a file; gone again at the end."""
+    made = subprocess.run(["losetup", "--find", "--show", str(backing)], check=True, capture_output=True, text=True)
+    device = Path(made.stdout.strip())
+    try:
+        yield device
+    finally:
+        subprocess.run(["losetup", "--detach", str(device)], check=True)
 
 
 def make_site(folder: Path, port: int) -> Path:
@@ -137,12 +160,12 @@ def deployment_stick(made: Office, recipient: str, port: int, out: Path, scratch
     made.authorise(starts_in_s=1, hours=6)
     made.publish()
     scratch.mkdir(parents=True, exist_ok=True)
-    walk(scratch / "street.mp4", ["biden.jpg"], frames=8, empty=4)
+    walk(scratch / "street.mp4", ["biden.jpg"], frames=60 * SLOW_FPS, empty=4, fps=SLOW_FPS)
     mine = "/data/lfr"
     content = {
         "van": {"id": VAN},
         "deployment": {"id": made.deployment, "place": "a street"},
-        "camera": {"source": "street.mp4", "pace": "every-frame"},
+        "camera": {"source": "street.mp4", "pace": "live"},
         "models": {"detector": "centerface:640x384-int8", "threads": 2},
         # an emulated processor takes seconds for a frame: each is a passage of its own, and one look must do
         "track": {"confirm_frames": 1, "patience_ms": 1000},

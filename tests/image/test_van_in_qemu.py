@@ -16,7 +16,7 @@ import pytest
 
 from edge.controlroom.receive import Arrived
 from provisioning.image import enrol, release, sbom, sign
-from tests.broker import Heard, Site
+from tests.broker import Heard, Site, free_port
 from tests.image import bench, qemu
 from tests.image.bench import CACHE, Ring
 
@@ -62,7 +62,7 @@ def disk(first: Path, ring: Ring, place: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def site(place: Path) -> Iterator[Site]:
-    port = 18883
+    port = free_port()
     made = Site(bench.make_site(place / "site", port), port)
     made.start_broker()
     yield made
