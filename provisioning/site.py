@@ -36,12 +36,14 @@ from edge.trust.secret import create_secret
 
 __all__ = [
     "CONTROL_ROOM",
+    "HOME_ASSISTANT",
     "NAME",
     "VAN_LIFE",
     "Enrolment",
     "certify",
     "check_name",
     "enrol_van",
+    "init_home_assistant",
     "init_site",
     "load_authority",
     "pem",
@@ -51,6 +53,8 @@ __all__ = [
 
 CONTROL_ROOM = "control-room"
 """The name of the control room's certificate, and of its folder."""
+HOME_ASSISTANT = "home-assistant"
+"""The same of a Home Assistant that shows the vans' counters."""
 CA_LIFE = timedelta(days=3650)
 BROKER_LIFE = timedelta(days=397)
 CONTROL_LIFE = timedelta(days=397)
@@ -266,6 +270,24 @@ def _init_control_room(site: Path, authority: Pair, host: str, port: int) -> Non
     write_public(site / "public" / "control-signing.jwks", {"keys": [signing.public_jwk(owner=CONTROL_ROOM)]})
 
 
+def init_home_assistant(site: Path) -> Path:
+    """Give a Home Assistant its certificate, unless it has one; returns its folder.
+
+    Raises:
+        KeyUnusable: the site's authority is not there.
+        EnvironmentFault: the folder cannot be written.
+    """
+    folder = site / HOME_ASSISTANT
+    if not (folder / f"{HOME_ASSISTANT}.key").exists():
+        authority = load_authority(site)
+        try:
+            _write(folder / "ca.crt", pem(authority[0]))
+            _pair(folder, HOME_ASSISTANT, issue(authority, HOME_ASSISTANT, CONTROL_LIFE))
+        except OSError as error:
+            raise EnvironmentFault(str(folder), f"cannot be written ({error.strerror})", "Check who owns it") from None
+    return folder
+
+
 def van_keys(site: Path) -> list[dict[str, Any]]:
     """The signing keys of vans that the control room believes.
 
@@ -286,9 +308,10 @@ def check_name(van: str) -> None:
     Raises:
         BadInput: it is one.
     """
-    if not NAME.fullmatch(van) or van in {CONTROL_ROOM, "broker"}:
+    others = (CONTROL_ROOM, HOME_ASSISTANT, "broker")
+    if not NAME.fullmatch(van) or van in others:
         raise BadInput(
-            f"van {van!r}", "cannot be a van's name", "Use letters, digits, . _ - ; not control-room or broker"
+            f"van {van!r}", "cannot be a van's name", f"Use letters, digits, . _ - ; not {', '.join(others)}"
         )
 
 

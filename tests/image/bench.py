@@ -183,7 +183,7 @@ def deployment_stick(made: Office, recipient: str, port: int, out: Path, scratch
         "alert": {
             "host": HOST, "port": port, "ca": f"{mine}/ca.crt", "certificate": f"{mine}/van.crt",
             "certificate_key": f"{mine}/van.key", "signing_key": f"{mine}/van-signing.jwk",
-            "recipients": f"{mine}/control-room.jwks",
+            "recipients": f"{mine}/control-room.jwks", "control_rooms": f"{mine}/control-signing.jwks",
         },
     }  # fmt: skip
     (scratch / "lfr.toml").write_text(tomli_w.dumps(content))
