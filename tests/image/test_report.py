@@ -8,11 +8,12 @@ import pytest
 
 from edge.alert.outbox import Outbox
 from edge.clock import SystemClock
+from edge.selftest import self_test
 from edge.trust.audit import AuditLog
 from edge.trust.events import Event
 from edge.trust.keys import SigningKey
 from edge.trust.secret import read_secret
-from provisioning.image.vansystem import report
+from provisioning.image.vansystem import health, report
 from tests.broker import Site, make_alert, make_site
 
 
@@ -39,6 +40,14 @@ def test_a_van_that_is_not_enrolled_says_so_and_nothing_else(tmp_path: Path) -> 
 def test_an_enrolled_van_counts_its_log_and_what_waits(mine: Path) -> None:
     found = report.gather(mine, mine / "state", running=False)
     assert found["van"] == "van-1"
+    assert found["audit"] == {"entries": 2, "signed_to": 2}
+    assert found["outbox"] == {"raised": 1, "waiting": 1}
+    assert found["fault"] == []
+
+
+def test_a_new_images_self_test_leaves_the_vans_log_and_outbox_as_they_were(mine: Path, tmp_path: Path) -> None:
+    self_test(health.bare("", tmp_path / "scratch", base=mine))
+    found = report.gather(mine, mine / "state", running=False)
     assert found["audit"] == {"entries": 2, "signed_to": 2}
     assert found["outbox"] == {"raised": 1, "waiting": 1}
     assert found["fault"] == []

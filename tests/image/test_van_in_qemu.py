@@ -235,11 +235,23 @@ def test_every_wrong_update_is_refused_by_name_and_a_good_one_commits(
         van.wait(r"LFR-COMMIT slot is good, floor is version 1\.1\.0 epoch 2", 600)
 
 
-def test_after_the_commit_the_former_image_is_older(disk: Path, first: Path, place: Path) -> None:
+def test_after_the_commit_the_former_image_is_older_and_the_van_has_lost_nothing(
+    disk: Path, first: Path, place: Path
+) -> None:
     stick = qemu.stick(place / "former.img", "LFR-UPDATE", [next(first.glob("*.raucb"))])
-    with boot(disk, stick) as van:
+    asked = qemu.stick(place / "report.img", "LFR-REPORT", [])
+    with boot(disk, stick, asked) as van:
         van.wait("LFR-BOOT slot B")
+        van.wait("LFR-COMMIT slot is good", 900)
+        beginning = van.seen
         van.wait("LFR-UPDATE .*: LowerEpoch", 900)
+        van.seen = beginning
+        report = json.loads(van.wait(r"LFR-REPORT done (\{.*\})\s*\n", 300)[1])
+    assert report["fault"] == []
+    assert report["van"] == bench.VAN
+    assert report["audit"]["entries"] > 0
+    assert report["outbox"] == {"raised": 1, "waiting": 0}
+    assert report["floor"] == {"version": "1.1.0", "epoch": 2}
 
 
 def test_a_broken_image_falls_back_to_the_one_before(disk: Path, ring: Ring, place: Path) -> None:
