@@ -256,8 +256,9 @@ def test_after_the_commit_the_former_image_is_older_and_the_van_has_lost_nothing
 
 def test_a_broken_image_falls_back_to_the_one_before(disk: Path, ring: Ring, place: Path) -> None:
     overlay = place / "broken"
-    (overlay / "opt/lfr/edge").mkdir(parents=True)
-    (overlay / "opt/lfr/edge/selftest.py").write_text("raise SystemExit(1)\n")
+    model = overlay / "opt/lfr/models/mobilefacenet/mobilefacenet-dynamic-int8.tflite"
+    model.parent.mkdir(parents=True)
+    model.write_bytes(b"not the model that its card names")
     broken = bench.image(ring, "1.2.0", 2, accept_moved=ACCEPT_MOVED, overlay=overlay, name="broken")
     stick = qemu.stick(place / "broken.img", "LFR-UPDATE", [next(broken.glob("*.raucb"))])
     with boot(disk, stick) as van:
