@@ -10,6 +10,7 @@ import contextlib
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,7 @@ SPARE = 8 << 20
 
 
 def say(text: str) -> None:
-    print(f"test-image: {text}", flush=True)
+    print(f"test-image: {text}", file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True, slots=True)

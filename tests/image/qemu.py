@@ -9,6 +9,7 @@ import re
 import select
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -62,7 +63,7 @@ class Van:
         while True:
             if found := wanted.search(self.text, self.seen):
                 self.seen = found.end()
-                print(f"van, {time.monotonic() - self.began:.0f} s: {found[0]}", flush=True)
+                print(f"van, {time.monotonic() - self.began:.0f} s: {found[0].strip()}", file=sys.stderr, flush=True)
                 return found
             if trouble := never.search(self.text, self.seen):
                 raise VanSilent(f"van printed {trouble[0]!r}; its log is {self.log}\n{self.text[-2000:]}")
