@@ -46,10 +46,12 @@ def measure(
     quantise: Callable[[Path, Path], None],
     inputs: Callable[[], Iterable[np.ndarray]],
     kinds: Iterable[int] = CONVOLUTIONS,
+    start: Path | None = None,
 ) -> Corrections:
     """The correction of each convolution of the float graph, in order, with those before it already made.
 
     `quantise` writes the quantised form of a float file; `inputs` gives the same float inputs each time it is called.
+    `start` is the graph that is corrected, if its weights are not those of `source`, which says what is right.
     """
     reference = flatbuffer_utils.read_model(str(source))
     graph = reference.subgraphs[0]
@@ -61,7 +63,7 @@ def measure(
             if _code(reference, operator) not in wanted:
                 continue
             name = _name(graph, operator.outputs[0])
-            apply(source, found, corrected)
+            apply(start or source, found, corrected)
             quantise(corrected, quantised)
             low = flatbuffer_utils.read_model(str(quantised))
             difference = _mean_output(reference, name, inputs, Path(folder)) - _mean_output(

@@ -30,8 +30,7 @@ from flatbuffer import Op
 
 MODELS = Path(__file__).resolve().parent.parent
 DETECTOR_SIZES = ((640, 384), (960, 544), (1280, 736))
-CALIBRATED_AT = (640, 384)
-SCENES = 128
+SCENES = 64  # at each size
 
 
 def main() -> None:
@@ -62,22 +61,27 @@ def main() -> None:
 def build_centerface(source: Path, scratch: Path, manifest: Path | None) -> None:
     """Float and int8 graphs at each size."""
     check_source("centerface", source)
-    stored = MODELS / "centerface/ranges.toml"
-    if manifest is not None:
-        calibrate_centerface(source, scratch, manifest, stored)
-    found = tomllib.loads(stored.read_text())
-    powers = {name: [int(digit) for digit in digits] for name, digits in found["powers"].items()}
     for width, height in DETECTOR_SIZES:
         name = f"centerface-{width}x{height}"
+        stored = MODELS / f"centerface/ranges-{width}x{height}.toml"
+        if manifest is not None:
+            calibrate_centerface(source, scratch, manifest, (width, height), stored)
+        found = tomllib.loads(stored.read_text())
+        powers = {layer: [int(digit) for digit in digits] for layer, digits in found["powers"].items()}
         reference = scratch / f"build/{name}-float.tflite"
         centerface.write_float(source, width, height, reference, powers)
-        quantise.static(reference, found["ranges"], scratch / f"{name}-int8.tflite")
+        quantise.static(reference, found["ranges"], scratch / f"{name}-int8.tflite", percentile=True)
 
 
-def calibrate_centerface(source: Path, scratch: Path, manifest: Path, stored: Path) -> None:
-    """Finds how far to enlarge each channel, then each tensor's range with that done, and keeps both."""
+def calibrate_centerface(
+    source: Path, scratch: Path, manifest: Path, size: tuple[int, int], stored: Path
+) -> None:
+    """Finds how far to enlarge each channel, then each tensor's range with that done, and keeps both.
+
+    Each size by itself: what a layer meets depends on how large the faces are that fit into the picture.
+    """
     pictures = calibration.calibration_pictures(manifest)
-    width, height = CALIBRATED_AT
+    width, height = size
     nodes = list(onnx.load(str(source)).graph.node)
     model = scratch / "calibration.tflite"
 
@@ -93,7 +97,7 @@ def calibrate_centerface(source: Path, scratch: Path, manifest: Path, stored: Pa
     ranges["image"] = [0.0, 255.0, 0.0, 255.0]  # the camera's own range: a step of exactly one grey level
     lines = [
         "# What calibration found. Written by `scripts/build-models --calibrate`; no picture can be made from it.",
-        f'scenes = "{SCENES} scenes of {width}x{height}"',
+        f'scenes = "{SCENES} scenes of {width}x{height}, half of them crowds, half people near the camera"',
         f"seed = {calibration.SEED}",
         'pictures = "LFW deep-funnelled, people of the calibration split, none of whom is evaluated"',
         f'pictures_sha256 = "{calibration.digest(pictures)}"',
@@ -102,7 +106,7 @@ def calibrate_centerface(source: Path, scratch: Path, manifest: Path, stored: Pa
         "[powers]",
         *(f'"{name}" = "{"".join(map(str, digits))}"' for name, digits in powers.items()),
         "",
-        "# Each tensor's minimum, maximum, and widest 0.01 % and 99.99 % percentile of one scene.",
+        "# Each tensor's minimum, maximum, and widest 0.01 % and 99.99 % percentile of one scene; the last two are used.",
         "[ranges]",
         *(f'"{name}" = [{", ".join(toml_float(v) for v in row)}]' for name, row in ranges.items()),
     ]

@@ -96,18 +96,18 @@ def merge(source: Path, target: Path) -> None:
         first = kept[-1] if kept else None
         if (
             first is not None
-            and _is_pointwise(model, first)
-            and _is_pointwise(model, operator)
+            and is_pointwise(model, first)
+            and is_pointwise(model, operator)
             and operator.inputs[0] == first.outputs[0]
             and readers[first.outputs[0]] == 1
             and first.builtinOptions.fusedActivationFunction == schema.ActivationFunctionType.NONE
         ):
-            inner, shift, outer, bias = (_values(model, t) for t in (*first.inputs[1:], *operator.inputs[1:]))
+            inner, shift, outer, bias = (values_of(model, t) for t in (*first.inputs[1:], *operator.inputs[1:]))
             columns = [*inner.reshape(inner.shape[0], -1).T, shift]  # what each of the inner outputs is made of
             rows = outer.reshape(outer.shape[0], -1)
             product = np.array([[math.fsum(row * column) for column in columns] for row in rows])
-            _replace(model, operator.inputs[1], product[:, None, None, :-1])
-            _replace(model, operator.inputs[2], product[:, -1] + bias)
+            replace(model, operator.inputs[1], product[:, None, None, :-1])
+            replace(model, operator.inputs[2], product[:, -1] + bias)
             operator.inputs = [first.inputs[0], *operator.inputs[1:]]
             kept.pop()
         kept.append(operator)
@@ -116,7 +116,7 @@ def merge(source: Path, target: Path) -> None:
     flatbuffer_utils.write_model(model, str(target))
 
 
-def _is_pointwise(model: schema.ModelT, operator: schema.OperatorT) -> bool:
+def is_pointwise(model: schema.ModelT, operator: schema.OperatorT) -> bool:
     if model.operatorCodes[operator.opcodeIndex].builtinCode != Op.CONV_2D:
         return False
     _, height, width, _ = model.subgraphs[0].tensors[operator.inputs[1]].shape
@@ -124,12 +124,12 @@ def _is_pointwise(model: schema.ModelT, operator: schema.OperatorT) -> bool:
     return height == width == options.strideH == options.strideW == 1
 
 
-def _values(model: schema.ModelT, tensor: int) -> np.ndarray:
+def values_of(model: schema.ModelT, tensor: int) -> np.ndarray:
     held = model.subgraphs[0].tensors[tensor]
     return np.frombuffer(bytes(model.buffers[held.buffer].data), np.float32).reshape(held.shape).astype(np.float64)
 
 
-def _replace(model: schema.ModelT, tensor: int, values: np.ndarray) -> None:
+def replace(model: schema.ModelT, tensor: int, values: np.ndarray) -> None:
     held = model.subgraphs[0].tensors[tensor]
     buffer = schema.BufferT()  # of its own: a buffer may be shared
     buffer.data = np.frombuffer(values.astype(np.float32).tobytes(), np.uint8)
