@@ -70,7 +70,7 @@ def build_centerface(source: Path, scratch: Path, manifest: Path | None) -> None
         powers = {layer: [int(digit) for digit in digits] for layer, digits in found["powers"].items()}
         reference = scratch / f"build/{name}-float.tflite"
         centerface.write_float(source, width, height, reference, powers)
-        quantise.static(reference, found["ranges"], scratch / f"{name}-int8.tflite", percentile=True)
+        quantise.static(reference, found["ranges"], scratch / f"{name}-int8.tflite")
 
 
 def calibrate_centerface(
@@ -106,7 +106,7 @@ def calibrate_centerface(
         "[powers]",
         *(f'"{name}" = "{"".join(map(str, digits))}"' for name, digits in powers.items()),
         "",
-        "# Each tensor's minimum, maximum, and widest 0.01 % and 99.99 % percentile of one scene; the last two are used.",
+        "# Each tensor's minimum, maximum, and widest 0.01 % and 99.99 % percentile of one scene.",
         "[ranges]",
         *(f'"{name}" = [{", ".join(toml_float(v) for v in row)}]' for name, row in ranges.items()),
     ]
