@@ -2,7 +2,8 @@
 
 Rounding weights moves the mean of a convolution's output; what came before moves it, too. Layer by layer, in order, the
 bias is changed by the difference of the two means, over calibration inputs, of float graph and quantised graph. A
-convolution is linear, so the mean of its input at each tap of the kernel is all that it takes.
+convolution is linear, so the mean of its input at each tap of the kernel is all that it takes. Only full convolutions
+that end in no activation are corrected: every block here ends in one, and it makes up for what came before it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from ai_edge_litert.tools import flatbuffer_utils
 from flatbuffer import Op, schema
 
 Corrections = dict[str, list[float]]
-CONVOLUTIONS = (Op.CONV_2D, Op.DEPTHWISE_CONV_2D)
 DIGITS = 4  # of a stored correction; a hundredth of a per cent of it is far below a step
 
 
@@ -45,24 +45,29 @@ def measure(
     source: Path,
     quantise: Callable[[Path, Path], None],
     inputs: Callable[[], Iterable[np.ndarray]],
-    kinds: Iterable[int] = CONVOLUTIONS,
     start: Path | None = None,
+    leave: Iterable[str] = (),
 ) -> Corrections:
     """The correction of each convolution of the float graph, in order, with those before it already made.
 
     `quantise` writes the quantised form of a float file; `inputs` gives the same float inputs each time it is called.
     `start` is the graph that is corrected, if its weights are not those of `source`, which says what is right.
+    Convolutions whose output is named in `leave` are left as they are.
     """
     reference = flatbuffer_utils.read_model(str(source))
     graph = reference.subgraphs[0]
-    wanted = set(kinds)
+    left = set(leave)
     found: Corrections = {}
     with tempfile.TemporaryDirectory() as folder:
         corrected, quantised = Path(folder) / "float.tflite", Path(folder) / "int8.tflite"
         for operator in graph.operators:
-            if _code(reference, operator) not in wanted:
+            if _code(reference, operator) != Op.CONV_2D:
+                continue
+            if operator.builtinOptions.fusedActivationFunction != schema.ActivationFunctionType.NONE:
                 continue
             name = _name(graph, operator.outputs[0])
+            if name in left:
+                continue
             apply(start or source, found, corrected)
             quantise(corrected, quantised)
             low = flatbuffer_utils.read_model(str(quantised))
@@ -77,12 +82,11 @@ def measure(
 def _mean_output(
     model: schema.ModelT, name: str, inputs: Callable[[], Iterable[np.ndarray]], folder: Path
 ) -> np.ndarray:
-    """Mean of each output channel of the convolution whose output is `name`, before its activation and bias."""
+    """Mean of each output channel of the convolution whose output is `name`, without its bias."""
     graph = model.subgraphs[0]
     place = next(i for i, o in enumerate(graph.operators) if _name(graph, o.outputs[0]) == name)
     operator = graph.operators[place]
     weights = _real(model, operator.inputs[1])
-    depthwise = _code(model, operator) == Op.DEPTHWISE_CONV_2D
     entry = operator.inputs[0]
     size, stride = weights.shape[1], operator.builtinOptions.strideH
     out = list(graph.tensors[operator.outputs[0]].shape[1:3])
@@ -92,8 +96,7 @@ def _mean_output(
         total += _taps(values, size, stride, out, same=same)
         count += 1
     mean = total / count
-    # Weights are (outputs, y, x, inputs), those of a depthwise one (1, y, x, channels).
-    return np.einsum("yxc,oyxc->c" if depthwise else "yxc,oyxc->o", mean, weights)
+    return np.einsum("yxc,oyxc->o", mean, weights)  # weights are (outputs, y, x, inputs)
 
 
 def _taps(values: np.ndarray, size: int, stride: int, out: list[int], *, same: bool) -> np.ndarray:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import shutil
 import tempfile
 import tomllib
@@ -26,11 +27,11 @@ import onnx
 import quantise
 import tomlkit
 from ai_edge_litert.interpreter import Interpreter
-from flatbuffer import Op
 
 MODELS = Path(__file__).resolve().parent.parent
 DETECTOR_SIZES = ((640, 384), (960, 544), (1280, 736))
 SCENES = 64  # at each size
+SCENES_FOR_BIASES = 16
 
 
 def main() -> None:
@@ -63,20 +64,22 @@ def build_centerface(source: Path, scratch: Path, manifest: Path | None) -> None
     check_source("centerface", source)
     for width, height in DETECTOR_SIZES:
         name = f"centerface-{width}x{height}"
-        stored = MODELS / f"centerface/ranges-{width}x{height}.toml"
+        stored = MODELS / f"centerface/calibration-{width}x{height}.toml"
         if manifest is not None:
             calibrate_centerface(source, scratch, manifest, (width, height), stored)
         found = tomllib.loads(stored.read_text())
         powers = {layer: [int(digit) for digit in digits] for layer, digits in found["powers"].items()}
         reference = scratch / f"build/{name}-float.tflite"
         centerface.write_float(source, width, height, reference, powers)
-        quantise.static(reference, found["ranges"], scratch / f"{name}-int8.tflite")
+        corrected = scratch / "corrected.tflite"
+        biases.apply(reference, found["biases"], corrected)
+        quantise.static(corrected, found["ranges"], scratch / f"{name}-int8.tflite")
 
 
 def calibrate_centerface(
     source: Path, scratch: Path, manifest: Path, size: tuple[int, int], stored: Path
 ) -> None:
-    """Finds how far to enlarge each channel, then each tensor's range with that done, and keeps both.
+    """Finds how far to enlarge each channel, then each tensor's range with that done, then biases; keeps all three.
 
     Each size by itself: what a layer meets depends on how large the faces are that fit into the picture.
     """
@@ -95,6 +98,12 @@ def calibrate_centerface(
     centerface.write_float(source, width, height, model, powers)
     ranges = calibration.ranges(model, inputs())
     ranges["image"] = [0.0, 255.0, 0.0, 255.0]  # the camera's own range: a step of exactly one grey level
+    # As they will be read back from the file.
+    kept = {name: [float(toml_float(value)) for value in row] for name, row in ranges.items()}
+    few = list(itertools.islice(inputs(), SCENES_FOR_BIASES))
+    moved = biases.measure(
+        model, lambda source, target: quantise.static(source, kept, target), lambda: few, leave=centerface.HEADS
+    )
     lines = [
         "# What calibration found. Written by `scripts/build-models --calibrate`; no picture can be made from it.",
         f'scenes = "{SCENES} scenes of {width}x{height}, half of them crowds, half people near the camera"',
@@ -109,6 +118,9 @@ def calibrate_centerface(
         "# Each tensor's minimum, maximum, and widest 0.01 % and 99.99 % percentile of one scene.",
         "[ranges]",
         *(f'"{name}" = [{", ".join(toml_float(v) for v in row)}]' for name, row in ranges.items()),
+        "",
+        f"# What is added to the biases, measured on the first {SCENES_FOR_BIASES} scenes: see builder/biases.py.",
+        *biases.to_toml(moved),
     ]
     stored.write_text("\n".join(lines) + "\n")
 
@@ -136,7 +148,7 @@ def calibrate_mobilefacenet(merged: Path, chips: Path, stored: Path) -> None:
     """Finds how far quantising moves the mean of each convolution's outputs, and keeps that."""
     faces = np.load(chips)
     inputs = list(calibration.embedder_inputs(faces))
-    found = biases.measure(merged, quantise_embedder, lambda: inputs, kinds=(Op.CONV_2D,))
+    found = biases.measure(merged, quantise_embedder, lambda: inputs)
     lines = [
         "# What calibration found. Written by `scripts/build-models --chips`; no picture can be made from it.",
         f'chips = "{len(faces)} faces, each as it is and in another light, every other one mirrored"',

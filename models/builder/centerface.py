@@ -25,6 +25,9 @@ from flatbuffer import (
 from onnx import numpy_helper
 
 OUTPUTS = {"537": "heat", "538": "scale", "539": "offset", "540": "landmarks"}
+HEADS = ("536", "scale", "offset", "landmarks")
+"""The four last convolutions. Nearly every cell is background, so the mean over all cells says nothing of faces: their
+biases are not corrected."""
 
 
 def write_float(

@@ -83,13 +83,13 @@ def dynamic_forms(source: Path, target: Path, inputs: list[np.ndarray]) -> None:
     quantise.dynamic(merged, target / "dynamic-kept.tflite", keep_float=kept)
     biases.apply(
         merged,
-        biases.measure(merged, quantise.dynamic, lambda: inputs, kinds=(Op.CONV_2D,)),
+        biases.measure(merged, quantise.dynamic, lambda: inputs),
         target / "merged-biases.tflite",
     )
     quantise.dynamic(target / "merged-biases.tflite", target / "dynamic-biases.tflite")
     rounding.gptq(merged, target / "rounded.tflite", inputs)
     rounded = target / "rounded.tflite"
-    found = biases.measure(merged, quantise.dynamic, lambda: inputs, kinds=(Op.CONV_2D,), start=rounded)
+    found = biases.measure(merged, quantise.dynamic, lambda: inputs, start=rounded)
     biases.apply(rounded, found, target / "rounded-biases.tflite")
     quantise.dynamic(target / "rounded-biases.tflite", target / "dynamic-rounded.tflite")
     shutil.copy(MODELS / "mobilefacenet/mobilefacenet-dynamic-int8.tflite", target / "dynamic-shipped.tflite")
