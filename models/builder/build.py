@@ -98,6 +98,7 @@ def calibrate_centerface(
     centerface.write_float(source, width, height, model, powers)
     ranges = calibration.ranges(model, inputs())
     ranges["image"] = [0.0, 255.0, 0.0, 255.0]  # the camera's own range: a step of exactly one grey level
+    ranges[centerface.LOGIT] = [max(value, centerface.LEAST_LOGIT) for value in ranges[centerface.LOGIT]]
     # As they will be read back from the file.
     kept = {name: [float(toml_float(value)) for value in row] for name, row in ranges.items()}
     few = list(itertools.islice(inputs(), SCENES_FOR_BIASES))
