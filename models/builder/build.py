@@ -152,7 +152,7 @@ def calibrate_mobilefacenet(merged: Path, chips: Path, stored: Path) -> None:
     found = biases.measure(merged, quantise_embedder, lambda: inputs)
     lines = [
         "# What calibration found. Written by `scripts/build-models --chips`; no picture can be made from it.",
-        f'chips = "{len(faces)} faces, each as it is and in another light, every other one mirrored"',
+        f'chips = "{len(faces)} faces, half of them in another light, half of them mirrored"',
         f"seed = {calibration.SEED}",
         'pictures = "LFW deep-funnelled, people of the calibration split, none of whom is evaluated"',
         f'chips_sha256 = "{hashlib.sha256(faces.tobytes()).hexdigest()}"',

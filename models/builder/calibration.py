@@ -97,13 +97,13 @@ def light(picture: np.ndarray, random: np.random.Generator) -> np.ndarray:
 def embedder_inputs(faces: np.ndarray, seed: int = SEED) -> Iterator[np.ndarray]:
     """(1, 112, 112, 3) float32 RGB (x − 127.5) / 128 of aligned faces (n, 112, 112, 3) uint8 BGR.
 
-    Each face as it is and in another light (see `light`); every other one mirrored.
+    Each face once: every other one mirrored, and of either kind every other one in another light (see `light`).
     """
     random = np.random.default_rng(seed)
     for number, face in enumerate(faces):
-        turned = face[:, ::-1] if number % 2 else face
-        for chip in (turned, light(turned, random)):
-            yield (chip[None, ..., ::-1].astype(np.float32) - 127.5) / 128
+        chip = face[:, ::-1] if number % 2 else face
+        chip = light(chip, random) if number // 2 % 2 else chip
+        yield (chip[None, ..., ::-1].astype(np.float32) - 127.5) / 128
 
 
 def _read(pictures: list[Path], random: np.random.Generator) -> np.ndarray:
