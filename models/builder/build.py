@@ -76,9 +76,7 @@ def build_centerface(source: Path, scratch: Path, manifest: Path | None) -> None
         quantise.static(corrected, found["ranges"], scratch / f"{name}-int8.tflite")
 
 
-def calibrate_centerface(
-    source: Path, scratch: Path, manifest: Path, size: tuple[int, int], stored: Path
-) -> None:
+def calibrate_centerface(source: Path, scratch: Path, manifest: Path, size: tuple[int, int], stored: Path) -> None:
     """Finds how far to enlarge each channel, then each tensor's range with that done, then biases; keeps all three.
 
     Each size by itself: what a layer meets depends on how large the faces are that fit into the picture.

@@ -56,7 +56,7 @@ def _crowd(scene: np.ndarray, pictures: list[Path], random: np.random.Generator)
     sides = np.exp(random.uniform(np.log(24), np.log(320), int(random.integers(4, 60)))).astype(int)
     for side in sorted(sides, reverse=True):
         x, y = int(random.integers(-side // 2, width - side // 2)), int(random.integers(0, height - side // 2))
-        _paste(scene, pictures, random, side, x, y)
+        _paste(scene, _read(pictures, random), random, (side, x, y))
 
 
 def _near(scene: np.ndarray, pictures: list[Path], random: np.random.Generator) -> None:
@@ -67,14 +67,13 @@ def _near(scene: np.ndarray, pictures: list[Path], random: np.random.Generator) 
         quarter = side // 4
         x = int(random.integers(-quarter, max(width - 3 * quarter, 1 - quarter)))
         y = int(random.integers(min(-quarter, height - side), max(height - 3 * quarter, 1 - quarter)))
-        _paste(scene, pictures, random, side, x, y)
+        _paste(scene, _read(pictures, random), random, (side, x, y))
 
 
-def _paste(
-    scene: np.ndarray, pictures: list[Path], random: np.random.Generator, side: int, x: int, y: int
-) -> None:
+def _paste(scene: np.ndarray, tile: np.ndarray, random: np.random.Generator, place: tuple[int, int, int]) -> None:
+    """Puts a portrait, mirrored or not, into the scene: `place` is its side, and x and y of its corner."""
     height, width = scene.shape[:2]
-    tile = _read(pictures, random)
+    side, x, y = place
     if random.random() < 0.5:
         tile = tile[:, ::-1]
     how = cv2.INTER_AREA if side < tile.shape[0] else cv2.INTER_CUBIC

@@ -115,6 +115,7 @@ def merge(source: Path, target: Path) -> None:
 
 
 def is_pointwise(model: schema.ModelT, operator: schema.OperatorT) -> bool:
+    """Whether it is a full 1×1 convolution of stride 1."""
     if model.operatorCodes[operator.opcodeIndex].builtinCode != Op.CONV_2D:
         return False
     _, height, width, _ = model.subgraphs[0].tensors[operator.inputs[1]].shape
@@ -123,11 +124,13 @@ def is_pointwise(model: schema.ModelT, operator: schema.OperatorT) -> bool:
 
 
 def values_of(model: schema.ModelT, tensor: int) -> np.ndarray:
+    """A float constant, as float64."""
     held = model.subgraphs[0].tensors[tensor]
     return np.frombuffer(bytes(model.buffers[held.buffer].data), np.float32).reshape(held.shape).astype(np.float64)
 
 
 def replace(model: schema.ModelT, tensor: int, values: np.ndarray) -> None:
+    """Gives a constant other values, and their shape."""
     held = model.subgraphs[0].tensors[tensor]
     buffer = schema.BufferT()  # of its own: a buffer may be shared
     buffer.data = np.frombuffer(values.astype(np.float32).tobytes(), np.uint8)
