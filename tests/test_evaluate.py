@@ -240,10 +240,10 @@ def album(tmp_path_factory: pytest.TempPathFactory) -> Path:
             name = f"{number}.png"
             picture = np.dstack([picture, np.full(picture.shape[:2], 255, np.uint8)])
         cv2.imwrite(str(folder / name), picture)
-        if number == 9:  # lies on its side, and says so
-            cv2.imwrite(str(folder / name), cv2.rotate(picture, cv2.ROTATE_90_COUNTERCLOCKWISE))
+        if number == 9:  # stands on its head, and says so: a face on its side would be found all the same
+            cv2.imwrite(str(folder / name), cv2.rotate(picture, cv2.ROTATE_180))
             data = (folder / name).read_bytes()
-            exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
+            exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x03\0\0\0\0\0\0\0"
             (folder / name).write_bytes(data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + data[2:])
         kept.append({**row, "path": name if number % 2 else str(folder / name)})
     (folder / "broken.jpg").write_bytes(b"\xff\xd8 this is no picture")
@@ -265,7 +265,11 @@ def test_pictures_of_every_kind_are_measured_and_broken_ones_are_listed(album: P
     assert report["failure_to_enrol"] + report["failure_to_acquire"] > 0
     assert {"fpir_target", "threshold", "fpir", "fpir_ci95", "tpir", "tpir_ci95"} <= set(report["points"][0])
     assert set(report["groups"]) == {"expression", "sex", "age", "ethnicity"}
-    assert report["points"][0]["tpir"] >= 11 / 14
+    # One of the two is a gallery picture, whose person's two probes cannot be found; the other is a probe. All the rest
+    # is found, whatever its size, colours and turn.
+    assert report["failure_to_enrol"] == pytest.approx(1 / 12)
+    assert report["failure_to_acquire"] == pytest.approx(1 / 14)
+    assert report["points"][0]["tpir"] == pytest.approx(11 / 14)
     drawn = cv2.imread(str(album / "det.png"))
     assert drawn is not None
     assert drawn.shape[0] > 400

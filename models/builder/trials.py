@@ -12,15 +12,22 @@ import shutil
 import sys
 from pathlib import Path
 
+import biases
 import calibration
+import mobilefacenet
 import numpy as np
 import quantise
+import rounding
 import tomlkit
 from ai_edge_litert.tools import flatbuffer_utils
 from build import MODELS, describe, sha256
 from flatbuffer import Op, schema
 
 FACES = 400
+TWO_MORE = (  # after those that ship in float, what leaving a layer in float wins most by
+    mobilefacenet.BLOCK.format("2_InvResBlock_0/Conv_1"),
+    mobilefacenet.BLOCK.format("3_InvResBlock_0/Conv_1"),
+)
 
 
 def main() -> None:
@@ -30,9 +37,9 @@ def main() -> None:
     source = MODELS / "mobilefacenet/build/mobilefacenet-float.tflite"
     step = max(len(chips) // FACES, 1)
     inputs = [((chip[None, ..., ::-1].astype(np.float32)) - 127.5) / 128 for chip in chips[::step]]
+    few = inputs[::4]
     shutil.copy(source, target / "float.tflite")
-    quantise.dynamic(source, target / "dynamic-conv.tflite")
-    quantise.dynamic(source, target / "dynamic-all.tflite", ("CONV_2D", "DEPTHWISE_CONV_2D"))
+    dynamic_forms(source, target, inputs)
     ranges = calibration.ranges(source, inputs)
     quantise.static(source, ranges, target / "static-prelu.tflite")
     split_prelu(source, target / "split-float.tflite")
@@ -41,9 +48,22 @@ def main() -> None:
     quantise.static(target / "split-float.tflite", ranges, target / "static-split-percentile.tflite", percentile=True)
     equalised(source, target / "equalised.tflite", inputs)
     split_prelu(target / "equalised.tflite", target / "equalised-split.tflite")
-    ranges = calibration.ranges(target / "equalised-split.tflite", inputs)
-    quantise.static(target / "equalised-split.tflite", ranges, target / "static-equalised.tflite")
-    quantise.dynamic(target / "equalised.tflite", target / "dynamic-equalised.tflite")
+    best = target / "equalised-split.tflite"
+    ranges = calibration.ranges(best, inputs)
+    quantise.static(best, ranges, target / "static-equalised.tflite", percentile=True)
+
+    def static(graph: Path, result: Path) -> None:
+        quantise.static(graph, ranges, result, percentile=True)
+
+    biases.apply(best, biases.measure(best, static, lambda: few), target / "static-biases-float.tflite")
+    static(target / "static-biases-float.tflite", target / "static-biases.tflite")
+    quantise.static(
+        target / "static-biases-float.tflite",
+        ranges,
+        target / "static-mixed.tflite",
+        percentile=True,
+        keep_float=mobilefacenet.KEPT_FLOAT,
+    )
     card = tomlkit.parse((MODELS / "mobilefacenet/card.toml").read_text())
     card["variants"] = tomlkit.table()
     for file in sorted(target.glob("*.tflite")):
@@ -54,6 +74,30 @@ def main() -> None:
         describe(file, entry)
         card["variants"][file.stem] = entry
     (target / "card.toml").write_text(tomlkit.dumps(card))
+
+
+def dynamic_forms(source: Path, target: Path, inputs: list[np.ndarray]) -> None:
+    """What ships, and what it is made of, one step at a time."""
+    kept = mobilefacenet.KEPT_FLOAT
+    merged = target / "merged.tflite"
+    mobilefacenet.merge(source, merged)
+    quantise.dynamic(source, target / "dynamic-plain.tflite")
+    quantise.dynamic(source, target / "dynamic-depthwise.tflite", ("CONV_2D", "DEPTHWISE_CONV_2D"))
+    quantise.dynamic(merged, target / "dynamic-merged.tflite")
+    quantise.dynamic(merged, target / "dynamic-kept.tflite", keep_float=kept)
+    biases.apply(
+        merged,
+        biases.measure(merged, quantise.dynamic, lambda: inputs),
+        target / "merged-biases.tflite",
+    )
+    quantise.dynamic(target / "merged-biases.tflite", target / "dynamic-biases.tflite")
+    quantise.dynamic(target / "merged-biases.tflite", target / "dynamic-five.tflite", keep_float=(*kept, *TWO_MORE))
+    rounding.gptq(merged, target / "rounded.tflite", inputs)
+    rounded = target / "rounded.tflite"
+    found = biases.measure(merged, quantise.dynamic, lambda: inputs, start=rounded)
+    biases.apply(rounded, found, target / "rounded-biases.tflite")
+    quantise.dynamic(target / "rounded-biases.tflite", target / "dynamic-rounded.tflite")
+    shutil.copy(MODELS / "mobilefacenet/mobilefacenet-dynamic-int8.tflite", target / "dynamic-shipped.tflite")
 
 
 def _values(model: schema.ModelT, tensor: int) -> np.ndarray:
