@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Self
 
 from edge.alert import topics
-from edge.alert.adjudication import read_adjudication
+from edge.alert.adjudication import ADJUDICATION
 from edge.alert.desk import AlertDesk
+from edge.alert.discovery import description
 from edge.alert.outbox import Outbox
 from edge.alert.publish import Broker, LinkState, Publisher
 from edge.alert.status import HealthBody
@@ -108,8 +109,7 @@ class Appliance:
         signer = SigningKey.load(config.alert.signing_key, base)
         audit = open_audit(config, self._clock, signer, self._publish_checkpoint)
         parts.callback(audit.close)
-        control_rooms = config.path(config.alert.control_rooms)
-        self._control_rooms = KnownSigners.load(control_rooms) if control_rooms.exists() else KnownSigners.of([])
+        self._control_rooms = KnownSigners.load(config.path(config.alert.control_rooms))
         recipients = Recipients.load(config.path(config.alert.recipients))
         self.logbook = Logbook(audit, self._clock, recipients.key_ids)
         self.detector, self.embedder = load_models(config)
@@ -144,8 +144,11 @@ class Appliance:
             outbox,
             Broker(alert.host, alert.port, tls),
             config.van.id,
+            receipts_by=self._control_rooms if alert.confirmed_by == "control-room" else None,
+            described=dict([description(alert.discovery, config.van.id)] if alert.discovery else []),
             on_state=self._link,
             on_message=self._incoming,
+            on_refused=self._disbelieved,
             clock=self._clock,
         )
         desk = AlertDesk(outbox, signer, recipients, self.publisher)
@@ -340,17 +343,17 @@ class Appliance:
             publisher.announce(checkpoint)
 
     def _incoming(self, kind: str, payload: bytes) -> None:
-        """A message for this van. Called on the network thread; it must not raise."""
-        try:
-            if kind == topics.REVOCATION:
-                revocation = self.mandate.revoke(payload)
-                if revocation is not None:
-                    log.info("revoked", reference=revocation.reference)
-            elif kind == topics.ADJUDICATION:
-                self.logbook.adjudicated(read_adjudication(payload, self._control_rooms, self._config.van.id))
-        except EdgeError as error:
-            log.warning("message_refused", topic=kind, why=str(error))
-            self.logbook.refused(error)
+        """A message for this van; what it raises comes back to :meth:`_disbelieved`. Called on the network thread."""
+        if kind == topics.REVOCATION:
+            revocation = self.mandate.revoke(payload)
+            if revocation is not None:
+                log.info("revoked", reference=revocation.reference)
+        elif kind == topics.ADJUDICATION:
+            self.logbook.adjudicated(ADJUDICATION.read(payload, self._control_rooms, self._config.van.id))
+
+    def _disbelieved(self, kind: str, error: EdgeError) -> None:
+        log.warning("message_refused", topic=kind, why=str(error))
+        self.logbook.refused(error)
 
     def _left_the_list(self, reference: str) -> None:
         pipeline: Pipeline | None = getattr(self, "pipeline", None)

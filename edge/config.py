@@ -195,9 +195,20 @@ class AlertSection(Section, frozen=True):
     recipients: Annotated[str, Meta(description="JWK Set of the control rooms that may read alerts")] = (
         "control-room.jwks"
     )
-    control_rooms: Annotated[str, Meta(description="JWK Set of those whose decisions on alerts are believed")] = (
-        "control-signing.jwks"
-    )
+    control_rooms: Annotated[
+        str, Meta(description="JWK Set of those whose decisions on alerts and receipts for them are believed")
+    ] = "control-signing.jwks"
+    confirmed_by: Annotated[
+        Literal["control-room", "broker"],
+        Meta(description="whose word lets an alert go; broker only for a control room that gives no receipts"),
+    ] = "control-room"
+    discovery: Annotated[
+        str,
+        Meta(
+            pattern=r"^([A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*)?$",
+            description="describe state and counters for Home Assistant under this prefix; empty: not at all",
+        ),
+    ] = ""
     expiry_s: Annotated[int, Meta(ge=10, le=86_400, description="after this an undelivered alert is stale")] = 14_400
     probe_margin: Annotated[float, Meta(ge=0.0, le=1.0, description="how far round the face the probe reaches")] = 0.35
 

@@ -11,10 +11,11 @@ import shutil
 from pathlib import Path
 
 from edge.alert import topics
+from edge.alert.discovery import NODE
 from edge.alert.message import MAX_MESSAGE
 from edge.errors import EnvironmentFault, KeyUnusable
 from edge.trust.tls import common_name
-from provisioning.site import CONTROL_ROOM
+from provisioning.site import CONTROL_ROOM, HOME_ASSISTANT
 
 __all__ = ["write_bridge", "write_broker"]
 
@@ -68,6 +69,7 @@ pattern write {root}/%u/{alert}
 pattern write {root}/%u/{state}
 pattern write {root}/%u/{health}
 pattern write {root}/%u/{checkpoint}
+pattern read {root}/%u/{receipt}
 pattern read {root}/%u/{adjudication}
 pattern read {root}/%u/{revocation}
 
@@ -76,10 +78,20 @@ topic read {root}/+/{alert}
 topic read {root}/+/{state}
 topic read {root}/+/{health}
 topic read {root}/+/{checkpoint}
+topic write {root}/+/{receipt}
 topic write {root}/+/{adjudication}
 topic write {root}/+/{revocation}
 """
+_ACL_DISCOVERY = """
+# Home Assistant sees who is there and counters, and what the vans say these are; no alert.
+pattern write {prefix}/device/{node}/%u/config
 
+user {home_assistant}
+topic read {root}/+/{state}
+topic read {root}/+/{health}
+topic read {prefix}/#
+topic write {prefix}/status
+"""
 
 _BRIDGE = """\
 # Made by: lfr-provision van bridge. Mosquitto 2.0 or newer. The van speaks to this broker on its own machine;
@@ -128,19 +140,12 @@ topic {alert} out 1 {root}/{van}/ {root}/{van}/
 topic {state} out 1 {root}/{van}/ {root}/{van}/
 topic {health} out 0 {root}/{van}/ {root}/{van}/
 topic {checkpoint} out 0 {root}/{van}/ {root}/{van}/
+topic {receipt} in 0 {root}/{van}/ {root}/{van}/
 topic {adjudication} in 1 {root}/{van}/ {root}/{van}/
 topic {revocation} in 1 {root}/{van}/ {root}/{van}/
 """
 
-_KINDS = {
-    "root": topics.ROOT,
-    "alert": topics.ALERT,
-    "state": topics.STATE,
-    "health": topics.HEALTH,
-    "checkpoint": topics.CHECKPOINT,
-    "adjudication": topics.ADJUDICATION,
-    "revocation": topics.REVOCATION,
-}
+_KINDS = {"root": topics.ROOT, **{kind: kind for kind in topics.KINDS}}
 
 
 def write_bridge(
@@ -192,7 +197,13 @@ def write_bridge(
 
 
 def write_broker(
-    site: Path, *, port: int = 8883, address: str = "", user: str = "mosquitto", log: str = "stderr"
+    site: Path,
+    *,
+    port: int = 8883,
+    address: str = "",
+    user: str = "mosquitto",
+    log: str = "stderr",
+    discovery: str = "",
 ) -> Path:
     """Write ``mosquitto.conf`` and ``acl`` into the site's broker folder; returns the path of the former.
 
@@ -202,6 +213,7 @@ def write_broker(
         address: address to listen on; all when empty.
         user: the account that mosquitto drops to when it was started as root; it must be able to read the folder.
         log: mosquitto's ``log_dest``.
+        discovery: prefix under which vans may describe their counters to Home Assistant; empty: nowhere.
 
     Raises:
         KeyUnusable: there is no site.
@@ -213,7 +225,9 @@ def write_broker(
     state = folder / "state"
     try:
         state.mkdir(exist_ok=True, mode=0o700)
-        (folder / "acl").write_text(_ACL.format(control_room=CONTROL_ROOM, **_KINDS))
+        rules = _ACL + (_ACL_DISCOVERY if discovery else "")
+        names = {"control_room": CONTROL_ROOM, "home_assistant": HOME_ASSISTANT, "prefix": discovery, "node": NODE}
+        (folder / "acl").write_text(rules.format(**names, **_KINDS))
         (folder / "acl").chmod(0o600)
         conf = folder / "mosquitto.conf"
         conf.write_text(

@@ -42,11 +42,17 @@ def broker(
     address: Annotated[str, typer.Option(help="address to listen on; all when empty")] = "",
     user: Annotated[str, typer.Option(help="account that mosquitto runs as when started as root")] = "mosquitto",
     log: Annotated[str, typer.Option(help="mosquitto's log_dest")] = "stderr",
+    discovery: Annotated[
+        str, typer.Option(help="let vans describe their counters to Home Assistant under this prefix (homeassistant)")
+    ] = "",
 ) -> None:
     """Write mosquitto.conf and its access rules into the site's broker folder."""
     from provisioning.broker import write_broker
+    from provisioning.site import init_home_assistant
 
-    conf = write_broker(folder, port=port, address=address, user=user, log=log)
+    if discovery:
+        typer.echo(f"{init_home_assistant(folder)} goes to Home Assistant: its certificate and key for the broker.")
+    conf = write_broker(folder, port=port, address=address, user=user, log=log, discovery=discovery)
     typer.echo(f"Run: mosquitto -c {conf}")
 
 

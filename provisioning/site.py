@@ -34,10 +34,27 @@ from edge.errors import BadInput, EnvironmentFault, KeyUnusable
 from edge.trust.keys import DecryptionKeys, SigningKey, write_private, write_public
 from edge.trust.secret import create_secret
 
-__all__ = ["CONTROL_ROOM", "Enrolment", "enrol_van", "init_site", "revoke_van"]
+__all__ = [
+    "CONTROL_ROOM",
+    "HOME_ASSISTANT",
+    "NAME",
+    "VAN_LIFE",
+    "Enrolment",
+    "certify",
+    "check_name",
+    "enrol_van",
+    "init_home_assistant",
+    "init_site",
+    "load_authority",
+    "pem",
+    "revoke_van",
+    "van_keys",
+]
 
 CONTROL_ROOM = "control-room"
 """The name of the control room's certificate, and of its folder."""
+HOME_ASSISTANT = "home-assistant"
+"""The same of a Home Assistant that shows the vans' counters."""
 CA_LIFE = timedelta(days=3650)
 BROKER_LIFE = timedelta(days=397)
 CONTROL_LIFE = timedelta(days=397)
@@ -75,7 +92,8 @@ def _write(path: Path, content: bytes, mode: int = 0o644) -> None:
         file.write(content)
 
 
-def _pem(certificate: x509.Certificate) -> bytes:
+def pem(certificate: x509.Certificate) -> bytes:
+    """A certificate as the text that every program reads."""
     return certificate.public_bytes(serialization.Encoding.PEM)
 
 
@@ -89,13 +107,13 @@ def _subject(name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, life: timedelta) -> Any:
+def _builder(subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey, life: timedelta) -> Any:
     now = datetime.now(UTC)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
-        .public_key(key.public_key())
+        .public_key(public)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - BACKDATE)
         .not_valid_after(now + life)
@@ -121,7 +139,7 @@ def make_authority() -> Pair:
     key = ec.generate_private_key(ec.SECP256R1())
     name = _subject("LFR Edge site authority")
     certificate = (
-        _builder(name, name, key, CA_LIFE)
+        _builder(name, name, key.public_key(), CA_LIFE)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(sign=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
@@ -131,21 +149,37 @@ def make_authority() -> Pair:
 
 
 def issue(authority: Pair, name: str, life: timedelta, *, hosts: Sequence[str] = ()) -> Pair:
-    """A certificate of ``name``: a server's when it has ``hosts``, otherwise a client's."""
-    issuer, issuer_key = authority
+    """A key and its certificate of ``name``: a server's when it has ``hosts``, otherwise a client's."""
     key = ec.generate_private_key(ec.SECP256R1())
+    return certify(authority, name, key.public_key(), life, hosts=hosts), key
+
+
+def certify(
+    authority: Pair, name: str, public: ec.EllipticCurvePublicKey, life: timedelta, *, hosts: Sequence[str] = ()
+) -> x509.Certificate:
+    """A certificate for a key that was made elsewhere, and of which only the public half came here.
+
+    Raises:
+        KeyUnusable: the authority would end before the certificate.
+    """
+    issuer, issuer_key = authority
+    if issuer.not_valid_after_utc < datetime.now(UTC) + life:
+        raise KeyUnusable(
+            "the site's authority", f"ends before the certificate of {name} would", "Make a new authority first"
+        )
     purpose = ExtendedKeyUsageOID.SERVER_AUTH if hosts else ExtendedKeyUsageOID.CLIENT_AUTH
     builder = (
-        _builder(_subject(name), issuer.subject, key, life)
+        _builder(_subject(name), issuer.subject, public, life)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(sign=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
     )
     if hosts:
         builder = builder.add_extension(x509.SubjectAlternativeName([_host(host) for host in hosts]), critical=False)
-    return builder.sign(issuer_key, hashes.SHA256()), key
+    certificate: x509.Certificate = builder.sign(issuer_key, hashes.SHA256())
+    return certificate
 
 
 def _host(host: str) -> x509.GeneralName:
@@ -171,7 +205,12 @@ def _revocations(authority: Pair, serials: Sequence[int]) -> bytes:
     return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
-def _load_authority(site: Path) -> Pair:
+def load_authority(site: Path) -> Pair:
+    """The site's authority, where its medium is mounted.
+
+    Raises:
+        KeyUnusable: it is not there, or is damaged.
+    """
     try:
         certificate = x509.load_pem_x509_certificate((site / "ca" / "ca.crt").read_bytes())
         key = serialization.load_pem_private_key((site / "ca" / "ca.key").read_bytes(), password=None)
@@ -202,10 +241,10 @@ def init_site(site: Path, hosts: Sequence[str] = ("localhost", "127.0.0.1"), por
         if any(site.iterdir()):
             raise BadInput(str(site), "is not empty", "Give a new folder; an authority is never replaced")
         authority = make_authority()
-        _write(site / "ca" / "ca.crt", _pem(authority[0]))
+        _write(site / "ca" / "ca.crt", pem(authority[0]))
         _write(site / "ca" / "ca.key", _key_pem(authority[1]), 0o600)
         _publish_revocations(site, authority, [])
-        _write(site / "broker" / "ca.crt", _pem(authority[0]))
+        _write(site / "broker" / "ca.crt", pem(authority[0]))
         _pair(site / "broker", "broker", issue(authority, "broker", BROKER_LIFE, hosts=hosts))
         _init_control_room(site, authority, hosts[0], port)
     except OSError as error:
@@ -213,13 +252,13 @@ def init_site(site: Path, hosts: Sequence[str] = ("localhost", "127.0.0.1"), por
 
 
 def _pair(folder: Path, stem: str, pair: Pair) -> None:
-    _write(folder / f"{stem}.crt", _pem(pair[0]))
+    _write(folder / f"{stem}.crt", pem(pair[0]))
     _write(folder / f"{stem}.key", _key_pem(pair[1]), 0o600)
 
 
 def _init_control_room(site: Path, authority: Pair, host: str, port: int) -> None:
     room = site / CONTROL_ROOM
-    _write(room / "ca.crt", _pem(authority[0]))
+    _write(room / "ca.crt", pem(authority[0]))
     _pair(room, CONTROL_ROOM, issue(authority, CONTROL_ROOM, CONTROL_LIFE))
     decryption, signing = DecryptionKeys.generate(), SigningKey.generate()
     write_private(room / "control-decryption.jwks", decryption.private_jwks())
@@ -231,13 +270,49 @@ def _init_control_room(site: Path, authority: Pair, host: str, port: int) -> Non
     write_public(site / "public" / "control-signing.jwks", {"keys": [signing.public_jwk(owner=CONTROL_ROOM)]})
 
 
-def _van_keys(site: Path) -> list[dict[str, Any]]:
+def init_home_assistant(site: Path) -> Path:
+    """Give a Home Assistant its certificate, unless it has one; returns its folder.
+
+    Raises:
+        KeyUnusable: the site's authority is not there.
+        EnvironmentFault: the folder cannot be written.
+    """
+    folder = site / HOME_ASSISTANT
+    if not (folder / f"{HOME_ASSISTANT}.key").exists():
+        authority = load_authority(site)
+        try:
+            _write(folder / "ca.crt", pem(authority[0]))
+            _pair(folder, HOME_ASSISTANT, issue(authority, HOME_ASSISTANT, CONTROL_LIFE))
+        except OSError as error:
+            raise EnvironmentFault(str(folder), f"cannot be written ({error.strerror})", "Check who owns it") from None
+    return folder
+
+
+def van_keys(site: Path) -> list[dict[str, Any]]:
+    """The signing keys of vans that the control room believes.
+
+    Raises:
+        KeyUnusable: the folder is no site's.
+    """
     path = site / CONTROL_ROOM / "vans.jwks"
     try:
         keys = msgspec.json.decode(path.read_bytes(), type=dict[str, list[dict[str, Any]]])["keys"]
     except (OSError, msgspec.DecodeError, KeyError):
         raise KeyUnusable(str(path), "is no JSON Web Key Set", "Run lfr-provision init in a new folder") from None
     return keys
+
+
+def check_name(van: str) -> None:
+    """Refuse what could not be a van's name, or is another party's.
+
+    Raises:
+        BadInput: it is one.
+    """
+    others = (CONTROL_ROOM, HOME_ASSISTANT, "broker")
+    if not NAME.fullmatch(van) or van in others:
+        raise BadInput(
+            f"van {van!r}", "cannot be a van's name", f"Use letters, digits, . _ - ; not {', '.join(others)}"
+        )
 
 
 def enrol_van(van: str, site: Path, out: Path, life: timedelta = VAN_LIFE) -> Enrolment:
@@ -251,19 +326,16 @@ def enrol_van(van: str, site: Path, out: Path, life: timedelta = VAN_LIFE) -> En
         KeyUnusable: the site's authority is not there, or ``out`` already holds keys.
         EnvironmentFault: a folder cannot be written.
     """
-    if not NAME.fullmatch(van) or van in {CONTROL_ROOM, "broker"}:
-        raise BadInput(
-            f"van {van!r}", "cannot be a van's name", "Use letters, digits, . _ - ; not control-room or broker"
-        )
-    authority = _load_authority(site)
-    keys = _van_keys(site)
+    check_name(van)
+    authority = load_authority(site)
+    keys = van_keys(site)
     try:
         out.mkdir(parents=True, exist_ok=True, mode=0o700)
         if (out / "van.key").exists():
             raise KeyUnusable(str(out / "van.key"), "exists already", "Give a new folder for the new keys")
         pair = issue(authority, van, life)
         signing = SigningKey.generate()
-        _write(out / "ca.crt", _pem(authority[0]))
+        _write(out / "ca.crt", pem(authority[0]))
         _pair(out, "van", pair)
         _pair(out, "bridge", issue(authority, "localhost", life, hosts=("localhost", "127.0.0.1")))
         write_private(out / "van-signing.jwk", signing.private_jwk())
@@ -272,7 +344,7 @@ def enrol_van(van: str, site: Path, out: Path, life: timedelta = VAN_LIFE) -> En
         if not (out / "outbox.key").exists():
             create_secret(out / "outbox.key")
         write_public(site / CONTROL_ROOM / "vans.jwks", {"keys": [*keys, signing.public_jwk(owner=van)]})
-        _write(site / "vans" / f"{van}-{pair[0].serial_number:x}.crt", _pem(pair[0]))
+        _write(site / "vans" / f"{van}-{pair[0].serial_number:x}.crt", pem(pair[0]))
     except OSError as error:
         raise EnvironmentFault(str(out), f"cannot be written ({error.strerror})", "Choose another folder") from None
     return Enrolment(van, out, signing.key_id, pair[0].not_valid_after_utc)
@@ -287,7 +359,7 @@ def revoke_van(van: str, site: Path) -> int:
         BadInput: no such van was enrolled.
         KeyUnusable: the site's authority is not there.
     """
-    authority = _load_authority(site)
+    authority = load_authority(site)
     certificates = [x509.load_pem_x509_certificate(path.read_bytes()) for path in (site / "vans").glob("*.crt")]
     mine = [c.serial_number for c in certificates if c.subject == _subject(van)]
     if not mine:
@@ -295,7 +367,7 @@ def revoke_van(van: str, site: Path) -> int:
     former = x509.load_pem_x509_crl((site / "ca" / "crl.pem").read_bytes())
     _publish_revocations(site, authority, sorted({*mine, *(entry.serial_number for entry in former)}))
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    keys = [key if key.get("owner") != van else {"revoked": now, **key} for key in _van_keys(site)]
+    keys = [key if key.get("owner") != van else {"revoked": now, **key} for key in van_keys(site)]
     write_public(site / CONTROL_ROOM / "vans.jwks", {"keys": keys})
     return len(mine)
 

@@ -28,7 +28,7 @@ from edge.controlroom.inbox import Inbox
 from edge.controlroom.receive import Happening, LinkChanged, Receiver, connect
 from edge.errors import EdgeError
 from edge.records import Alert
-from edge.trust.keys import Recipients, SigningKey
+from edge.trust.keys import KnownSigners, Recipients, SigningKey
 from edge.trust.secret import read_secret
 from edge.trust.tls import client_context
 from provisioning.broker import write_broker
@@ -137,6 +137,16 @@ class Site:
 
     def recipients(self) -> Recipients:
         return Recipients.load(self.folder / "public" / "control-room.jwks")
+
+    def signers(self) -> KnownSigners:
+        """The control room, whose receipts and decisions vans believe."""
+        return KnownSigners.load(self.folder / "public" / "control-signing.jwks")
+
+    def publisher(self, outbox: Outbox, van: str = "van-1", **options: Any) -> Publisher:
+        """A van's publisher, not yet started."""
+        options = {"receipts_by": self.signers(), "backoff_s": QUICK, **options}
+        broker = options.pop("broker", None) or self.broker(self.van(van), "van")
+        return Publisher(outbox, broker, van, **options)
 
     def sealed(self, alert: Alert, signer: str | None = None) -> bytes:
         """The message of an alert, signed by its van (or by ``signer``)."""

@@ -18,6 +18,7 @@ import pytest
 
 from edge.alert.adjudication import AdjudicationBody
 from edge.alert.message import seal
+from edge.alert.receipt import ReceiptBody
 from edge.alert.status import HealthBody, StateBody
 from edge.trust.keys import DecryptionKeys, Recipients, SigningKey
 from tests.broker import make_alert
@@ -58,6 +59,7 @@ MESSAGES: dict[str, bytes] = {
     "alert-body": json.dumps(body()).encode(),
     "state": msgspec.json.encode(StateBody(van="van-1", state="online", since=NOW)),
     "health": msgspec.json.encode(HealthBody(van="van-1", at=NOW)),
+    "receipt-body": msgspec.json.encode(ReceiptBody(van="van-1", alerts=[uuid4()], at=NOW)),
     "adjudication-body": msgspec.json.encode(
         AdjudicationBody(alert_id=uuid4(), van="van-1", state="engage", by="op-1", role="operator", at=NOW)
     ),

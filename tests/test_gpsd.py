@@ -60,8 +60,7 @@ def free_port() -> int:
 @pytest.fixture
 def gpsfake(tmp_path: Path) -> Iterator[int]:
     """gpsd, fed by gpsfake; yields its port."""
-    if shutil.which("gpsfake") is None or shutil.which("gpsd") is None:
-        pytest.skip("gpsd and gpsd-clients are not installed here")
+    assert shutil.which("gpsfake") and shutil.which("gpsd"), "gpsd or gpsfake is not installed: run scripts/setup"
     recording = tmp_path / "drive.nmea"
     recording.write_text(drive(60))
     port = free_port()

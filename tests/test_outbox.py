@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -46,10 +47,25 @@ class TestOutbox:
         assert first is not None
         assert (first.sequence, first.message) == (1, b"sealed 1")
         assert outbox.next() == first
-        outbox.delivered(1)
+        outbox.delivered(first.alert_id)
         second = outbox.next()
         assert second is not None
         assert second.sequence == 2
+
+    def test_alerts_may_be_looked_at_and_let_go_in_another_order(self, outbox: Outbox) -> None:
+        alerts = [outbox.append(make_alert, seal) for _ in range(3)]
+        assert outbox.waiting(2) == 2
+        assert outbox.oldest() == 1
+        assert outbox.delivered(alerts[1].alert_id, uuid4()) == 1
+        assert outbox.delivered(alerts[1].alert_id) == 0
+        assert outbox.waiting(2) == 1
+        after = outbox.next(after=1)
+        assert after is not None
+        assert after.sequence == 3
+        assert outbox.next(after=3) is None
+        outbox.delivered(alerts[0].alert_id)
+        assert outbox.oldest() == 3
+        assert outbox.counters().delivered == 2
 
     def test_a_number_is_used_only_when_its_alert_is_committed(self, outbox: Outbox) -> None:
         def fails(_: Alert) -> bytes:
@@ -61,8 +77,7 @@ class TestOutbox:
 
     def test_numbers_go_on_after_a_restart_even_when_everything_was_delivered(self, tmp_path: Path) -> None:
         with Outbox(tmp_path / "o.db", KEY, "van-1") as box:
-            box.append(make_alert, seal)
-            box.delivered(1)
+            box.delivered(box.append(make_alert, seal).alert_id)
         with Outbox(tmp_path / "o.db", KEY, "van-1") as box:
             assert box.append(make_alert, seal).sequence == 2
 
@@ -78,15 +93,14 @@ class TestOutbox:
             numbers = []
             while (pending := box.next()) is not None:
                 numbers.append(pending.sequence)
-                box.delivered(pending.sequence)
+                box.delivered(pending.alert_id)
         assert numbers == list(range(1, 21))
 
     def test_a_full_outbox_refuses_before_it_would_lose_anything(self, outbox: Outbox) -> None:
-        for _ in range(5):
-            outbox.append(make_alert, seal)
+        first, *_ = [outbox.append(make_alert, seal) for _ in range(5)]
         with pytest.raises(OutboxFull, match="5 undelivered"):
             outbox.append(make_alert, seal)
-        outbox.delivered(1)
+        outbox.delivered(first.alert_id)
         assert outbox.append(make_alert, seal).sequence == 6
 
     def test_a_stale_alert_is_dropped_and_counted(self, outbox: Outbox) -> None:
@@ -99,9 +113,9 @@ class TestOutbox:
     def test_nothing_of_an_alert_is_on_the_disk_in_the_clear_nor_after_delivery(self, tmp_path: Path) -> None:
         secret = os.urandom(24).hex().encode()
         with Outbox(tmp_path / "o.db", KEY, "van-1") as box:
-            box.append(make_alert, lambda _: secret)
+            alert = box.append(make_alert, lambda _: secret)
             assert all(secret not in path.read_bytes() for path in tmp_path.iterdir())
-            box.delivered(1)
+            box.delivered(alert.alert_id)
             assert (tmp_path / "o.db-wal").stat().st_size == 0
 
     def test_a_wrong_key_and_anothers_outbox_are_refused(self, tmp_path: Path) -> None:

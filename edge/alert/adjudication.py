@@ -13,14 +13,9 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta, Struct
 
-from edge.errors import AlertRejected
-from edge.trust.keys import KnownSigners, SigningKey
+from edge.alert.directed import Kind
 
-__all__ = ["JWS_TYPE", "MAX_ADJUDICATION", "AdjudicationBody", "read_adjudication", "sign_adjudication"]
-
-JWS_TYPE = "lfr-adjudication+json"
-MAX_ADJUDICATION = 8 * 1024
-"""Bytes of a message."""
+__all__ = ["ADJUDICATION", "AdjudicationBody"]
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
@@ -44,28 +39,4 @@ class AdjudicationBody(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     at: Annotated[datetime, Meta(tz=True, description="when")]
 
 
-_DECODER = msgspec.json.Decoder(AdjudicationBody)
-
-
-def sign_adjudication(body: AdjudicationBody, key: SigningKey) -> bytes:
-    """The message for the van's adjudication topic."""
-    return key.sign(msgspec.json.encode(body), JWS_TYPE)
-
-
-def read_adjudication(message: bytes, control_rooms: KnownSigners, van: str) -> AdjudicationBody:
-    """Read what :func:`sign_adjudication` made, as the van ``van``.
-
-    Raises:
-        AlertRejected: too large, malformed, or for another van.
-        SignatureInvalid: not signed by a control room that this van knows.
-    """
-    if len(message) > MAX_ADJUDICATION:
-        raise AlertRejected("decision", f"has {len(message)} bytes, {MAX_ADJUDICATION} at most", "Do not act on it")
-    signed = control_rooms.verify(message, JWS_TYPE)
-    try:
-        body = _DECODER.decode(signed.payload)
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        raise AlertRejected(f"decision of {signed.signer}", "is not one of version 1", "Update one side") from None
-    if body.van != van:
-        raise AlertRejected(f"decision of {signed.signer}", "is for another van", "Do not act on it")
-    return body
+ADJUDICATION = Kind("decision", "lfr-adjudication+json", msgspec.json.Decoder(AdjudicationBody), 8 * 1024)

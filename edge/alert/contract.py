@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 
 from edge.alert import topics
-from edge.alert.adjudication import JWS_TYPE as ADJUDICATION_TYPE
-from edge.alert.adjudication import MAX_ADJUDICATION, AdjudicationBody
+from edge.alert.adjudication import ADJUDICATION, AdjudicationBody
 from edge.alert.message import CONTENT_TYPE, JWS_TYPE, MAX_MESSAGE, MEDIA_TYPE, AlertBody, Envelope
+from edge.alert.receipt import RECEIPT, ReceiptBody
 from edge.alert.status import MAX_STATUS, HealthBody, StateBody
 from edge.trust.audit import CHECKPOINT as AUDIT_CHECKPOINT
 
@@ -26,6 +26,7 @@ _TYPES: dict[str, type[msgspec.Struct]] = {
     "alert-body": AlertBody,
     "state": StateBody,
     "health": HealthBody,
+    "receipt-body": ReceiptBody,
     "adjudication-body": AdjudicationBody,
 }
 _MARKUP = re.compile(r":\w+:`~?([^`]*)`")
@@ -87,13 +88,24 @@ _ABOUT = {
         ),
         "",
     ),
+    topics.RECEIPT: (
+        "receipt",
+        "Receipt of alerts",
+        "application/jose",
+        (
+            f"A compact JWS of type {RECEIPT.jws_type} by the control room; the signed body is receipt-body. At most "
+            f"{RECEIPT.limit} bytes; QoS 0. A control room sends it when an alert is in its own store, and again for "
+            "every repeat; the van repeats an alert until then or until it expires."
+        ),
+        "",
+    ),
     topics.ADJUDICATION: (
         "adjudication",
         "Decision of a person",
         "application/jose",
         (
-            f"A compact JWS of type {ADJUDICATION_TYPE} by the control room; the signed body is adjudication-body. "
-            f"At most {MAX_ADJUDICATION} bytes. Published with QoS 1."
+            f"A compact JWS of type {ADJUDICATION.jws_type} by the control room; the signed body is adjudication-body. "
+            f"At most {ADJUDICATION.limit} bytes. Published with QoS 1."
         ),
         "",
     ),
@@ -130,7 +142,7 @@ def asyncapi(version: str) -> dict[str, Any]:
             "messages": [{"$ref": f"#/channels/{kind}/messages/{name}"}],
             "bindings": {
                 "mqtt": {
-                    "qos": 0 if kind in {topics.HEALTH, topics.CHECKPOINT} else 1,
+                    "qos": 0 if kind in {topics.HEALTH, topics.CHECKPOINT, topics.RECEIPT} else 1,
                     "retain": kind in {topics.STATE, topics.REVOCATION},
                     "bindingVersion": "0.2.0",
                 }

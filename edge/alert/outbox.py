@@ -2,8 +2,8 @@
 
 The outbox is a sealed store (SQLCipher, ``synchronous=FULL``). Reserving the sequence number and writing the
 sealed message are one transaction, so numbers have no gaps even over a SIGKILL between the two, and a row goes
-only once the broker has acknowledged it with a successful reason code. A row past its expiry goes too, is
-counted, and its number is reported: the control room sees a gap and the van says why.
+only once the alert is known to be safe elsewhere (:mod:`edge.alert.publish` says when that is). A row past its
+expiry goes too, is counted, and its number is reported: the control room sees a gap and the van says why.
 
 When the disk or the outbox is full the alert is refused with an error before it is believed to be on its way:
 the pipeline stops loudly rather than lose it.
@@ -165,22 +165,39 @@ class Outbox:
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
 
-    def next(self) -> Pending | None:
-        """The oldest undelivered alert, or None."""
+    def next(self, after: int = 0) -> Pending | None:
+        """The oldest undelivered alert whose number is above ``after``, or None."""
         with self._lock:
             row = self._connection.execute(
-                "SELECT sequence, alert_id, expires_at, message FROM outbox ORDER BY sequence LIMIT 1"
+                "SELECT sequence, alert_id, expires_at, message FROM outbox WHERE sequence > ? "
+                "ORDER BY sequence LIMIT 1",
+                (after,),
             ).fetchone()
         return None if row is None else Pending(row[0], UUID(row[1]), row[2], bytes(row[3]))
 
-    def delivered(self, sequence: int) -> None:
-        """Remove an alert that the broker has acknowledged.
+    def oldest(self) -> int | None:
+        """The lowest number of an undelivered alert, or None."""
+        with self._lock:
+            row = self._connection.execute("SELECT min(sequence) FROM outbox").fetchone()
+        return None if row[0] is None else int(row[0])
+
+    def waiting(self, through: int) -> int:
+        """How many undelivered alerts have numbers up to ``through``."""
+        with self._lock:
+            row = self._connection.execute("SELECT count(*) FROM outbox WHERE sequence <= ?", (through,)).fetchone()
+        return int(row[0])
+
+    def delivered(self, *alerts: UUID) -> int:
+        """Remove alerts that are safe elsewhere; returns how many were still here.
 
         Raises:
-            StoreUnavailable: the disk refuses; the alert stays and will be sent again.
+            StoreUnavailable: the disk refuses; they stay and will be sent again.
         """
+        if not alerts:
+            return 0
+        marks = ", ".join("?" * len(alerts))
         with self._lock:
-            self._remove("delivered", "sequence = ?", sequence)
+            return self._remove("delivered", f"alert_id IN ({marks})", *(str(alert) for alert in alerts))
 
     def drop_expired(self, now: datetime) -> int:
         """Remove alerts past their expiry and count them; returns how many.
@@ -194,10 +211,10 @@ class Outbox:
             ).fetchone()[0]
             return self._remove("expired", "expires_at <= ?", now.timestamp()) if stale else 0
 
-    def _remove(self, column: str, where: str, value: float) -> int:
+    def _remove(self, column: str, where: str, *values: float | str) -> int:
         try:
             self._connection.execute("BEGIN IMMEDIATE")
-            gone = int(self._connection.execute(f"DELETE FROM outbox WHERE {where}", (value,)).rowcount)  # noqa: S608
+            gone = int(self._connection.execute(f"DELETE FROM outbox WHERE {where}", values).rowcount)  # noqa: S608
             self._connection.execute(f"UPDATE book SET {column} = {column} + ?", (gone,))  # noqa: S608
             self._connection.execute("COMMIT")
             if not self._connection.execute("SELECT 1 FROM outbox LIMIT 1").fetchone():

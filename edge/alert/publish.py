@@ -1,11 +1,17 @@
-"""From the outbox to the broker, in order, until the broker has acknowledged every alert.
+"""From the outbox to the control room, in order, until the control room says that it holds every alert.
 
 :class:`Publisher` is a thread that opens links, backs off with jitter between them, and sends one alert at a
-time: the next goes out when the one before has been acknowledged, so the order is that of the sequence over
+time: the next goes out when the broker has acknowledged the one before, so the order is that of the sequence over
 any number of failures.
 
 An acknowledgement counts only with a reason code of success. "No matching subscribers" is none: nobody would
 ever see that alert, so it stays and is sent again.
+
+Nor does an acknowledgement end an alert's stay on the van: a broker may die before it has saved what it
+acknowledged. The alert goes on a *receipt*, which the control room signs once the alert is in its own store
+(:mod:`edge.alert.receipt`). Until then everything that is not yet confirmed is sent again, from the oldest on, with
+every new link and after a wait that doubles; the control room knows repeats by their identifiers. No more than
+:attr:`Publisher.WINDOW` alerts are unconfirmed at the broker: the others wait in the outbox, where they are safe.
 """
 
 from __future__ import annotations
@@ -14,9 +20,10 @@ import contextlib
 import queue
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Final
+from uuid import UUID
 
 import msgspec
 from paho.mqtt.client import MQTTMessage
@@ -24,9 +31,11 @@ from paho.mqtt.client import MQTTMessage
 from edge.alert import topics
 from edge.alert.link import FAILED, NO_SUBSCRIBER, Broker, Event, Link, LinkLost, VersionRefused, Will, refused
 from edge.alert.outbox import Outbox, Pending
+from edge.alert.receipt import RECEIPT
 from edge.alert.status import HealthBody, StateBody
-from edge.clock import Clock, SystemClock
+from edge.clock import NS_PER_S, Clock, SystemClock
 from edge.errors import EdgeError
+from edge.trust.keys import KnownSigners
 
 __all__ = ["Broker", "LinkState", "Publisher"]
 
@@ -38,12 +47,17 @@ class LinkState(StrEnum):
     ONLINE = "online"
     UNHEARD = "unheard"
     """The broker is there, but no control room listens; retried by itself."""
+    UNCONFIRMED = "unconfirmed"
+    """The broker has alerts for which no control room has given its receipt yet; repeated by itself."""
     AWAY = "away"
     """The broker cannot be reached; retried by itself."""
     REFUSED = "refused"
     """A person must act; retried nevertheless."""
     STOPPED = "stopped"
 
+
+LINKED = frozenset({LinkState.ONLINE, LinkState.UNHEARD, LinkState.UNCONFIRMED})
+"""The states in which there is a connection to the broker."""
 
 StateCallback = Callable[[LinkState, EdgeError | None], None]
 
@@ -55,14 +69,24 @@ class Publisher:
         outbox: what to send.
         broker: where to.
         van: who we are, as in our certificate.
+        receipts_by: the control rooms whose receipts let an alert go. None: the broker's acknowledgement does, for a
+            control room that gives none, and what the broker loses is lost.
+        described: what else is said, retained, with each new link: topic to payload. A broker that refuses one of
+            these is reported, and alerts go on.
         on_state: told of every change of state, with the error where a person must act.
-        on_message: told of messages for the van, as ``(kind, payload)``; called on the network thread.
+        on_message: told of other messages for the van, as ``(kind, payload)``; called on the network thread.
+        on_refused: told of messages for the van that were not believed: ours that are no receipt, and those for which
+            ``on_message`` raised an :class:`EdgeError`; called on the network thread.
         backoff_s: shortest and longest wait between attempts.
-        clock: for expiry.
+        repeat_s: shortest and longest wait for a receipt until what is unconfirmed is sent again over the same link.
+        clock: for expiry and waits.
     """
 
     IDLE_S: Final = 5.0
     UNHEARD_S: Final = 2.0
+    CONFIRM_S: Final = 10.0
+    """A receipt that takes longer is worth telling the crew."""
+    WINDOW: Final = 50
 
     def __init__(
         self,
@@ -70,17 +94,25 @@ class Publisher:
         broker: Broker,
         van: str,
         *,
+        receipts_by: KnownSigners | None,
+        described: Mapping[str, bytes] | None = None,
         on_state: StateCallback | None = None,
         on_message: Callable[[str, bytes], None] | None = None,
+        on_refused: Callable[[str, EdgeError], None] | None = None,
         backoff_s: tuple[float, float] = (0.5, 30.0),
+        repeat_s: tuple[float, float] = (60.0, 900.0),
         clock: Clock | None = None,
     ) -> None:
         self._outbox = outbox
         self._broker = broker
         self._van = van
+        self._receipts_by = receipts_by
+        self._described = described or {}
         self._on_state = on_state
         self._on_message = on_message
+        self._on_refused = on_refused
         self._backoff_s = backoff_s
+        self._repeat_s = repeat_s
         self._clock: Clock = clock or SystemClock()
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._stopping = threading.Event()
@@ -89,6 +121,13 @@ class Publisher:
         self._version = 5
         self._link: Link | None = None
         self._thread: threading.Thread | None = None
+        self._through = 0
+        """The last number that the broker has acknowledged since the round began."""
+        self._oldest: int | None = None
+        """The lowest number that the broker has acknowledged and no receipt has come for."""
+        self._since_ns = 0
+        """Since when that one is waited for, or was sent again."""
+        self._patience_s = repeat_s[0]
         self.state = LinkState.STOPPED
         self.trouble: EdgeError | None = None
         """What a person must mend, while :attr:`state` is ``refused``."""
@@ -112,20 +151,20 @@ class Publisher:
         self._events.put(("wake", None))
 
     def wait_empty(self, timeout: float) -> bool:
-        """Wait until everything is delivered or expired; whether that came about within ``timeout`` seconds."""
+        """Wait until everything is confirmed or expired; whether that came about within ``timeout`` seconds."""
         with self._progress:
             return self._progress.wait_for(lambda: self._outbox.counters().waiting == 0, timeout)
 
     def report(self, health: HealthBody) -> None:
         """Publish counters if there is a connection; they are not worth keeping otherwise."""
         link = self._link
-        if link is not None and self.state is LinkState.ONLINE:
+        if link is not None and self.state in LINKED:
             link.tell(topics.topic(self._van, topics.HEALTH), msgspec.json.encode(health))
 
     def announce(self, checkpoint: str) -> None:
         """Publish a checkpoint of the audit log if there is a connection; the next one vouches for all before it."""
         link = self._link
-        if link is not None and self.state is LinkState.ONLINE:
+        if link is not None and self.state in LINKED:
             link.tell(topics.topic(self._van, topics.CHECKPOINT), checkpoint.encode("ascii"))
 
     # -- on the publisher's thread ---------------------------------------------------------------
@@ -166,20 +205,50 @@ class Publisher:
             self._version = 4 if self._version == 5 else 5  # for the next attempt; 4 is MQTT 3.1.1
             raise
         self._check(link.publish(topics.topic(self._van, topics.STATE), self._state_body("online"), retain=True))
-        if self._on_message:
-            link.subscribe(*(topics.topic(self._van, kind) for kind in (topics.ADJUDICATION, topics.REVOCATION)))
+        for topic, payload in self._described.items():
+            reason = link.publish(topic, payload, retain=True)
+            if reason >= FAILED and self._on_refused:
+                self._on_refused(topic, refused(f"publishing to {topic}", reason))
+        kinds = [topics.RECEIPT] if self._receipts_by is not None else []
+        kinds += [topics.ADJUDICATION, topics.REVOCATION] if self._on_message else []
+        if kinds:
+            link.subscribe(*(topics.topic(self._van, kind) for kind in kinds))
         self._set(LinkState.ONLINE)
+        self._through, self._oldest = 0, None
         while not self._stopping.is_set():
             self._drop_expired()
-            pending = self._outbox.next()
+            unconfirmed = self._outbox.waiting(self._through)
+            pending = self._outbox.next(self._through) if unconfirmed < self.WINDOW else None
             if pending is None:
                 self._failures = 0
-                self._idle(events, self.IDLE_S)
+                self._idle(events, self._wait_s(unconfirmed))
             elif self._send(link, pending):
-                self._set(LinkState.ONLINE)
+                self._take_receipts(events)
             else:
                 self._set(LinkState.UNHEARD)
                 self._idle(events, min(self.UNHEARD_S, self._backoff_s[1]))
+
+    def _wait_s(self, unconfirmed: int) -> float:
+        """How long nothing needs doing; begins anew with the oldest when its receipt has been waited for long enough.
+
+        What counts is the oldest: receipts for later alerts must not hide that an earlier one was lost on its way.
+        """
+        now = self._clock.monotonic_ns()
+        oldest = self._outbox.oldest() if unconfirmed else None
+        if oldest != self._oldest:
+            self._oldest, self._since_ns, self._patience_s = oldest, now, self._repeat_s[0]
+            self._set(LinkState.ONLINE)
+        if oldest is None:
+            return self.IDLE_S
+        silent_s = (now - self._since_ns) / NS_PER_S
+        if silent_s >= self._patience_s:
+            self._through, self._since_ns = 0, now
+            self._patience_s = min(2 * self._patience_s, self._repeat_s[1])
+            return 0.0
+        if silent_s >= self.CONFIRM_S:
+            self._set(LinkState.UNCONFIRMED)
+        next_step = self._patience_s if silent_s >= self.CONFIRM_S else min(self.CONFIRM_S, self._patience_s)
+        return min(self.IDLE_S, next_step - silent_s)
 
     def _send(self, link: Link, pending: Pending) -> bool:
         left = max(1, int(pending.expires_at - self._clock.now().timestamp()))
@@ -187,26 +256,42 @@ class Publisher:
         if reason == NO_SUBSCRIBER:
             return False
         self._check(reason)
-        self._outbox.delivered(pending.sequence)
         self._failures = 0
-        self._told()
+        if self.state is not LinkState.UNCONFIRMED:
+            self._set(LinkState.ONLINE)
+        if self._receipts_by is None:
+            self._delivered(pending.alert_id)
+        else:
+            self._through = pending.sequence
         return True
+
+    def _delivered(self, *alerts: UUID) -> None:
+        if self._outbox.delivered(*alerts):
+            self._told()
+
+    def _take_receipts(self, events: queue.SimpleQueue[Event]) -> None:
+        """What has come while an alert went out."""
+        while not events.empty():
+            self._idle(events, 0.0)
 
     def _check(self, reason: int) -> None:
         if reason >= FAILED:
             raise refused(f"publishing as {self._van}", reason)
 
     def _idle(self, events: queue.SimpleQueue[Event], longest: float) -> None:
+        """Wait for one event, ``longest`` seconds at most, and take it in."""
         with contextlib.suppress(queue.Empty):
-            kind, _ = events.get(timeout=longest)
+            kind, content = events.get(timeout=longest)
             if kind == "closed":
                 raise LinkLost("the broker closed the connection")
+            if kind == "receipt":
+                self._delivered(*content)
 
     def _hang_up(self) -> None:
         link, self._link = self._link, None
         if link is None:
             return
-        if self._stopping.is_set() and self.state is LinkState.ONLINE:
+        if self._stopping.is_set() and self.state in LINKED:
             with contextlib.suppress(LinkLost):
                 link.publish(topics.topic(self._van, topics.STATE), self._state_body("offline"), retain=True)
         link.close()
@@ -229,10 +314,23 @@ class Publisher:
         self._stopping.wait(wait * random.uniform(0.5, 1.0))
 
     def _incoming(self, message: MQTTMessage) -> None:
-        with contextlib.suppress(EdgeError, UnicodeDecodeError):
+        """On the network thread: it must not raise."""
+        kind = "unknown"
+        try:
             van, kind = topics.parse(message.topic)
-            if self._on_message and van == self._van:
+            if van != self._van:
+                return
+            if kind == topics.RECEIPT:
+                if self._receipts_by is not None:
+                    receipt = RECEIPT.read(bytes(message.payload), self._receipts_by, self._van)
+                    self._events.put(("receipt", receipt.alerts))
+            elif self._on_message:
                 self._on_message(kind, bytes(message.payload))
+        except UnicodeDecodeError:
+            return
+        except EdgeError as error:
+            if self._on_refused:
+                self._on_refused(kind, error)
 
     def _state_body(self, state: str) -> bytes:
         body = {"v": 1, "van": self._van, "state": state, "since": self._clock.now(), "detail": ""}

@@ -44,7 +44,7 @@ class HealthBody(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     erased: Annotated[Count, Meta(description="passages erased")] = 0
     overdue: Annotated[Count, Meta(description="erasures past their deadline")] = 0
     alerts: Annotated[Count, Meta(description="alerts raised")] = 0
-    alerts_delivered: Annotated[Count, Meta(description="alerts that the broker acknowledged")] = 0
+    alerts_delivered: Annotated[Count, Meta(description="alerts that a control room confirmed")] = 0
     alerts_expired: Annotated[Count, Meta(description="alerts dropped undelivered because they were stale")] = 0
     alerts_waiting: Annotated[Count, Meta(description="alerts in the outbox")] = 0
 

@@ -6,7 +6,8 @@ topic                                 from → to       retained  content
 ``lfr/1/<van>/alert``                 van → control   no        one sealed alert (:mod:`edge.alert.message`)
 ``lfr/1/<van>/state``                 van → control   yes       birth, last will and changes of state
 ``lfr/1/<van>/health``                van → control   no        counters only
-``lfr/1/<van>/checkpoint``             van → control   no        signed checkpoints of the van's audit log
+``lfr/1/<van>/checkpoint``            van → control   no        signed checkpoints of the van's audit log
+``lfr/1/<van>/receipt``               control → van   no        which alerts the control room holds, signed
 ``lfr/1/<van>/adjudication``          control → van   no        what a person decided on an alert, signed
 ``lfr/1/<van>/revocation``            control → van   yes       TUF metadata that revokes, signed
 ====================================  ==============  ========  ================================================
@@ -26,6 +27,7 @@ __all__ = [
     "CHECKPOINT",
     "HEALTH",
     "KINDS",
+    "RECEIPT",
     "REVOCATION",
     "ROOT",
     "STATE",
@@ -39,9 +41,10 @@ ALERT = "alert"
 STATE = "state"
 HEALTH = "health"
 CHECKPOINT = "checkpoint"
+RECEIPT = "receipt"
 ADJUDICATION = "adjudication"
 REVOCATION = "revocation"
-KINDS = (ALERT, STATE, HEALTH, CHECKPOINT, ADJUDICATION, REVOCATION)
+KINDS = (ALERT, STATE, HEALTH, CHECKPOINT, RECEIPT, ADJUDICATION, REVOCATION)
 
 _TOPIC = re.compile(rf"{ROOT}/([A-Za-z0-9][A-Za-z0-9._-]{{0,63}})/({'|'.join(KINDS)})")
 

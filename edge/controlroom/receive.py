@@ -8,6 +8,9 @@ The rules of :func:`judge`, in order; the first that fails refuses the message:
 4. it has not expired;
 5. it is not known yet (:mod:`edge.controlroom.inbox`), otherwise it is counted as a duplicate.
 
+An alert that is in the store, for the first or for the tenth time, gets a receipt (:mod:`edge.alert.receipt`): only
+then does the van let it go.
+
 A refused message is counted by reason, reported, and acknowledged, so that it cannot stand in the way of the
 next. Nothing that arrives may end the receiver; only a full disk makes it wait, and then it acknowledges
 nothing, so that the broker keeps what it could not store.
@@ -19,7 +22,7 @@ import contextlib
 import queue
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -29,6 +32,7 @@ from edge.alert import topics
 from edge.alert.link import FAILED, IN_FLIGHT, NO_SUBSCRIBER, Broker, Event, Link, LinkLost, refused
 from edge.alert.message import open_alert
 from edge.alert.publish import LinkState
+from edge.alert.receipt import sign_receipts
 from edge.alert.status import read_health, read_state
 from edge.clock import NS_PER_S, Clock, SystemClock
 from edge.controlroom.checkpoints import CHECKPOINTS, keep_checkpoint
@@ -37,7 +41,7 @@ from edge.controlroom.happenings import Arrived, Happening, LinkChanged, Refused
 from edge.controlroom.inbox import Acceptance, Inbox, Verdict
 from edge.errors import AlertRejected, EdgeError, EnvironmentFault, SignatureInvalid
 from edge.records import Alert
-from edge.trust.keys import DecryptionKeys, KnownSigners
+from edge.trust.keys import DecryptionKeys, KnownSigners, SigningKey
 from edge.trust.tls import client_context
 
 __all__ = [
@@ -104,6 +108,7 @@ class Receiver:
         vans_file: the key set that ``vans`` was read from; read again within a minute of a change, so that a van is
             believed or revoked without a restart.
         on_happening: called on the receiver's thread, one call at a time; may take its time, must not raise.
+        signing: signs receipts.
         checkpoints: folder for the checkpoints of the vans' audit logs; None keeps none.
         outgoing: what is to be sent to the vans; :meth:`wake` when there is more.
         session_s: how long the broker keeps alerts while we are away.
@@ -123,6 +128,7 @@ class Receiver:
         vans: KnownSigners,
         on_happening: Callable[[Happening], None],
         *,
+        signing: SigningKey,
         outgoing: Outgoing | None = None,
         vans_file: Path | None = None,
         checkpoints: Path | None = None,
@@ -137,6 +143,7 @@ class Receiver:
         self._decryption = decryption
         self._vans = vans
         self._tell = on_happening
+        self._signing = signing
         self._session_s = session_s
         self._retention = retention
         self._backoff_s = backoff_s
@@ -313,7 +320,7 @@ class Receiver:
                 self._outgoing.sent(number)
 
     def _take(self, link: Link, first: Any) -> None:
-        """Take in one message and those that wait behind it: stored together, then told, then acknowledged.
+        """Take in one message and those that wait behind it: stored together, confirmed, told, then acknowledged.
 
         A broker that was restarted may hand out what it kept in another order: within what waits together, each
         van's alerts are put back into theirs, so right after connecting a moment is given for them to gather.
@@ -333,6 +340,7 @@ class Receiver:
         happenings: list[Happening | None] = [each for each in opened if not isinstance(each, Alert)]
         with self._inbox.batch():
             happenings += [self._accept(alert) for alert in alerts]
+        self._confirm(link, alerts)
         for happening in happenings:
             if happening is not None:
                 self._tell(happening)
@@ -340,6 +348,13 @@ class Receiver:
             link.acknowledge(message)
         for event in later:
             self._events.put(event)
+
+    def _confirm(self, link: Link, alerts: Sequence[Alert]) -> None:
+        """Give each van its receipt for what is in the store now; one that is lost is asked for by a repeat."""
+        for van in {alert.van for alert in alerts}:
+            mine = [alert.alert_id for alert in alerts if alert.van == van]
+            for receipt in sign_receipts(van, mine, self._clock.now(), self._signing):
+                link.tell(topics.topic(van, topics.RECEIPT), receipt)
 
     def _opened(self, message: Any) -> Alert | VanState | VanHealth | VanCheckpoint | Refused:
         try:
@@ -391,6 +406,7 @@ def connect(
         DecryptionKeys.load(config.keys.decryption, base),
         KnownSigners.load(config.path(config.keys.vans)),
         on_happening,
+        signing=SigningKey.load(config.keys.signing, base),
         vans_file=config.path(config.keys.vans),
         checkpoints=config.path(config.store.directory) / CHECKPOINTS,
         session_s=config.broker.session_h * 3600,

@@ -18,7 +18,7 @@ from uuid import UUID
 import msgspec
 
 from edge.alert import topics
-from edge.alert.adjudication import AdjudicationBody, sign_adjudication
+from edge.alert.adjudication import ADJUDICATION, AdjudicationBody
 from edge.alert.publish import LinkState
 from edge.clock import NS_PER_S, Clock, SystemClock
 from edge.controlroom import cases
@@ -306,7 +306,7 @@ class ControlRoom:
                 reason=case.reason,
                 at=self.now(),
             )
-            return topics.topic(case.van, topics.ADJUDICATION), sign_adjudication(body, self._signing_key)
+            return topics.topic(case.van, topics.ADJUDICATION), ADJUDICATION.sign(body, self._signing_key)
 
         return message
 

@@ -105,9 +105,10 @@ def compose(root: Path, target: Board, own: release.Release, keyring: Path, sour
     (root / "etc/rauc/system.conf").write_text(text)
     template.unlink()
     shutil.copyfile(keyring, root / "etc/rauc/keyring.pem")
-    release.write(own, root / "etc/lfr/release.json")
     for path in (root / "etc/lfr", root / "etc/rauc"):
+        path.mkdir(exist_ok=True)
         path.chmod(0o755)
+    release.write(own, root / "etc/lfr/release.json")
     for folder in ("cfg", "state", "data", "ops"):
         (root / folder).mkdir(mode=0o755, exist_ok=True)
     for name in _GONE:

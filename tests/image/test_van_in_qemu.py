@@ -9,15 +9,18 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from edge.controlroom.receive import Arrived
-from provisioning.image import enrol, release, sbom, sign
-from tests.broker import Heard, Site
-from tests.image import bench, qemu
+from edge.controlroom.receive import Arrived, VanHealth
+from edge.records import Alert
+from edge.sight.card import default_directory, read
+from provisioning.image import flash, release, sbom, sign
+from tests.broker import Heard, Site, free_port
+from tests.image import bench, chapters, qemu
 from tests.image.bench import CACHE, Ring
 
 pytestmark = [
@@ -62,7 +65,7 @@ def disk(first: Path, ring: Ring, place: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def site(place: Path) -> Iterator[Site]:
-    port = 18883
+    port = free_port()
     made = Site(bench.make_site(place / "site", port), port)
     made.start_broker()
     yield made
@@ -74,6 +77,23 @@ LOG = Path(os.environ.get("LFR_IMAGE_LOG", "/tmp/lfr-van.log"))
 
 def boot(disk: Path, *sticks: Path):  # type: ignore[no-untyped-def]
     return qemu.van(disk, LOG, sticks)
+
+
+def test_a_medium_that_gives_back_something_else_is_caught(first: Path, ring: Ring, place: Path) -> None:
+    card = place / "bad.img"
+
+    def fail(device: Path) -> None:
+        with device.open("r+b") as stream:
+            stream.seek(150 << 20)
+            stream.write(b"\x01")
+
+    with card.open("wb") as stream:
+        stream.truncate(flash.size_needed(first))
+    ledger = place / "bad.ledger"
+    with bench.loop_device(card) as device, pytest.raises(flash.MediumFaulty, match="partition bootB"):
+        flash.flash(first, ring.keyring, device, serial=card.name, ledger=ledger, after_write=fail)
+    assert not ledger.exists()
+    card.unlink()
 
 
 def test_a_second_build_has_the_same_hashes(first: Path, ring: Ring) -> None:
@@ -101,23 +121,12 @@ def test_the_bill_of_materials_lists_every_package_and_wheel_of_the_root(first: 
 
 
 def test_a_new_van_makes_its_keys_and_its_image_commits(disk: Path) -> None:
-    with boot(disk) as van:
-        van.wait("LFR-BOOT slot A")
-        van.wait("LFR-VOLUME data is open and new")
-        van.wait("LFR-ENROL keys made here")
-        van.wait(r"LFR-COMMIT slot is good, floor is version 1\.0\.0 epoch 1", 600)
+    chapters.first_start(disk, LOG)
 
 
 def test_an_enrolled_van_watches_and_its_alert_reaches_the_control_room(disk: Path, site: Site, place: Path) -> None:
-    asked = bench.request_from(disk, place / "request")
-    office = bench.office(place / "office", "op-1")
-    (place / "office-van").mkdir()
-    office.enrol_van(place / "office-van")
-    root, revokers = (place / "office-van" / n for n in ("root.json", "revokers.jwks"))
-    enrol.answer(bench.VAN, asked, site.folder, place / "answer", root=root, revokers=revokers)
-    bench.answer_to(disk, place / "answer")
-    recipient = (asked / "van.age.pub").read_text().strip()
-    stick = bench.deployment_stick(office, recipient, site.port, place / "deploy.img", place / "deploy")
+    ready = chapters.enrolled(disk, site, place)
+    stick = bench.deployment_stick(ready.office, ready.recipient, site.port, place / "deploy.img", place / "deploy")
     heard = Heard()
     receiver = site.receiver(heard)
     receiver.start()
@@ -127,33 +136,42 @@ def test_an_enrolled_van_watches_and_its_alert_reaches_the_control_room(disk: Pa
             van.wait(f"LFR-ENROL enrolled as {bench.VAN}")
             van.wait("LFR-DEPLOY the deployment is on the van", 400)
             alert = _alert(van, heard)
-            assert alert.van == bench.VAN
-            assert alert.deployment == "op-1"
+            assert (alert.van, alert.deployment, alert.reference) == (bench.VAN, "op-1", "SUBJECT-001")
+            assert alert.model == embedder_digest()
+            # two men passed and one is on the list; nothing waits, because the alert has been received
+            van.wait("stopped: the source has ended", 300)
+            assert int(van.wait(r"faces (\d+), alerts 1, waiting for the broker 0")[1]) >= 2
     finally:
         receiver.stop()
+    assert [h.alert.reference for h in heard.all if isinstance(h, Arrived)] == ["SUBJECT-001"]
 
 
-def _alert(van: qemu.Van, heard: Heard):  # type: ignore[no-untyped-def]
+def embedder_digest() -> str:
+    """SHA-256 of the int8 embedder that the image carries."""
+    return read(default_directory() / "mobilefacenet").variants["dynamic-int8"].sha256
+
+
+def _alert(van: qemu.Van, heard: Heard) -> Alert:
     """The alert, while the van's own words keep being read."""
-    for _ in range(80):
+    deadline = time.monotonic() + 400
+    while time.monotonic() < deadline:
         van._read(0)
         try:
             return heard.next(Arrived, timeout=5).alert
         except AssertionError:
             continue
-    raise AssertionError(f"no alert; the van said {van.text[-3000:]}")
+    seen = [h.body for h in heard.all if isinstance(h, VanHealth)][-1:]
+    raise AssertionError(f"no alert; the van counts {seen} and said {van.text[-3000:]}")
 
 
 def test_no_update_is_taken_while_a_deployment_is_on_and_a_retired_list_cannot_be_opened(
     disk: Path, ring: Ring, second: Path, place: Path
 ) -> None:
     update = qemu.stick(place / "early.img", "LFR-UPDATE", [next(second.glob("*.raucb"))])
-    retire = qemu.stick(place / "retire.img", "LFR-RETIRE", [])
     with boot(disk, update) as van:
         van.wait("LFR-VOLUME ops is open")
         van.wait("LFR-UPDATE .*: DeploymentRunning", 600)
-    with boot(disk, retire) as van:
-        van.wait("LFR-VOLUME ops is retired: its old key was tried and no longer opens it", 600)
+    chapters.retired(disk, LOG, place)
     with boot(disk) as van:
         van.wait("LFR-VOLUME data is open,")
         van.wait("LFR-COMMIT slot is good", 600)
@@ -217,11 +235,23 @@ def test_every_wrong_update_is_refused_by_name_and_a_good_one_commits(
         van.wait(r"LFR-COMMIT slot is good, floor is version 1\.1\.0 epoch 2", 600)
 
 
-def test_after_the_commit_the_former_image_is_older(disk: Path, first: Path, place: Path) -> None:
+def test_after_the_commit_the_former_image_is_older_and_the_van_has_lost_nothing(
+    disk: Path, first: Path, place: Path
+) -> None:
     stick = qemu.stick(place / "former.img", "LFR-UPDATE", [next(first.glob("*.raucb"))])
-    with boot(disk, stick) as van:
+    asked = qemu.stick(place / "report.img", "LFR-REPORT", [])
+    with boot(disk, stick, asked) as van:
         van.wait("LFR-BOOT slot B")
+        van.wait("LFR-COMMIT slot is good", 900)
+        beginning = van.seen
         van.wait("LFR-UPDATE .*: LowerEpoch", 900)
+        van.seen = beginning
+        report = json.loads(van.wait(r"LFR-REPORT done (\{.*\})\s*\n", 300)[1])
+    assert report["fault"] == []
+    assert report["van"] == bench.VAN
+    assert report["audit"]["entries"] > 0
+    assert report["outbox"] == {"raised": 1, "waiting": 0}
+    assert report["floor"] == {"version": "1.1.0", "epoch": 2}
 
 
 def test_a_broken_image_falls_back_to_the_one_before(disk: Path, ring: Ring, place: Path) -> None:

@@ -8,11 +8,10 @@ import pytest
 
 from edge.alert.desk import AlertDesk
 from edge.alert.outbox import Outbox
-from edge.alert.publish import Publisher
 from edge.controlroom.receive import Receiver
 from edge.trust.keys import SigningKey
 from edge.trust.secret import read_secret
-from tests.broker import QUICK, Heard, Site, States, Van, make_site
+from tests.broker import Heard, Site, States, Van, make_site
 
 
 @pytest.fixture
@@ -42,13 +41,7 @@ def van(site: Site) -> Iterator[Van]:
     folder = site.van("van-1")
     states: States = queue.SimpleQueue()
     with Outbox(folder / "outbox.db", read_secret("outbox.key", folder), "van-1") as outbox:
-        publisher = Publisher(
-            outbox,
-            site.broker(folder, "van"),
-            "van-1",
-            on_state=lambda state, trouble: states.put((state, trouble)),
-            backoff_s=QUICK,
-        )
+        publisher = site.publisher(outbox, on_state=lambda state, trouble: states.put((state, trouble)))
         desk = AlertDesk(outbox, SigningKey.load("van-signing.jwk", folder), site.recipients(), publisher)
         publisher.start()
         yield Van(desk, outbox, publisher, states)

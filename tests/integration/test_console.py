@@ -24,10 +24,9 @@ from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from edge.alert.adjudication import read_adjudication
+from edge.alert.adjudication import ADJUDICATION
 from edge.alert.desk import AlertDesk
 from edge.alert.outbox import Outbox
-from edge.alert.publish import Publisher
 from edge.controlroom.cases import Officer, Role, State
 from edge.controlroom.config import load
 from edge.controlroom.room import ControlRoom
@@ -109,13 +108,7 @@ def console(site: Site, tmp_path: Path) -> Iterator[Console]:
     thread.start()
     decisions: list[tuple[str, bytes]] = []
     with Outbox(folder / "outbox.db", read_secret("outbox.key", folder), "van-1") as outbox:
-        publisher = Publisher(
-            outbox,
-            site.broker(folder, "van"),
-            "van-1",
-            on_message=lambda kind, payload: decisions.append((kind, payload)),
-            backoff_s=(0.05, 0.3),
-        )
+        publisher = site.publisher(outbox, on_message=lambda kind, payload: decisions.append((kind, payload)))
         desk = AlertDesk(outbox, SigningKey.load("van-signing.jwk", folder), site.recipients(), publisher)
         publisher.start()
         while not server.started:
@@ -217,7 +210,7 @@ def test_an_alert_goes_from_its_arrival_to_its_outcome_by_keyboard_alone(console
     deadline = time.monotonic() + 15
     while len(console.decisions) < 3 and time.monotonic() < deadline:
         time.sleep(0.02)
-    told = [read_adjudication(payload, rooms, "van-1") for kind, payload in console.decisions if kind == "adjudication"]
+    told = [ADJUDICATION.read(payload, rooms, "van-1") for kind, payload in console.decisions if kind == "adjudication"]
     assert [(body.state, body.by) for body in told] == [("seen", "op-1"), ("engage", "op-1"), ("closed", "eo-1")]
     assert (told[-1].correct, told[-1].result) == (True, "arrest")
     assert [entry["by"] for entry in console.audited(Event.ENTRY_CONSULTED)] == ["op-1", "eo-1"]

@@ -11,7 +11,6 @@ import pytest
 
 from edge.alert.desk import AlertDesk
 from edge.alert.outbox import Outbox
-from edge.alert.publish import Publisher
 from edge.trust.keys import SigningKey
 from edge.trust.secret import read_secret
 from tests.broker import Site, make_alert
@@ -20,7 +19,7 @@ from tests.node import FOLDER, node_modules
 pytestmark = pytest.mark.broker
 
 
-def test_a_node_client_decrypts_verifies_and_prints_an_alert(site: Site) -> None:
+def test_a_node_client_decrypts_verifies_prints_and_confirms_an_alert(site: Site) -> None:
     node_modules()
     node = shutil.which("node")
     assert node
@@ -31,12 +30,12 @@ def test_a_node_client_decrypts_verifies_and_prints_an_alert(site: Site) -> None
     assert foreign.stdout is not None
     assert json.loads(foreign.stdout.readline())["event"] == "listening"
     with Outbox(folder / "outbox.db", read_secret("outbox.key", folder), "van-1") as outbox:
-        publisher = Publisher(outbox, site.broker(folder, "van"), "van-1")
+        publisher = site.publisher(outbox)
         publisher.start()
         desk = AlertDesk(outbox, SigningKey.load("van-signing.jwk", folder), site.recipients(), publisher)
         sent = desk.submit(make_alert)
         output, _ = foreign.communicate(timeout=60)
-        assert publisher.wait_empty(10)
+        assert publisher.wait_empty(10), "the van believes the foreign receipt"
         publisher.stop()
     assert foreign.returncode == 0
     alert = json.loads(output)

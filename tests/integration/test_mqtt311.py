@@ -13,7 +13,6 @@ import pytest
 from edge.alert.desk import AlertDesk
 from edge.alert.link import Broker
 from edge.alert.outbox import Outbox
-from edge.alert.publish import Publisher
 from edge.controlroom.receive import Arrived
 from edge.trust.keys import SigningKey
 from edge.trust.secret import read_secret
@@ -88,7 +87,7 @@ def test_a_van_falls_back_to_3_1_1_when_the_broker_knows_no_more(site: Site, doo
     heard.online()
     with Outbox(folder / "outbox.db", read_secret("outbox.key", folder), "van-1") as outbox:
         tls = client_context("ca.crt", "van.crt", "van.key", folder)
-        publisher = Publisher(outbox, Broker("localhost", door.port, tls), "van-1", backoff_s=(0.05, 0.3))
+        publisher = site.publisher(outbox, broker=Broker("localhost", door.port, tls))
         publisher.start()
         desk = AlertDesk(outbox, SigningKey.load("van-signing.jwk", folder), site.recipients(), publisher)
         sent = desk.submit(make_alert)

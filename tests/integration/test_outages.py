@@ -16,14 +16,14 @@ import pytest
 from edge.alert.desk import AlertDesk
 from edge.alert.link import Broker
 from edge.alert.outbox import Outbox
-from edge.alert.publish import LinkState, Publisher
+from edge.alert.publish import LinkState
 from edge.controlroom.inbox import Verdict
 from edge.controlroom.receive import Arrived, Receiver, VanState
 from edge.trust.keys import SigningKey
 from edge.trust.secret import read_secret
 from edge.trust.tls import client_context
 from provisioning.broker import write_bridge
-from tests.broker import QUICK, Heard, Site, Van, free_port, make_alert, opened, start_mosquitto
+from tests.broker import Heard, Site, Van, free_port, make_alert, opened, start_mosquitto
 
 pytestmark = pytest.mark.broker
 
@@ -65,14 +65,15 @@ class TestNothingIsLost:
         assert van.publisher.wait_empty(10)
         receiver.stop()
 
-    def test_alerts_for_a_control_room_that_is_away_wait_at_the_broker(self, site: Site, van: Van) -> None:
+    def test_alerts_for_a_control_room_that_is_away_wait_at_the_broker(self, site: Site) -> None:
         heard = Heard()
         receiver = site.receiver(heard)
         receiver.start()
         heard.online()
         receiver.stop()
-        van.submit()
-        assert van.publisher.wait_empty(10)
+        raw = opened(site, site.van("van-1"))
+        assert raw.publish("lfr/1/van-1/alert", site.sealed(make_alert(1))) == 0
+        raw.close()
         site.reload_broker()
         receiver = site.receiver(heard)
         receiver.start()
@@ -149,7 +150,7 @@ class TestNothingIsLost:
         assert died.returncode == -signal.SIGKILL
         with Outbox(folder / "outbox.db", read_secret("outbox.key", folder), "van-1") as outbox:
             assert outbox.counters().waiting == 3
-            publisher = Publisher(outbox, site.broker(folder, "van"), "van-1", backoff_s=QUICK)
+            publisher = site.publisher(outbox)
             publisher.start()
             assert [heard.next(Arrived).alert.sequence for _ in range(3)] == [1, 2, 3]
             assert publisher.wait_empty(10)
@@ -189,19 +190,24 @@ class TestBridge:
         conf = write_bridge(folder, "localhost", site.port, port=port, user=pwd.getpwuid(os.geteuid()).pw_name)
         bridge = start_mosquitto(conf, port, log)
         told: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+
+        def hears(_: str, payload: bytes) -> None:
+            told.put(payload)
+
         tls = client_context("ca.crt", "van.crt", "van.key", folder)
         with Outbox(folder / "outbox.db", read_secret("outbox.key", folder), "van-1") as outbox:
-            publisher = Publisher(
-                outbox,
-                Broker("localhost", port, tls),
-                "van-1",
-                backoff_s=QUICK,
-                on_message=lambda _, payload: told.put(payload),
-            )
+            publisher = site.publisher(outbox, broker=Broker("localhost", port, tls), on_message=hears)
             desk = AlertDesk(outbox, SigningKey.load("van-signing.jwk", folder), site.recipients(), publisher)
             publisher.start()
             desk.submit(make_alert)
             assert heard.next(Arrived, 30).alert.sequence == 1
+            assert publisher.wait_empty(15), "the control room's receipt comes back through the bridge"
+            publisher.stop()
+            publisher = site.publisher(
+                outbox, broker=Broker("localhost", port, tls), receipts_by=None, on_message=hears
+            )
+            desk = AlertDesk(outbox, SigningKey.load("van-signing.jwk", folder), site.recipients(), publisher)
+            publisher.start()
             site.stop_broker()
             for _ in range(10):
                 desk.submit(make_alert)
@@ -226,7 +232,7 @@ class TestStates:
         _, heard = listening
         folder = site.van("van-1")
         with Outbox(folder / "outbox.db", read_secret("outbox.key", folder), "van-1") as outbox:
-            publisher = Publisher(outbox, site.broker(folder, "van"), "van-1", backoff_s=QUICK)
+            publisher = site.publisher(outbox)
             publisher.start()
             assert heard.next(VanState).body.state == "online"
             publisher.stop()

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import pytest
 
-from edge.alert.adjudication import AdjudicationBody, sign_adjudication
+from edge.alert.adjudication import ADJUDICATION, AdjudicationBody
 from edge.controlroom.receive import VanCheckpoint
 from edge.trust.keys import SigningKey
 from provisioning.demo.office import Office
@@ -90,7 +90,7 @@ def test_a_decision_of_the_control_room_comes_back_to_the_vans_log(site: Site, v
         role="engagement officer", at=datetime.now(UTC),
     )  # fmt: skip
     key = SigningKey.load("control-signing.jwk", site.room)
-    listening.say("lfr/1/van-1/adjudication", sign_adjudication(body, key))
+    listening.say("lfr/1/van-1/adjudication", ADJUDICATION.sign(body, key))
     entry = wait_for_event(van, "alert.adjudicated")["data"]
     listening.stop()
     process.send_signal(signal.SIGTERM)

@@ -15,9 +15,9 @@ ENROLLED = PORTRAITS.parent / "enrol"
 WIDTH, HEIGHT, FPS = 640, 384, 20
 
 
-def walk(path: Path, portraits: Sequence[str], frames: int = 24, empty: int = 16) -> Path:
+def walk(path: Path, portraits: Sequence[str], frames: int = 24, empty: int = 16, fps: int = FPS) -> Path:
     """Each portrait in turn crosses the picture in ``frames`` frames; then the street is empty."""
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), FPS, (WIDTH, HEIGHT))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, (WIDTH, HEIGHT))
     for name in portraits:
         portrait = read_image(PORTRAITS / name)
         height = HEIGHT - 20

@@ -1,1 +1,7 @@
-"""What runs on the van as root around the service: volumes, floors, health gate, updates, enrolment."""
+"""The van's own root helpers: volumes, enrolment, deployment, update, commit, report. Run by /usr/lib/lfr/van."""
+
+__all__ = ["AS_SERVICE"]
+
+AS_SERVICE = ("/usr/bin/setpriv", "--reuid=lfr", "--regid=lfr", "--init-groups")
+"""Before a command that only the service's account may run. Not ``runuser``: its session modules put the first
+process's limits in place of the unit's, and a self-test that locked its memory had no room left for the models."""

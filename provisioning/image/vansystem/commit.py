@@ -13,7 +13,7 @@ import subprocess
 import sys
 from enum import Enum
 
-from . import floor
+from . import AS_SERVICE, floor
 
 __all__ = ["Standing", "main", "standing"]
 
@@ -40,7 +40,7 @@ def _say(text: str) -> None:
 
 
 def _self_test() -> bool:
-    command = ["/usr/sbin/runuser", "-u", "lfr", "--", "/usr/lib/lfr/van", "health"]
+    command = [*AS_SERVICE, "/usr/lib/lfr/van", "health"]
     done = subprocess.run(command, capture_output=True, check=False, timeout=800, cwd="/")
     if done.returncode != 0:
         words = (done.stdout + done.stderr).decode(errors="replace").strip().splitlines()

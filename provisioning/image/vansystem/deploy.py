@@ -13,7 +13,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-from . import volumes
+from . import AS_SERVICE, volumes
 from .health import CAMERA
 
 __all__ = ["main"]
@@ -31,7 +31,7 @@ def _say(text: str) -> None:
 
 
 def _as_service(*words: str) -> int:
-    command = ["/usr/sbin/runuser", "-u", OWNER, "--", "/usr/bin/lfr-edge", *words]
+    command = [*AS_SERVICE, "/usr/bin/lfr-edge", *words]
     done = subprocess.run(command, capture_output=True, check=False, cwd="/")
     for line in (done.stdout + done.stderr).decode(errors="replace").strip().splitlines():
         _say(line)

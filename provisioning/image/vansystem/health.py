@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from edge.config import Config
     from edge.selftest import Check
 
-__all__ = ["CAMERA", "DEPLOYED", "failures", "main", "required"]
+__all__ = ["CAMERA", "DEPLOYED", "bare", "failures", "main", "required"]
 
 CONFIG = Path("/ops/lfr/lfr.toml")
 CAMERA = Path("/data/lfr/camera")
@@ -30,7 +32,11 @@ id = "van"
 id = "none"
 [camera]
 source = "{camera}"
+[store]
+directory = "{scratch}"
 """
+"""Of a van without a deployment. Its store is a scratch folder: the self-test opens the audit log that it finds there,
+and under another name than the van's it would sign a checkpoint that nobody can verify into the van's own."""
 ALWAYS = frozenset({"memory", "models"})
 DEPLOYED = frozenset({"memory", "models", "deployment", "keys", "camera"})
 
@@ -47,6 +53,13 @@ def failures(checks: Iterable[Check], needed: frozenset[str]) -> list[str]:
     tried = {check.name: check for check in checks}
     said = [f"{name}: {tried[name].detail}" for name in sorted(needed) if name in tried and not tried[name].good]
     return said + [f"{name}: not tried" for name in sorted(needed - tried.keys())]
+
+
+def bare(camera: str, scratch: Path, base: Path = DATA) -> Config:
+    """The configuration of a van without a deployment; what it writes goes into ``scratch``."""
+    from edge.config import parse
+
+    return parse(BARE.format(camera=camera or "none", scratch=scratch), base=str(base))
 
 
 def _store() -> list[str]:
@@ -69,15 +82,16 @@ def _clock() -> list[str]:
 
 def main() -> int:
     """0 when every needed part passes; otherwise 5, and a line for each that does not."""
-    from edge.config import load, parse
+    from edge.config import load
     from edge.selftest import self_test
     from edge.system import journal
 
     journal.configure()
     deployed = CONFIG.exists()
     camera = CAMERA.read_text(encoding="utf-8").strip() if CAMERA.exists() else ""
-    config = load(CONFIG) if deployed else parse(BARE.format(camera=camera or "none"), base=str(DATA))
-    said = failures(self_test(config), required(deployed=deployed, camera=camera)) + _store() + _clock()
+    with tempfile.TemporaryDirectory(prefix="lfr-health-") as scratch:
+        config = load(CONFIG) if deployed else bare(camera, Path(scratch))
+        said = failures(self_test(config), required(deployed=deployed, camera=camera)) + _store() + _clock()
     for line in said:
         sys.stdout.write(line + "\n")
     return 5 if said else 0

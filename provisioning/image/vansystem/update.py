@@ -91,6 +91,7 @@ def main() -> int:
     results: dict[str, dict[str, str]] = {}
     installed = False
     for bundle in sorted(MOUNT.glob("*.raucb")):
+        _say(f"trying {bundle.name}")
         name, reason = _install(bundle)
         results[bundle.name] = {"result": name, "reason": reason}
         _say(f"{bundle.name}: {name}: {reason}")
