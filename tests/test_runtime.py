@@ -51,7 +51,9 @@ def test_every_shipped_file_is_what_its_card_says(pack: str) -> None:
         assert all(len(output) for output in model.run(_noise(model)))
 
 
-@pytest.mark.parametrize("reference", [EMBEDDER, DETECTOR])
+@pytest.mark.parametrize(
+    "reference", [EMBEDDER, *(f"centerface:{size}-int8" for size in ("640x384", "960x544", "1280x736"))]
+)
 def test_a_shipped_model_runs_as_one_partition(reference: str) -> None:
     model = runtime.load(reference)
     plan = [o["op_name"] for o in model._interpreter._get_ops_details()]

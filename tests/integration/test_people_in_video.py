@@ -8,7 +8,10 @@ from pathlib import Path
 import cv2
 import pytest
 
+from edge.config import ModelsSection
+from edge.match.calibration import ImpostorTail
 from edge.records import WatchlistEntry
+from edge.sight.card import default_directory, split
 from tests.faces import ROOT, needs_faces
 from tests.sim.van import a_config, enrolled, watch
 
@@ -23,6 +26,13 @@ CLIPS = {
 }
 """Signer by clip; of the first three, the first clip is the one that is enrolled from."""
 ON_THE_LIST = ("signer-0", "signer-1", "signer-2")
+
+
+@pytest.fixture(scope="module")
+def threshold() -> float:
+    """What the embedder's measured tail asks for one false alert in 6,000 with a thousand people on the list."""
+    pack = default_directory() / split(ModelsSection().embedder)[0]
+    return ImpostorTail.load(pack).threshold(1 / 6000, 1000).threshold
 
 
 def video(clip: str) -> Path:
@@ -47,19 +57,21 @@ def signers(tmp_path_factory: pytest.TempPathFactory) -> list[WatchlistEntry]:
 
 @pytest.mark.parametrize("signer", ON_THE_LIST)
 def test_a_signer_on_the_list_alerts_in_every_other_clip_and_only_in_her_own_name(
-    signers: list[WatchlistEntry], signer: str
+    signers: list[WatchlistEntry], threshold: float, signer: str
 ) -> None:
     for clip in CLIPS[signer][1:]:
-        seen = watch(video(clip), signers)
+        seen = watch(video(clip), signers, config=a_config(video(clip), threshold=threshold))
         assert set(seen.references) == {signer}, clip
         assert seen.totals.overdue == 0
         assert seen.totals.live == 0
 
 
 @pytest.mark.parametrize("signer", ["signer-3", "signer-4"])
-def test_a_signer_who_is_not_on_the_list_never_alerts(signers: list[WatchlistEntry], signer: str) -> None:
+def test_a_signer_who_is_not_on_the_list_never_alerts(
+    signers: list[WatchlistEntry], threshold: float, signer: str
+) -> None:
     for clip in CLIPS[signer]:
-        seen = watch(video(clip), signers)
+        seen = watch(video(clip), signers, config=a_config(video(clip), threshold=threshold))
         assert seen.counts.embedded > 10, "the face was searched, and not only missed"
         assert seen.references == [], clip
 
