@@ -288,6 +288,7 @@ class Pipeline:
             chip = self._custodian.hold(Kind.CHIP, cut, track_id=face.track_id)
             del cut  # the handle's alone
         with chip, self._timed("embed"):
+            _ = view.frame.pixels.array  # what was cut out while the sweeper erased the picture is nobody's face
             vector = self._custodian.hold(Kind.EMBEDDING, self._embedder.embed(chip.array), track_id=face.track_id)
         with vector:
             restarts = template.restarts

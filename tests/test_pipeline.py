@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
+import edge.pipeline
 from edge.custody.erase import Kind
 from edge.custody.retention import Custodian
 from edge.errors import OutboxFull
@@ -134,6 +137,24 @@ def test_a_machine_that_is_too_slow_gives_frames_up_and_never_embeds_what_was_er
     assert van.pipeline.counts.given_up > 0
     assert van.nothing_is_held
     assert van.custodian.breach is None
+
+
+def test_a_face_that_was_cut_out_of_a_picture_while_it_was_erased_is_not_embedded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    van = Van()
+    cut = edge.pipeline.align
+
+    def erased_meanwhile(*arguments: Any) -> Any:
+        van.clock.advance(1.95)
+        van.custodian.sweep()
+        return cut(*arguments)
+
+    monkeypatch.setattr(edge.pipeline, "align", erased_meanwhile)
+    van.pipeline.run()
+    assert van.embedder.chips == []
+    assert van.pipeline.counts.given_up > 0
+    assert van.nothing_is_held
 
 
 def test_an_outbox_that_is_full_stops_matching_and_forgets_everybody() -> None:
