@@ -11,7 +11,7 @@ from tests.broker import Site, free_port
 from tests.image import bench, qemu
 from tests.image.bench import Ring
 
-__all__ = ["Enrolled", "enrolled", "first_start", "retired", "van_with_something_to_lose"]
+__all__ = ["Enrolled", "enrolled", "fallen_back", "first_start", "retired", "van_with_something_to_lose"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,19 @@ def retired(disk: Path, log: Path, place: Path) -> None:
     medium = qemu.stick(place / "retire.img", "LFR-RETIRE", [])
     with qemu.van(disk, log, [medium]) as van:
         van.wait("LFR-VOLUME ops is retired: its old key was tried and no longer opens it", 600)
+
+
+def fallen_back(disk: Path, stick: Path, log: Path) -> None:
+    """Install an image whose self-test fails: three tries, then the old one again, and the stick is refused."""
+    with qemu.van(disk, log, [stick], name="second van") as van:
+        van.wait("LFR-UPDATE .*: Installed", 1200)
+        for left in (2, 1, 0):
+            van.wait(f"LFR-BOOT slot B order B A left B {left}", 600)
+            van.wait("LFR-COMMIT self-test failed", 900)
+        van.wait("LFR-BOOT slot A", 600)
+        van.wait(r"LFR-COMMIT version 1\.0\.0 epoch 1 is committed", 600)
+        van.wait("LFR-COMMIT slot is good", 900)
+        van.wait("LFR-UPDATE .*: FailedBefore", 600)
 
 
 def van_with_something_to_lose(first: Path, ring: Ring, disk: Path, place: Path, log: Path) -> None:

@@ -39,6 +39,7 @@ class Van:
     process: subprocess.Popen[bytes]
     monitor: Path
     log: Path
+    name: str = "van"
     text: str = ""
     seen: int = 0
     began: float = field(default_factory=time.monotonic)
@@ -63,7 +64,8 @@ class Van:
         while True:
             if found := wanted.search(self.text, self.seen):
                 self.seen = found.end()
-                print(f"van, {time.monotonic() - self.began:.0f} s: {found[0].strip()}", file=sys.stderr, flush=True)
+                age = time.monotonic() - self.began
+                print(f"{self.name}, {age:.0f} s: {found[0].strip()}", file=sys.stderr, flush=True)
                 return found
             if trouble := never.search(self.text, self.seen):
                 raise VanSilent(f"van printed {trouble[0]!r}; its log is {self.log}\n{self.text[-2000:]}")
@@ -119,7 +121,13 @@ def _recorded(disk: Path, record: Path) -> list[str]:
 
 @contextlib.contextmanager
 def van(
-    disk: Path, log: Path, sticks: Sequence[Path] = (), *, memory: int = 1536, record: Path | None = None
+    disk: Path,
+    log: Path,
+    sticks: Sequence[Path] = (),
+    *,
+    memory: int = 1536,
+    record: Path | None = None,
+    name: str = "van",
 ) -> Iterator[Van]:
     """Start a van from a disk image; it is cut off at the end if it still runs.
 
@@ -129,23 +137,15 @@ def van(
         sticks: media put into it.
         memory: MiB.
         record: file that gets every write to its disk, see :mod:`tests.image.power_cuts`.
+        name: what it is called in what is printed.
     """
     with tempfile.TemporaryDirectory(prefix="lfr-van-") as folder:
         monitor = Path(folder) / "monitor"
         command = [
+            *("setpriv", "--pdeathsig", "KILL"),  # a test run that is killed leaves no van behind
             *("qemu-system-aarch64", "-machine", "virt", "-cpu", PROCESSOR, "-smp", "1"),
-            *(
-                "-icount",
-                f"shift={NS_PER_INSTRUCTION.bit_length() - 1}",
-                "-accel",
-                "tcg,tb-size=512",
-                "-m",
-                str(memory),
-                "-display",
-                "none",
-                "-serial",
-                "stdio",
-            ),
+            *("-icount", f"shift={NS_PER_INSTRUCTION.bit_length() - 1}", "-accel", "tcg,tb-size=512"),
+            *("-m", str(memory), "-display", "none", "-serial", "stdio"),
             *("-bios", str(FIRMWARE), "-qmp", f"unix:{monitor},server=on,wait=off", "-nodefaults"),
             *("-device", "virtio-rng-pci", "-device", "i6300esb", "-action", "watchdog=reset"),
             *("-netdev", "user,id=n", "-device", "virtio-net-pci,netdev=n,romfile="),
@@ -157,7 +157,7 @@ def van(
                 command += ["-drive", f"if=none,id=d{number},format=raw,file={image}"]
             command += ["-device", f"virtio-blk-pci,drive=d{number},addr={hex(8 + number)}"]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        machine = Van(process, monitor, log)
+        machine = Van(process, monitor, log, name)
         try:
             yield machine
         finally:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from provisioning.image.vansystem import commit, floor, preinstall, update
+from provisioning.image.vansystem import commit, floor, preinstall, tried, update
 from provisioning.image.vansystem.commit import Standing
 
 FLOOR = floor.Floor("1.4.0", 2)
@@ -148,6 +148,50 @@ def test_a_bundle_without_a_release_record_is_refused(bundle: Path) -> None:
     assert verdict(bundle) == "NoRelease"
     (bundle / "release.json").unlink()
     assert verdict(bundle) == "PayloadDamaged"
+
+
+def test_a_stick_that_stays_in_the_van_does_not_install_the_same_image_again(bundle: Path, tmp_path: Path) -> None:
+    running, note = release("1.4.0"), tmp_path / "tried.json"
+
+    def said() -> str | None:
+        history = floor.History(running, tried.read(note))
+        found = preinstall.inspect(bundle, FLOOR, board="qemu-arm64", deployed=False, history=history)
+        return found.name if found else None
+
+    assert said() is None
+    tried.add(release("1.6.0"), note)
+    tried.add(release("1.5.0"), note)
+    assert said() == "FailedBefore"  # the van restarted, and the old image runs again
+    running = release("1.5.0")
+    assert said() == "AlreadyRuns"
+    tried.clear(note)
+    assert said() == "AlreadyRuns"
+    assert verdict(bundle) is None  # as with try-again on the stick
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", '{"a": 1}', '[["1.0", "many"]]', "null"])
+def test_a_damaged_note_of_what_was_tried_stops_no_update(tmp_path: Path, content: str) -> None:
+    (tmp_path / "tried.json").write_text(content)
+    assert tried.read(tmp_path / "tried.json") == frozenset()
+
+
+def test_once_more_is_asked_for_on_the_stick_and_counts_once(tmp_path: Path) -> None:
+    stick, mark = tmp_path / "stick", tmp_path / "again"
+    stick.mkdir()
+    assert update.wants_again(stick, mark) == ""
+    assert not mark.exists()
+    (stick / floor.AGAIN).touch()
+    assert "once more" in update.wants_again(stick, mark)
+    assert mark.exists()
+    assert update.wants_again(stick, mark) == ""
+    assert not mark.exists()
+
+
+def test_once_more_on_a_stick_that_cannot_be_written_is_ignored(tmp_path: Path) -> None:
+    stick, mark = tmp_path / "stick", tmp_path / "again"
+    (stick / floor.AGAIN).mkdir(parents=True)  # cannot be unlinked, not even by root
+    assert "ignored" in update.wants_again(stick, mark)
+    assert not mark.exists()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A van from its first start to its last update, in an emulator. Run by scripts/test-image; skipped without it.
 
-The tests are the chapters of one van's life and run in order on one medium.
+The tests are the chapters of one van's life and run in order on one medium. A second van, a copy of the first as it is
+after its first start, gets a broken image meanwhile: an emulator keeps one core busy, and most machines have two.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -73,6 +75,22 @@ def site(place: Path) -> Iterator[Site]:
 
 
 LOG = Path(os.environ.get("LFR_IMAGE_LOG", "/tmp/lfr-van.log"))
+SECOND_LOG = LOG.with_stem(f"{LOG.stem}-2")
+
+
+@pytest.fixture(scope="module")
+def second_van(disk: Path, ring: Ring, place: Path) -> Iterator[Future[None]]:
+    """A copy of the van as it is now, which takes a broken image and comes back from it while other chapters run."""
+    overlay = place / "broken"
+    model = overlay / "opt/lfr/models/mobilefacenet/mobilefacenet-dynamic-int8.tflite"
+    model.parent.mkdir(parents=True)
+    model.write_bytes(b"not the model that its card names")
+    broken = bench.image(ring, "1.2.0", 2, accept_moved=ACCEPT_MOVED, overlay=overlay, name="broken")
+    stick = qemu.stick(place / "broken.img", "LFR-UPDATE", [next(broken.glob("*.raucb"))])
+    copy = place / "second-van.img"
+    subprocess.run(["cp", "--sparse=always", disk, copy], check=True)
+    with ThreadPoolExecutor(1, "second van") as pool:
+        yield pool.submit(chapters.fallen_back, copy, stick, SECOND_LOG)
 
 
 def boot(disk: Path, *sticks: Path):  # type: ignore[no-untyped-def]
@@ -124,6 +142,7 @@ def test_a_new_van_makes_its_keys_and_its_image_commits(disk: Path) -> None:
     chapters.first_start(disk, LOG)
 
 
+@pytest.mark.usefixtures("second_van")
 def test_an_enrolled_van_watches_and_its_alert_reaches_the_control_room(disk: Path, site: Site, place: Path) -> None:
     ready = chapters.enrolled(disk, site, place)
     stick = bench.deployment_stick(ready.office, ready.recipient, site.port, place / "deploy.img", place / "deploy")
@@ -165,17 +184,13 @@ def _alert(van: qemu.Van, heard: Heard) -> Alert:
 
 
 def test_no_update_is_taken_while_a_deployment_is_on_and_a_retired_list_cannot_be_opened(
-    disk: Path, ring: Ring, second: Path, place: Path
+    disk: Path, second: Path, place: Path
 ) -> None:
     update = qemu.stick(place / "early.img", "LFR-UPDATE", [next(second.glob("*.raucb"))])
     with boot(disk, update) as van:
         van.wait("LFR-VOLUME ops is open")
         van.wait("LFR-UPDATE .*: DeploymentRunning", 600)
     chapters.retired(disk, LOG, place)
-    with boot(disk) as van:
-        van.wait("LFR-VOLUME data is open,")
-        van.wait("LFR-COMMIT slot is good", 600)
-        assert not van.lines("LFR-VOLUME ops")
 
 
 def spoiled(second: Path, ring: Ring, place: Path) -> list[Path]:
@@ -220,7 +235,9 @@ def test_every_wrong_update_is_refused_by_name_and_a_good_one_commits(
     stick = qemu.stick(place / "update.img", "LFR-UPDATE", [*spoiled(second, ring, place), good])
     with boot(disk, stick) as van:
         van.wait("LFR-BOOT slot A")
+        van.wait("LFR-VOLUME data is open,")
         van.wait("LFR-UPDATE done", 1200)
+        assert not van.lines("LFR-VOLUME ops")  # it was retired
         said = {
             line.split()[1].rstrip(":"): line.split()[2].rstrip(":")
             for line in van.lines("LFR-UPDATE")
@@ -235,16 +252,19 @@ def test_every_wrong_update_is_refused_by_name_and_a_good_one_commits(
         van.wait(r"LFR-COMMIT slot is good, floor is version 1\.1\.0 epoch 2", 600)
 
 
-def test_after_the_commit_the_former_image_is_older_and_the_van_has_lost_nothing(
-    disk: Path, first: Path, place: Path
+def test_after_the_commit_no_former_and_no_same_image_is_taken_and_the_van_has_lost_nothing(
+    disk: Path, first: Path, second: Path, place: Path
 ) -> None:
-    stick = qemu.stick(place / "former.img", "LFR-UPDATE", [next(first.glob("*.raucb"))])
+    former = place / "1-former.raucb"
+    shutil.copyfile(next(first.glob("*.raucb")), former)
+    stick = qemu.stick(place / "former.img", "LFR-UPDATE", [former, place / "8-good.raucb"])
     asked = qemu.stick(place / "report.img", "LFR-REPORT", [])
     with boot(disk, stick, asked) as van:
         van.wait("LFR-BOOT slot B")
         van.wait("LFR-COMMIT slot is good", 900)
         beginning = van.seen
-        van.wait("LFR-UPDATE .*: LowerEpoch", 900)
+        van.wait("LFR-UPDATE 1-former.raucb: LowerEpoch", 900)
+        van.wait("LFR-UPDATE 8-good.raucb: AlreadyRuns", 900)
         van.seen = beginning
         report = json.loads(van.wait(r"LFR-REPORT done (\{.*\})\s*\n", 300)[1])
     assert report["fault"] == []
@@ -254,18 +274,5 @@ def test_after_the_commit_the_former_image_is_older_and_the_van_has_lost_nothing
     assert report["floor"] == {"version": "1.1.0", "epoch": 2}
 
 
-def test_a_broken_image_falls_back_to_the_one_before(disk: Path, ring: Ring, place: Path) -> None:
-    overlay = place / "broken"
-    model = overlay / "opt/lfr/models/mobilefacenet/mobilefacenet-dynamic-int8.tflite"
-    model.parent.mkdir(parents=True)
-    model.write_bytes(b"not the model that its card names")
-    broken = bench.image(ring, "1.2.0", 2, accept_moved=ACCEPT_MOVED, overlay=overlay, name="broken")
-    stick = qemu.stick(place / "broken.img", "LFR-UPDATE", [next(broken.glob("*.raucb"))])
-    with boot(disk, stick) as van:
-        van.wait("LFR-UPDATE .*: Installed", 900)
-        for left in (2, 1, 0):
-            van.wait(f"LFR-BOOT slot A order A B left A {left}", 400)
-            van.wait("LFR-COMMIT self-test failed", 600)
-        van.wait("LFR-BOOT slot B", 400)
-        van.wait(r"LFR-COMMIT version 1\.1\.0 epoch 2 is committed", 400)
-        van.wait("LFR-COMMIT slot is good", 600)
+def test_a_broken_image_falls_back_to_the_one_before_and_is_not_tried_again(second_van: Future[None]) -> None:
+    second_van.result()

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from enum import Enum
 
-from . import AS_SERVICE, floor
+from . import AS_SERVICE, floor, tried
 
 __all__ = ["Standing", "main", "standing"]
 
@@ -67,6 +67,8 @@ def main(arguments: list[str]) -> int:
         return 5
     _mark_good()
     now = store.rise(own)
+    if where is Standing.TRIAL:
+        tried.clear()
     _say(f"slot is good, floor is version {now.version} epoch {now.epoch}")
     return 0
 

@@ -5,7 +5,12 @@ Rules, in this order; the first that is broken names the refusal:
 1. ``WrongBoard``: the release was made for another board.
 2. ``DeploymentRunning``: the deployment's volume is open; an update waits until the list is destroyed.
 3. ``LowerEpoch``: the release's security epoch is below the floor.
-4. ``OlderVersion``: its version is below the floor. The same version may be installed again, to repair a slot.
+4. ``OlderVersion``: its version is below the floor.
+5. ``FailedBefore``: it was installed here and the van came back from it.
+6. ``AlreadyRuns``: it is the image that runs.
+
+Without the last two a stick left in a van would install the same image at every start, for ever. Somebody who wants it
+once more, to repair a slot or after mending what made it fail, puts a file named ``try-again`` on the stick.
 
 The floor rises only after a new image has proved itself and its slot was marked good. It is a file on the state
 volume and, where there is a TPM, a bit field in its non-volatile memory whose bits can be set and never cleared.
@@ -27,11 +32,14 @@ __all__ = [
     "Counter",
     "Floor",
     "FloorStore",
+    "History",
     "Refusal",
     "Release",
     "TpmBits",
+    "durable",
     "judge",
     "read_release",
+    "seen_before",
     "version_key",
 ]
 
@@ -40,6 +48,8 @@ RELEASE = Path("/etc/lfr/release.json")
 NV_INDEX = "0x01C10F1E"
 """In the part of the TPM's non-volatile memory that its owner may use."""
 MAX_EPOCH = 63
+AGAIN = "try-again"
+"""File on an update stick that lets an image be installed once more; the van takes it off the stick."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +110,21 @@ def read_release(path: Path) -> Release:
     return release
 
 
+@dataclass(frozen=True, slots=True)
+class History:
+    """What this van has done with images so far.
+
+    Attributes:
+        running: the image that runs.
+        tried: version and epoch of each image that was installed since one was last committed.
+    """
+
+    running: Release
+    tried: frozenset[tuple[str, int]] = frozenset()
+
+
 def judge(candidate: Release, floor: Floor, *, board: str, deployed: bool) -> Refusal | None:
-    """Whether ``candidate`` may be installed; the first broken rule, or None. The order stands above."""
+    """Whether ``candidate`` may be installed on this board at this time; the first broken rule of 1 to 4, or None."""
     if candidate.board != board:
         return Refusal("WrongBoard", f"made for {candidate.board}, this van is a {board}")
     if deployed:
@@ -111,6 +134,31 @@ def judge(candidate: Release, floor: Floor, *, board: str, deployed: bool) -> Re
     if version_key(candidate.version) < version_key(floor.version):
         return Refusal("OlderVersion", f"version {candidate.version} is below this van's floor {floor.version}")
     return None
+
+
+def seen_before(candidate: Release, history: History) -> Refusal | None:
+    """Rules 5 and 6: whether this very version and epoch runs here, or ran here and did not stay."""
+    again = f"to install it all the same, put a file named {AGAIN} on the stick"
+    if (candidate.version, candidate.epoch) == (history.running.version, history.running.epoch):
+        return Refusal("AlreadyRuns", f"version {candidate.version} is the image that runs; {again}")
+    if (candidate.version, candidate.epoch) in history.tried:
+        return Refusal("FailedBefore", f"version {candidate.version} was installed here and did not stay; {again}")
+    return None
+
+
+def durable(path: Path, content: str) -> None:
+    """Write a small file so that a power cut leaves the old one or the new one, whole."""
+    part = path.with_suffix(".part")
+    with part.open("w", encoding="utf-8") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    part.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 class Counter(Protocol):
@@ -205,17 +253,7 @@ class FloorStore:
         version = max(old.version, release.version, key=version_key)
         new = Floor(version, max(old.epoch, release.epoch))
         if new.version != old.version or new.epoch != old.epoch or not self._path.exists():
-            part = self._path.with_suffix(".part")
-            with part.open("w", encoding="utf-8") as stream:
-                json.dump({"version": new.version, "epoch": new.epoch}, stream)
-                stream.flush()
-                os.fsync(stream.fileno())
-            part.replace(self._path)
-            folder = os.open(self._path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            durable(self._path, json.dumps({"version": new.version, "epoch": new.epoch}))
         if self._counter is not None and self._counter.read() < new.epoch:
             self._counter.rise(new.epoch)
         return new

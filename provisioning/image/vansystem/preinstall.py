@@ -9,20 +9,34 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
-from . import floor
+from . import floor, tried
 
 __all__ = ["inspect", "main"]
 
 REFUSAL = Path("/run/lfr/update-refusal.json")
+AGAIN = Path("/run/lfr/update-again")
+"""There while an update stick asks for an image once more."""
+ACCEPTED = Path("/run/lfr/update-accepted.json")
+"""Release record of the bundle that was last let through."""
 OPS_VOLUME = Path("/dev/mapper/lfr-ops")
 PAYLOAD = ("rootfs.img", "boot.img")
 
 
-def inspect(source: Path, floor_now: floor.Floor, *, board: str, deployed: bool) -> floor.Refusal | None:
+def inspect(
+    source: Path, floor_now: floor.Floor, *, board: str, deployed: bool, history: floor.History | None = None
+) -> floor.Refusal | None:
     """Judge the bundle whose content is mounted at ``source``; every byte of it is read and compared.
+
+    Args:
+        source: the mounted payload.
+        floor_now: the van's floor.
+        board: the van's board.
+        deployed: whether a deployment's list is on the van.
+        history: what runs here and what was tried; None when that does not count.
 
     Returns:
         The first refusal; None when it may be installed.
@@ -34,6 +48,8 @@ def inspect(source: Path, floor_now: floor.Floor, *, board: str, deployed: bool)
     except ValueError as error:
         return floor.Refusal("NoRelease", str(error))
     if refusal := floor.judge(candidate, floor_now, board=board, deployed=deployed):
+        return refusal
+    if history and (refusal := floor.seen_before(candidate, history)):
         return refusal
     for name in PAYLOAD:
         digest = hashlib.sha256()
@@ -57,10 +73,12 @@ def main() -> int:
         refusal: floor.Refusal | None = floor.Refusal("FloorUnreadable", f"this van's floor cannot be read ({error})")
     else:
         source = Path(os.environ["RAUC_UPDATE_SOURCE"])
-        refusal = inspect(source, floor_now, board=own.board, deployed=OPS_VOLUME.exists())
-    if refusal is None:
-        return 0
+        history = None if AGAIN.exists() else floor.History(own, tried.read())
+        refusal = inspect(source, floor_now, board=own.board, deployed=OPS_VOLUME.exists(), history=history)
     REFUSAL.parent.mkdir(parents=True, exist_ok=True)
+    if refusal is None:
+        shutil.copyfile(source / "release.json", ACCEPTED)
+        return 0
     REFUSAL.write_text(json.dumps({"name": refusal.name, "reason": refusal.reason}), encoding="utf-8")
     sys.stderr.write(f"refused {refusal.name}: {refusal.reason}\n")
     return 3

@@ -1,19 +1,22 @@
 """An update stick: a medium labelled LFR-UPDATE with bundles is put into the van, and each is tried in order of name.
 
-The first that installs ends it and restarts the van into the new image. Every refusal is reported by a stable name,
-on the console, in the journal and, where the stick can be written, in ``result.json`` beside the bundles.
+The first that installs ends it and restarts the van into the new image. The stick may stay: an image that runs, or that
+did not stay, is not installed again unless a file ``try-again`` lies beside it. Every refusal is reported by a stable
+name, on the console, in the journal and, where the stick can be written, in ``result.json`` beside the bundles.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
-from .preinstall import REFUSAL
+from . import floor, tried
+from .preinstall import ACCEPTED, AGAIN, REFUSAL
 
-__all__ = ["explain", "main", "signer_names"]
+__all__ = ["explain", "main", "signer_names", "wants_again"]
 
 STICK = Path("/dev/disk/by-label/LFR-UPDATE")
 MOUNT = Path("/run/lfr/stick")
@@ -75,10 +78,36 @@ def _install(bundle: Path) -> tuple[str, str]:
     REFUSAL.unlink(missing_ok=True)
     done = subprocess.run(["rauc", "install", str(bundle)], capture_output=True, check=False)
     if done.returncode == 0:
+        _note_tried()
         return "Installed", "the van restarts into it"
     said = (done.stdout + done.stderr).decode(errors="replace")
     refusal = json.loads(REFUSAL.read_text()) if REFUSAL.exists() else None
     return explain(said, signer_names(bundle), refusal)
+
+
+def _note_tried() -> None:
+    try:
+        tried.add(floor.read_release(ACCEPTED))
+    except (OSError, ValueError) as error:
+        _say(f"that this was installed cannot be noted, and it may be installed again: {error}")
+
+
+def wants_again(stick: Path, mark: Path = AGAIN) -> str:
+    """Take ``try-again`` off the stick and let the handler know; what to say of it, or nothing when it is not there.
+
+    It is taken off first: left there, it would bring back the restarts without end that it is an exception from.
+    """
+    mark.unlink(missing_ok=True)
+    asked = stick / floor.AGAIN
+    if not asked.exists():
+        return ""
+    try:
+        asked.unlink()
+        os.sync()
+    except OSError as error:
+        return f"{floor.AGAIN} is ignored: it cannot be taken off the stick ({error.strerror})"
+    mark.touch()
+    return f"{floor.AGAIN} is taken off the stick: an image may be installed once more"
 
 
 def main() -> int:
@@ -88,6 +117,8 @@ def main() -> int:
     if subprocess.run(["mount", "-o", options, str(STICK), str(MOUNT)], check=False).returncode != 0:
         _say("the stick cannot be mounted")
         return 0
+    if said := wants_again(MOUNT):
+        _say(said)
     results: dict[str, dict[str, str]] = {}
     installed = False
     for bundle in sorted(MOUNT.glob("*.raucb")):
