@@ -310,9 +310,7 @@ class Pipeline:
             except EntryNotFound:
                 log.info("left_the_list", reference=reference)
                 return
-            picture = probe_picture(view.image, view.boxes, face.box, self._config.alert.probe_margin)
-            with self._custodian.hold(Kind.PROBE, picture, track_id=face.track_id) as probe:
-                probe_jpeg = encode(probe.array)
+            probe_jpeg = self._probe(view, face, decision)
             now = self._clock.now()
             similarity = decision.similarity
 
@@ -346,6 +344,17 @@ class Pipeline:
         log.info("alert_raised", alert=alert.alert_id, sequence=alert.sequence, reference=alert.reference)
         if self._on_alert is not None:
             self._on_alert(alert)
+
+    def _probe(self, view: _View, face: TrackedFace, decision: Decision) -> bytes:
+        picture = probe_picture(view.image, view.boxes, face.box, self._config.alert.probe_margin)
+        with self._custodian.hold(Kind.PROBE, picture, track_id=face.track_id) as probe:
+            del picture  # the handle's alone
+            try:
+                _ = view.frame.pixels.array  # nobody can judge by a picture that was cut out while it was erased
+            except BiometricErased:
+                self._decider.withdraw(decision)
+                raise
+            return encode(probe.array)
 
     # -- forgetting ------------------------------------------------------------------------------
 

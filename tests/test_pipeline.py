@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -154,6 +155,27 @@ def test_a_face_that_was_cut_out_of_a_picture_while_it_was_erased_is_not_embedde
     van.pipeline.run()
     assert van.embedder.chips == []
     assert van.pipeline.counts.given_up > 0
+    assert van.nothing_is_held
+
+
+def test_an_alert_whose_picture_was_being_erased_is_raised_with_the_next_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    van = Van()
+    cut = edge.pipeline.probe_picture
+    erased: list[int] = []
+
+    def erased_the_first_time(*arguments: Any) -> Any:
+        if not erased:
+            erased.append(1)
+            van.clock.advance(1.95)
+            van.custodian.sweep()
+        return cut(*arguments)
+
+    monkeypatch.setattr(edge.pipeline, "probe_picture", erased_the_first_time)
+    van.pipeline.run()
+    assert van.pipeline.counts.given_up == 1
+    assert [alert.reference for alert in van.desk.alerts] == ["S-1"]
+    picture = cv2.imdecode(np.frombuffer(van.desk.alerts[0].probe_jpeg, np.uint8), cv2.IMREAD_COLOR)
+    assert picture.mean() > 50
     assert van.nothing_is_held
 
 

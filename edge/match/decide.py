@@ -82,6 +82,12 @@ class Decider:
             return Outcome.COOLING_DOWN
         return Outcome.ALERT
 
+    def withdraw(self, decision: Decision) -> None:
+        """An alert could not be raised after all: its track and its subject may alert again with the next frame."""
+        self._alerted_tracks.discard(decision.track_id)
+        if decision.reference is not None:
+            self._alerted_at.pop(decision.reference, None)
+
     def forget_votes(self, track_id: UUID) -> None:
         """The track's template was begun anew: what was counted before may have been another person."""
         self._votes.pop(track_id, None)
