@@ -60,7 +60,7 @@ def fallen_back(disk: Path, stick: Path, log: Path) -> None:
     with qemu.van(disk, log, [stick], name="second van") as van:
         van.wait("LFR-UPDATE .*: Installed", 1200)
         for left in (2, 1, 0):
-            van.wait(f"LFR-BOOT slot B order B A left B {left}", 600)
+            van.wait(rf"LFR-BOOT slot B order B A left A \d B {left}", 600)
             van.wait("LFR-COMMIT self-test failed", 900)
         van.wait("LFR-BOOT slot A", 600)
         van.wait(r"LFR-COMMIT version 1\.0\.0 epoch 1 is committed", 600)
