@@ -17,7 +17,7 @@ from edge.evaluate.extract import Recipe
 from edge.evaluate.passages import Passage
 from edge.match.decide import Decider
 from edge.match.index import Index
-from edge.pipeline import AlertSink, Pipeline
+from edge.pipeline import Pipeline
 from edge.records import Alert, Decision, SearchResult, WatchlistEntry
 from edge.sight import runtime
 from edge.sight.capture import Capture
@@ -117,9 +117,8 @@ def watch(video: Path, recipe: Recipe, *, person: int, clock: Clock) -> list[Pas
         camera=CameraSection(source=str(video), pace="every-frame"),
         models=ModelsSection(threads=1),
     )
-    load = runtime.load
-    detector = load(recipe.detector, directory=recipe.directory, kind="detector", runtime=recipe.runtime)
-    embedder = load(recipe.embedders[0], directory=recipe.directory, kind="embedder", runtime=recipe.runtime)
+    detector = runtime.load(recipe.detector, directory=recipe.directory, kind="detector", runtime=recipe.runtime)
+    embedder = runtime.load(recipe.embedders[0], directory=recipe.directory, kind="embedder", runtime=recipe.runtime)
     notebook = _Notebook(config, Embedder(embedder))
     custodian = Custodian(clock)
     capture = Capture(config.camera, custodian, clock, source=str(video))

@@ -17,10 +17,21 @@ from numpy.typing import NDArray
 from edge.clock import Clock
 from edge.config import DecisionSection
 from edge.custody.retention import Custodian
-from edge.match.calibration import ImpostorTail
 from edge.match.template import TrackTemplate
 
-__all__ = ["NEVER", "Finding", "Levels", "Passage", "compare", "from_pictures", "levels", "search"]
+__all__ = [
+    "NEVER",
+    "Finding",
+    "Found",
+    "Levels",
+    "Passage",
+    "compare",
+    "find",
+    "from_pictures",
+    "levels",
+    "own_levels",
+    "search",
+]
 
 NEVER = -1.0
 """Level of a passage that raises no alert at any threshold: it had fewer searches than there must be votes."""
@@ -73,12 +84,12 @@ class Finding:
         kind: ``single``, ``passage`` or ``any_picture``, as in :class:`Levels`.
         entries: people on each list.
         fpir: the budget.
-        judged_as: the list size whose tail gave the threshold.
         threshold: similarity.
         people: different people searched.
         passages: passages searched, each in every list.
         lists: lists.
         share: of passages and lists that raise an alert at the threshold.
+        alerting_people: whose passages these are; with few of them the bounds say too little.
         ratio: share over budget.
         ratio_bounds: its bounds.
         rise: by how much the threshold would have to rise for the budget to be kept; below 0 when it is kept.
@@ -88,12 +99,12 @@ class Finding:
     kind: str
     entries: int
     fpir: float
-    judged_as: int
     threshold: float
     people: int
     passages: int
     lists: int
     share: float
+    alerting_people: int
     ratio: float
     ratio_bounds: tuple[float, float]
     rise: float
@@ -101,15 +112,44 @@ class Finding:
 
     def to_json(self) -> dict[str, object]:
         """Its numbers, rounded to what they are worth."""
-        rounded = {k: round(v, 6) if isinstance(v, float) else v for k, v in asdict(self).items()}
-        for name in ("ratio_bounds", "rise_bounds"):
-            rounded[name] = [round(v, 4) for v in getattr(self, name)]
-        return rounded
+        rounded: dict[str, object] = {
+            name: round(value, 6) if isinstance(value, float) else value for name, value in asdict(self).items()
+        }
+        return rounded | {name: [round(v, 4) for v in getattr(self, name)] for name in ("ratio_bounds", "rise_bounds")}
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """How often somebody on the list is found in their own name. Bounds are 95 %, by resampling people.
+
+    Attributes:
+        threshold: similarity.
+        people: different people searched.
+        single: share of single pictures that reach it.
+        single_bounds: its bounds.
+        passage: share of passages that raise an alert.
+        passage_bounds: its bounds.
+    """
+
+    threshold: float
+    people: int
+    single: float
+    single_bounds: tuple[float, float]
+    passage: float
+    passage_bounds: tuple[float, float]
+
+    def to_json(self) -> dict[str, object]:
+        """Its numbers, rounded to what they are worth."""
+        rounded: dict[str, object] = {
+            name: round(getattr(self, name), 4) for name in ("threshold", "single", "passage")
+        }
+        bounds = {name: [round(v, 4) for v in getattr(self, name)] for name in ("single_bounds", "passage_bounds")}
+        return {"people": self.people} | rounded | bounds
 
 
 def from_pictures(
     templates: NDArray[np.float32], person: NDArray[np.int64], length: int, *, draws: int, clock: Clock, seed: int = 0
-) -> list[Passage]:
+) -> tuple[list[Passage], NDArray[np.int64]]:
     """Passages put together from pictures of one person, folded by the van's own template, all with weight 1.
 
     Args:
@@ -119,14 +159,21 @@ def from_pictures(
         draws: passages of each person, each of ``length`` of their pictures in a new order.
         clock: for the custody of the template.
         seed: of the draw.
+
+    Returns:
+        The passages, and (p,) for each the number of a picture of the same person that is not in it, from which they
+        could have been enrolled; -1 where there is none.
     """
     random = np.random.default_rng(seed)
-    custodian = Custodian(clock, on_receipt=lambda _: None)
-    passages = []
+    custodian = Custodian(clock)
+    passages: list[Passage] = []
+    spare: list[int] = []
     for number in np.unique(person):
         mine = np.flatnonzero(person == number)
         for _ in range(draws if len(mine) >= length else 0):
-            pictures = templates[random.permutation(mine)[:length]]
+            order = random.permutation(mine)
+            spare.append(int(order[length]) if len(order) > length else -1)
+            pictures = templates[order[:length]]
             template = TrackTemplate(custodian, uuid4())
             probes, begun = np.empty_like(pictures), np.zeros(length, np.bool_)
             for at, vector in enumerate(pictures):
@@ -135,7 +182,7 @@ def from_pictures(
                     probes[at] = probe.array
             template.erase()
             passages.append(Passage(int(number), pictures, probes, begun))
-    return passages
+    return passages, np.array(spare, np.int64)
 
 
 def levels(
@@ -207,58 +254,100 @@ def search(
     return Levels(person, np.stack(single), np.stack(whole), np.stack(any_picture))
 
 
-def compare(
-    found: Levels, kind: str, tail: ImpostorTail, fpir: float, entries: int, judged_as: int, *, seed: int = 0
-) -> Finding:
-    """How often one kind of search raises an alert at a tail's threshold, against the budget.
+def own_levels(
+    passages: Sequence[Passage], enrolled: NDArray[np.float32], rules: DecisionSection
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The highest thresholds at which people on the list are found: by their first picture, and by their passage.
+
+    Args:
+        passages: of people who are on the list.
+        enrolled: (p, d) of length 1, the entry of each passage's person, from a picture that is not in it.
+        rules: votes and window.
+    """
+    single, whole = [], []
+    for passage, entry in zip(passages, enrolled, strict=True):
+        single.append(float(passage.pictures[0] @ entry))
+        scores = (passage.probes @ entry)[:, None]
+        whole.append(float(levels(scores, np.zeros(scores.shape, np.int64), passage.begun, rules)[0]))
+    return np.array(single, np.float32), np.array(whole, np.float32)
+
+
+def compare(found: Levels, kind: str, threshold: float, fpir: float, entries: int, *, seed: int = 0) -> Finding:
+    """How often one kind of search raises an alert at a threshold, against the budget.
 
     Args:
         found: of lists of ``entries`` people.
         kind: ``single``, ``passage`` or ``any_picture``.
-        tail: of the embedder.
+        threshold: similarity.
         fpir: the budget.
         entries: people on each list.
-        judged_as: the list size whose threshold is tried.
         seed: of the resampling.
-
-    Raises:
-        ThresholdUnsupported: the tail gives no threshold for this budget and size.
     """
     values: NDArray[np.float32] = getattr(found, kind)
-    threshold = tail.of_one_picture(fpir, judged_as).threshold
-    people, owner = np.unique(found.person, return_inverse=True)
-    passages_of = np.bincount(owner)
+    owner, times, passages_of = _resample(found.person, seed)
+    people, lists = len(passages_of), values.shape[1]
     above = np.bincount(owner, (values >= threshold).mean(1)) / passages_of
-    draws = np.random.default_rng(seed).multinomial(len(people), np.full(len(people), 1 / len(people)), REPLICATES)
-    ratios = (draws @ above) / len(people) / fpir
-    # Every list and passage of a person weighs so much that people count alike; sorted from the highest level down.
-    weight = np.repeat(1 / passages_of[owner] / values.shape[1], values.shape[1])
+    # Every list and passage of a person weighs so much that people count alike; the highest levels first, as many as
+    # are needed for a share of twenty times the budget.
     flat = values.ravel()
     kept = min(len(flat), int(20 * fpir * len(flat)) + 1000)
     order = np.argpartition(-flat, kept - 1)[:kept]
     order = order[np.argsort(-flat[order])]
-    whose = np.repeat(owner, values.shape[1])[order]
+    whose = owner[order // lists]
+    weight = 1 / passages_of[whose] / lists / people
 
-    def needed(times: NDArray[np.int64]) -> float:
-        reached = np.cumsum(weight[order] * times[whose]) / len(people)
+    def needed(drawn: NDArray[np.int64]) -> float:
+        reached = np.cumsum(weight * drawn[whose])
         return float(flat[order[min(int(np.searchsorted(reached, fpir, "right")), kept - 1)]])
 
-    rises = [needed(times) - threshold for times in draws]
     return Finding(
         kind=kind,
         entries=entries,
         fpir=fpir,
-        judged_as=judged_as,
         threshold=threshold,
-        people=len(people),
+        people=people,
         passages=len(values),
-        lists=values.shape[1],
+        lists=lists,
         share=float(above.mean()),
+        alerting_people=int((above > 0).sum()),
         ratio=float(above.mean() / fpir),
-        ratio_bounds=_bounds(ratios),
-        rise=needed(np.ones(len(people), np.int64)) - threshold,
-        rise_bounds=_bounds(rises),
+        ratio_bounds=_bounds((times @ above) / people / fpir),
+        rise=needed(np.ones(people, np.int64)) - threshold,
+        rise_bounds=_bounds([needed(drawn) - threshold for drawn in times]),
     )
+
+
+def find(
+    person: NDArray[np.int64],
+    single: NDArray[np.float32],
+    passage: NDArray[np.float32],
+    threshold: float,
+    *,
+    seed: int = 0,
+) -> Found:
+    """How often people on the list are found at a threshold.
+
+    Args:
+        person: (p,) whose passages these are.
+        single: (p,) as :func:`own_levels` gives them.
+        passage: (p,) likewise.
+        threshold: similarity.
+        seed: of the resampling.
+    """
+    owner, times, passages_of = _resample(person, seed)
+    rates, bounds = [], []
+    for values in (single, passage):
+        reached = np.bincount(owner, values >= threshold) / passages_of
+        rates.append(float(reached.mean()))
+        bounds.append(_bounds((times @ reached) / len(passages_of)))
+    return Found(threshold, len(passages_of), rates[0], bounds[0], rates[1], bounds[1])
+
+
+def _resample(person: NDArray[np.int64], seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Which person each passage belongs to, counted from 0; how often each is drawn, by replicate; passages of each."""
+    people, owner = np.unique(person, return_inverse=True)
+    times = np.random.default_rng(seed).multinomial(len(people), np.full(len(people), 1 / len(people)), REPLICATES)
+    return owner.astype(np.int64), times.astype(np.int64), np.bincount(owner).astype(np.int64)
 
 
 def _bounds(values: Sequence[float] | NDArray[np.float64]) -> tuple[float, float]:

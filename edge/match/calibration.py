@@ -37,13 +37,13 @@ WIDEST = 0.12
 """Similarity between the bounds of a threshold beyond which the data is called too little."""
 
 SHORTEST = 1000
-"""Entries as which a shorter list is judged. On video of one camera a stranger reached 0.65 against one entry enrolled
-from the same camera, where a list of ten asked for 0.58: what makes strangers alike in one scene was never measured with
-lists of ten (docs/models.md, `scripts/bench-models passages`)."""
+"""Entries as which a shorter list is judged. Strangers in one scene are more alike than LFW's people: on video a signer
+reached 0.65 against an entry enrolled from the same camera, where a list of ten asked for 0.58 (docs/models.md,
+`scripts/bench-models passages`)."""
 
 PASSAGE = 4.0
-"""Searches of one picture as which a passage counts: the budget is divided by it. Passages of 32 pictures raised 2.3 to
-3.7 times as many alerts as the budget allows at a threshold for single pictures, whatever the list's length
+"""Searches of one picture as which a passage counts: the budget is divided by it. Passages of up to 32 pictures raised
+up to 3.7 times the alerts that the budget allows at thresholds for single pictures, on short lists and on long ones
 (docs/models.md, `scripts/bench-models passages`)."""
 
 Rate = Annotated[float, Meta(gt=0.0, le=1.0)]
@@ -190,7 +190,9 @@ class ImpostorTail(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     def _estimate(self, fpir: float, entries: int, *, judged: int, searches: float) -> ThresholdEstimate:
         what = f"threshold for FPIR {fpir:.3g} at {entries} entries"
         if not 0 < fpir < 1 or entries < 0:
-            raise ThresholdUnsupported(what, "a budget lies between 0 and 1, a list's length is no less than 0", "Mend it")
+            raise ThresholdUnsupported(
+                what, "a budget lies between 0 and 1, a list's length is no less than 0", "Mend it"
+            )
         fitting = [tail for tail in self.tails if tail.entries <= judged]
         if not fitting:
             raise ThresholdUnsupported(
