@@ -19,6 +19,7 @@ from edge.match.decide import Decider
 from edge.records import Candidate, Outcome, SearchResult
 from tests.faces import ROOT, needs_faces
 from tests.sim import van
+from tests.sim.street import ENROLLED
 
 
 def _alerts(
@@ -115,8 +116,8 @@ def test_people_count_alike_however_many_passages_they_have() -> None:
 def test_a_video_gives_the_passages_that_the_van_searches() -> None:
     clip: Path = ROOT / "video" / "asl" / "want.mkv"
     recipe = Recipe("centerface:640x384-int8", ("mobilefacenet:dynamic-int8",))
-    (passage,) = watch(clip, recipe, person=-1, clock=SystemClock())
-    seen = van.watch(clip, [], config=van.a_config(clip))
+    (passage,) = watch(clip, recipe, person=-1)
+    seen = van.watch(clip, van.enrolled(ENROLLED), config=van.a_config(clip))
     assert len(passage.probes) == seen.counts.embedded > 10
     assert passage.begun[0]
     np.testing.assert_allclose(np.linalg.norm(passage.probes, axis=1), 1, atol=1e-4)

@@ -1,26 +1,31 @@
-"""Video → passages as the van makes them: its own pipeline, with a list that is empty and a notebook beside it."""
+"""Video → passages as the van makes them: its own pipeline, with a list that is empty and a notebook beside it.
+
+Time is the film's own, so that a busy machine finds the same tracks as an idle one.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.clock import Clock
+from edge.clock import NS_PER_S
 from edge.config import CameraSection, Config, DeploymentSection, ModelsSection, VanSection
+from edge.custody.erase import Kind
 from edge.custody.retention import Custodian
-from edge.errors import EntryNotFound
+from edge.errors import EntryNotFound, VideoUnreadable
 from edge.evaluate.extract import Recipe
 from edge.evaluate.passages import Passage
 from edge.match.decide import Decider
 from edge.match.index import Index
 from edge.pipeline import Pipeline
-from edge.records import Alert, Decision, SearchResult, WatchlistEntry
+from edge.records import Alert, Decision, Frame, SearchResult, WatchlistEntry
 from edge.sight import runtime
-from edge.sight.capture import Capture
 from edge.sight.detect import Detector
 from edge.sight.embed import Embedder
 
@@ -86,6 +91,37 @@ class _Notebook:
         self._voided.add(track_id)
 
 
+class _Film:
+    """A video's frames, each at its own time, and the clock that they turn."""
+
+    def __init__(self, video: Path) -> None:
+        self._film = cv2.VideoCapture(str(video))
+        self._rate = float(self._film.get(cv2.CAP_PROP_FPS))
+        self._frames = 0
+        self._elapsed_ns = 0
+        self.custodian = Custodian(self)
+        self.ended = False
+        if not self._film.isOpened() or self._rate <= 0:
+            raise VideoUnreadable(str(video), "is missing, or no video with a frame rate", "Check the path")
+
+    def monotonic_ns(self) -> int:
+        return self._elapsed_ns
+
+    def now(self) -> datetime:
+        return datetime(2000, 1, 1, tzinfo=UTC) + timedelta(microseconds=self._elapsed_ns / 1000)
+
+    def next(self, timeout: float) -> Frame | None:  # noqa: ARG002 - a film makes nobody wait
+        good, image = self._film.read()
+        if not good:
+            self.ended = True
+            self._film.release()
+            return None
+        self._elapsed_ns = round(self._frames * NS_PER_S / self._rate)
+        pixels = self.custodian.hold(Kind.FRAME, np.array(image, np.uint8))
+        self._frames += 1
+        return Frame(self._frames - 1, self._elapsed_ns, self.now(), pixels)
+
+
 class _Nothing:
     """Stands where the list and the desk would: with an empty list nobody asks."""
 
@@ -98,14 +134,13 @@ class _Nothing:
         raise EntryNotFound(str(make), "is not on an empty list", "Report this")
 
 
-def watch(video: Path, recipe: Recipe, *, person: int, clock: Clock) -> list[Passage]:
+def watch(video: Path, recipe: Recipe, *, person: int) -> list[Passage]:
     """Each track of a video in which at least one face was searched, every frame looked at.
 
     Args:
         video: the file.
         recipe: its detector, its first embedder, its runtime and its folder; the other settings are the van's defaults.
         person: below 0, what :attr:`Passage.person` shall be.
-        clock: the system's.
 
     Raises:
         VideoUnreadable: there is no video, or none that can be read.
@@ -114,36 +149,26 @@ def watch(video: Path, recipe: Recipe, *, person: int, clock: Clock) -> list[Pas
     config = Config(
         van=VanSection(id="measuring"),
         deployment=DeploymentSection(id="measuring"),
-        camera=CameraSection(source=str(video), pace="every-frame"),
+        camera=CameraSection(source=str(video)),
         models=ModelsSection(threads=1),
     )
     detector = runtime.load(recipe.detector, directory=recipe.directory, kind="detector", runtime=recipe.runtime)
     embedder = runtime.load(recipe.embedders[0], directory=recipe.directory, kind="embedder", runtime=recipe.runtime)
     notebook = _Notebook(config, Embedder(embedder))
-    custodian = Custodian(clock)
-    capture = Capture(config.camera, custodian, clock, source=str(video))
-    nothing = _Nothing()
+    film, nothing = _Film(video), _Nothing()
     pipeline = Pipeline(
         config=config,
-        clock=clock,
-        source=capture,
+        clock=film,
+        source=film,
         detector=Detector(detector, score=config.detector.score, iou=config.detector.iou),
         embedder=notebook.embedder,
         index=notebook.index,
         subjects=nothing,
         decider=notebook.decider,
-        custodian=custodian,
+        custodian=film.custodian,
         sink=nothing,
     )
-    custodian.start()
-    capture.start()
-    try:
-        pipeline.run()
-    finally:
-        capture.stop()
-        custodian.stop()
-    if capture.error is not None:
-        raise capture.error
+    pipeline.run()
     return [
         Passage(person, np.stack(notes.pictures), np.stack(notes.probes), np.array(notes.begun))
         for notes in notebook.tracks.values()

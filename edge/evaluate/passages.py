@@ -288,9 +288,9 @@ def compare(found: Levels, kind: str, threshold: float, fpir: float, entries: in
     people, lists = len(passages_of), values.shape[1]
     above = np.bincount(owner, (values >= threshold).mean(1)) / passages_of
     # Every list and passage of a person weighs so much that people count alike; the highest levels first, as many as
-    # are needed for a share of twenty times the budget.
+    # are needed for a share of five times the budget.
     flat = values.ravel()
-    kept = min(len(flat), int(20 * fpir * len(flat)) + 1000)
+    kept = min(len(flat), int(5 * fpir * len(flat)) + 1000)
     order = np.argpartition(-flat, kept - 1)[:kept]
     order = order[np.argsort(-flat[order])]
     whose = owner[order // lists]

@@ -38,7 +38,7 @@ WIDEST = 0.12
 
 SHORTEST = 1000
 """Entries as which a shorter list is judged. Strangers in one scene are more alike than LFW's people: on video a signer
-reached 0.65 against an entry enrolled from the same camera, where a list of ten asked for 0.58 (docs/models.md,
+reached 0.64 against an entry enrolled from the same camera, where a list of ten asked for 0.58 (docs/models.md,
 `scripts/bench-models passages`)."""
 
 PASSAGE = 4.0
