@@ -43,7 +43,7 @@ reached 0.64 against an entry enrolled from the same camera, where a list of ten
 
 PASSAGE = 4.0
 """Searches of one picture as which a passage counts: the budget is divided by it. Passages of up to 32 pictures raised
-up to 3.7 times the alerts that the budget allows at thresholds for single pictures, on short lists and on long ones
+up to 3.8 times the alerts that the budget allows at thresholds for single pictures, on short lists and on long ones
 (docs/models.md, `scripts/bench-models passages`)."""
 
 Rate = Annotated[float, Meta(gt=0.0, le=1.0)]
