@@ -14,7 +14,7 @@ from edge.config import Config
 from edge.custody.shred import shred
 from edge.errors import AuditBroken, KeyUnusable, WatchlistGone
 from edge.match.bundle import identity_of
-from edge.match.calibration import ImpostorTail, ThresholdEstimate
+from edge.match.calibration import ImpostorTail
 from edge.match.identity import DestructionReceipt
 from edge.match.keeper import ListKeeper, destroy_everything
 from edge.match.mandate import AUTHORITY_FILE, Mandate, VanFacts
@@ -72,16 +72,6 @@ def open_audit(
         raise
     audit.deployment = config.deployment.id
     return audit
-
-
-class _Calibration:
-    """The measured tail; for a list shorter than any that was measured, the shortest: it errs on the safe side."""
-
-    def __init__(self, tail: ImpostorTail) -> None:
-        self._tail = tail
-
-    def threshold(self, fpir: float, entries: int) -> ThresholdEstimate:
-        return self._tail.threshold(fpir, max(entries, self._tail.tails[0].entries))
 
 
 class _Nowhere:
@@ -150,7 +140,7 @@ def mandated(
     directory = config.path(config.models.directory) if config.models.directory else default_directory()
     gate = Gate(
         config.van.id,
-        calibration=_Calibration(ImpostorTail.load(directory / split(config.models.embedder)[0], model)),
+        calibration=ImpostorTail.load(directory / split(config.models.embedder)[0], model),
         clock_floor=clock_floor(built=built_at(), log=audit.path, published=repository.published_at()),
         clock_confirmed=lambda: (
             not config.clock.require_confirmed or clock_confirmed(clock.now(), satellite_time=satellite_time())

@@ -42,7 +42,7 @@ def tail() -> ImpostorTail:
 def test_people_never_seen_before_stay_within_the_budget(tail: ImpostorTail, fpir: float, entries: int) -> None:
     random = np.random.default_rng(99)
     searches = 20_000
-    threshold = tail.threshold(fpir, entries).threshold
+    threshold = tail.of_one_picture(fpir, entries).threshold
     alerts = sum(
         int(((_crowd(random, searches // 10) @ _crowd(random, entries).T).max(1) >= threshold).sum()) for _ in range(10)
     )
@@ -52,9 +52,9 @@ def test_people_never_seen_before_stay_within_the_budget(tail: ImpostorTail, fpi
 
 
 def test_a_longer_list_or_a_smaller_budget_asks_for_a_higher_threshold(tail: ImpostorTail) -> None:
-    base = tail.threshold(0.01, 300).threshold
+    base = tail.threshold(0.01, 1000).threshold
     assert tail.threshold(0.01, 3000).threshold > base
-    assert tail.threshold(0.002, 300).threshold > base
+    assert tail.threshold(0.002, 1000).threshold > base
 
 
 def test_the_threshold_lies_between_its_bounds(tail: ImpostorTail) -> None:
@@ -71,12 +71,29 @@ def test_a_budget_far_beyond_the_data_is_refused_with_the_smallest_that_is_not(t
     assert tail.threshold(smallest * 1.1, 10_000).extrapolation <= 10
 
 
+@pytest.mark.parametrize("entries", [0, 1, 3, 10, 999])
+def test_a_short_list_is_judged_as_one_of_a_thousand(tail: ImpostorTail, entries: int) -> None:
+    found, thousand = tail.threshold(0.01, entries), tail.threshold(0.01, 1000)
+    assert (found.threshold, found.judged_entries) == (thousand.threshold, 1000)
+    assert found.entries == entries
+    assert tail.threshold(0.01, 1300).judged_entries == 1300
+
+
+def test_a_passage_counts_as_four_searches_of_one_picture(tail: ImpostorTail) -> None:
+    found = tail.threshold(0.01, 1000)
+    assert found.searches == 4
+    assert found.threshold == tail.of_one_picture(0.0025, 1000).threshold > tail.of_one_picture(0.01, 1000).threshold
+
+
 def test_a_list_shorter_than_any_measured_is_refused(tail: ImpostorTail) -> None:
     with pytest.raises(ThresholdUnsupported, match="shortest list that was measured has 10"):
-        tail.threshold(0.01, 5)
+        tail.of_one_picture(0.01, 5)
+    long = msgspec.structs.replace(tail, tails=(msgspec.structs.replace(tail.tails[-1], entries=1500),))
+    with pytest.raises(ThresholdUnsupported, match="shortest list that was measured has 1500"):
+        long.threshold(0.01, 5)
 
 
-@pytest.mark.parametrize(("fpir", "entries"), [(0.0, 100), (1.0, 100), (0.1, 0)])
+@pytest.mark.parametrize(("fpir", "entries"), [(0.0, 100), (1.0, 100), (0.1, -1)])
 def test_a_budget_that_is_none_is_refused(tail: ImpostorTail, fpir: float, entries: int) -> None:
     with pytest.raises(ThresholdUnsupported):
         tail.threshold(fpir, entries)
@@ -135,6 +152,17 @@ def test_the_command_prints_the_threshold_with_its_bounds_and_what_it_rests_on()
     found = json.loads(_threshold("--fpir", "1/6000", "--entries", "10000", "--json").stdout)
     assert found["lower"] < found["threshold"] < found["upper"]
     assert found["model_sha256"]
+
+
+def test_the_command_says_that_a_short_list_is_judged_as_one_of_a_thousand_and_why() -> None:
+    told = _threshold("--fpir", "1/6000", "--entries", "10")
+    assert told.exit_code == 0
+    assert "A list of 10 is judged as one of 1,000, because" in told.output
+    assert "A passage counts as 4 searches, because" in told.output
+    short, long = (json.loads(_threshold("--fpir", "1/6000", "--entries", n, "--json").stdout) for n in ("10", "1000"))
+    assert short["threshold"] == long["threshold"]
+    assert (short["entries"], short["judged_entries"], short["searches"]) == (10, 1000, 4)
+    assert "judged as" not in _threshold("--fpir", "1/6000", "--entries", "1000").output
 
 
 def test_the_command_refuses_what_the_data_cannot_support() -> None:

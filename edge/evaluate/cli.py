@@ -134,6 +134,12 @@ def threshold(
         return
     typer.echo(f"threshold {found.threshold:.3f}   (95 % of resamplings: {found.lower:.3f} to {found.upper:.3f})")
     typer.echo(f"One false alert in {1 / found.fpir:,.0f} people who pass, with {found.entries:,} on the list.")
+    if found.judged_entries > found.entries:
+        typer.echo(
+            f"A list of {found.entries:,} is judged as one of {found.judged_entries:,}, because in one scene "
+            "strangers look more alike than in the pictures that were measured."
+        )
+    typer.echo(f"A passage counts as {found.searches:g} searches, because the measured ones were of one picture each.")
     typer.echo(f"From lists of {found.measured_entries:,} of {tail.people:,} people: {tail.data}.")
     if found.extrapolation > 1:
         typer.echo(f"It is {found.extrapolation:.1f} times rarer than one in all searches measured: extrapolated.")

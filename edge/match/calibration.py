@@ -7,6 +7,9 @@ largest measured M ≤ N is taken, and a list N/M times as long is treated as N/
 (1 − FPIR(M))^(N/M). People differ in how many look like them, so tries are not independent, and for N ≥ M this
 overstates FPIR (Jensen's inequality): it errs towards the higher threshold. It is never used towards shorter
 lists, where it would err the other way.
+
+A tail counts searches of one picture; a van judges passages. Two rules stand between them, :data:`SHORTEST` and
+:data:`PASSAGE`; ``docs/decisions/0014-a-passage-counts-as-four-searches.md`` says why.
 """
 
 from __future__ import annotations
@@ -33,6 +36,16 @@ REACH = 10.0
 WIDEST = 0.12
 """Similarity between the bounds of a threshold beyond which the data is called too little."""
 
+SHORTEST = 1000
+"""Entries as which a shorter list is judged. Strangers in one scene are more alike than LFW's people: on video a signer
+reached 0.64 against an entry enrolled from the same camera, where a list of ten asked for 0.58 (docs/models.md,
+`scripts/bench-models passages`)."""
+
+PASSAGE = 4.0
+"""Searches of one picture as which a passage counts: the budget is divided by it. Passages of up to 32 pictures raised
+up to 3.8 times the alerts that the budget allows at thresholds for single pictures, on short lists and on long ones
+(docs/models.md, `scripts/bench-models passages`)."""
+
 Rate = Annotated[float, Meta(gt=0.0, le=1.0)]
 
 
@@ -46,6 +59,8 @@ class ThresholdEstimate:
         upper: 97.5 % bound; the careful choice.
         fpir: the budget that was asked for.
         entries: the list size that was asked for.
+        judged_entries: the list size that was put in its place, not smaller.
+        searches: searches of one picture as which whatever passes was counted.
         measured_entries: the list size M whose tail was used.
         extrapolation: how many times rarer the budget is than one search among all that were made; below 1 nothing is
             extrapolated.
@@ -56,6 +71,8 @@ class ThresholdEstimate:
     upper: float
     fpir: float
     entries: int
+    judged_entries: int
+    searches: float
     measured_entries: int
     extrapolation: float
 
@@ -148,20 +165,35 @@ class ImpostorTail(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         return tail
 
     def threshold(self, fpir: float, entries: int) -> ThresholdEstimate:
-        """The similarity at which a share `fpir` of people not on a list of `entries` would raise an alert.
+        """The similarity at which a share `fpir` of passages of people not on a list of `entries` may raise an alert.
+
+        A list shorter than :data:`SHORTEST` is judged as one of that length, and a passage as :data:`PASSAGE` searches.
 
         Args:
-            fpir: false-alert budget per search, 0 < fpir < 1.
-            entries: people on the list, 1 or more.
+            fpir: false-alert budget per passage, 0 < fpir < 1.
+            entries: people on the list; 0 for one that everybody has left.
 
         Raises:
-            ThresholdUnsupported: the list is shorter than any measured, the budget is too rare for the data, or the
+            ThresholdUnsupported: the tail of no list so short was measured, the budget is too rare for the data, or the
                 bounds are too far apart.
         """
+        return self._estimate(fpir, entries, judged=max(entries, SHORTEST), searches=PASSAGE)
+
+    def of_one_picture(self, fpir: float, entries: int) -> ThresholdEstimate:
+        """The same for single pictures and for the list as long as it is: what was measured, and no van may run with.
+
+        Raises:
+            ThresholdUnsupported: as :meth:`threshold`.
+        """
+        return self._estimate(fpir, entries, judged=entries, searches=1.0)
+
+    def _estimate(self, fpir: float, entries: int, *, judged: int, searches: float) -> ThresholdEstimate:
         what = f"threshold for FPIR {fpir:.3g} at {entries} entries"
-        if not 0 < fpir < 1 or entries < 1:
-            raise ThresholdUnsupported(what, "a budget lies between 0 and 1 and a list has entries", "Mend the request")
-        fitting = [tail for tail in self.tails if tail.entries <= entries]
+        if not 0 < fpir < 1 or entries < 0:
+            raise ThresholdUnsupported(
+                what, "a budget lies between 0 and 1, a list's length is no less than 0", "Mend it"
+            )
+        fitting = [tail for tail in self.tails if tail.entries <= judged]
         if not fitting:
             raise ThresholdUnsupported(
                 what,
@@ -169,13 +201,15 @@ class ImpostorTail(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
                 f"Ask for {self.tails[0].entries}: the threshold for it errs on the safe side",
             )
         tail = fitting[-1]
-        rate = -math.expm1(math.log1p(-fpir) * tail.entries / entries)
+        tries = max(judged, 1) / tail.entries
+        rate = -math.expm1(math.log1p(-fpir / searches) / tries)
         extrapolation = 1 / (rate * tail.searches)
         if extrapolation > REACH:
+            smallest = -math.expm1(math.log1p(-1 / (REACH * tail.searches)) * tries) * searches
             raise ThresholdUnsupported(
                 what,
                 f"it is {extrapolation:.0f} times rarer than one in the {tail.searches} searches that were measured",
-                f"Allow a budget of {self._smallest(tail, entries):.2g} or more, or measure the pack on more people",
+                f"Allow a budget of {smallest:.2g} or more, or measure the pack on more people",
             )
         at = [tail.threshold(rate, (share, scale, shape)) for share, scale, shape in tail.replicates]
         lower, upper = (float(np.percentile(at, q)) for q in (2.5, 97.5))
@@ -192,14 +226,11 @@ class ImpostorTail(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
             upper=max(upper, threshold),
             fpir=fpir,
             entries=entries,
+            judged_entries=judged,
+            searches=searches,
             measured_entries=tail.entries,
             extrapolation=extrapolation,
         )
-
-    @staticmethod
-    def _smallest(tail: SizedTail, entries: int) -> float:
-        """The rarest budget within reach at this list size."""
-        return -math.expm1(math.log1p(-1 / (REACH * tail.searches)) * entries / tail.entries)
 
 
 def fit(excess: NDArray[np.float64]) -> tuple[float, float]:

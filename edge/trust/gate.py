@@ -30,7 +30,7 @@ class Calibration(Protocol):
     """What the embedder's measured tail says; :class:`edge.match.calibration.ImpostorTail` is one."""
 
     def threshold(self, fpir: float, entries: int) -> Estimate:
-        """The similarity at which a share ``fpir`` of people not on a list of ``entries`` would raise an alert.
+        """The similarity at which a share ``fpir`` of passages of people who are not listed raises an alert.
 
         Raises:
             ThresholdUnsupported: the measurement does not reach that far.
