@@ -6,8 +6,8 @@
 CHIPS is what `scripts/bench-models chips` writes from MANIFEST, TRIALS the folder that `trials.py` filled. `fit` takes the
 float graph with channels equalised, PRELU kept or spelt out, quantises it as `quantise.static` does, and changes weights,
 biases and ranges so that its embeddings of degraded faces come nearer to those that the float model gives of the same
-degraded faces. It writes NAME.tflite, static int8, and NAME-start.tflite, the same form before the first step. `distance` prints 1 − cosine to the float model.
-With --half, `fit` uses one half of the people and both measure on the other: for choosing steps and rate.
+degraded faces. It writes NAME.tflite, static int8, and NAME-start.tflite, the same form before the first step. `distance`
+prints 1 − cosine to the float model, of every variant if none is named. With --half, `fit` uses one half of the people and both measure on the other: for choosing steps and rate.
 
 Needs requirements.txt and requirements-distil.txt. One thread.
 """
@@ -168,7 +168,7 @@ def distances(
 
 
 def fit(options: argparse.Namespace) -> None:
-    """Writes the two static forms and their lines of the card."""
+    """Writes the two static forms and their lines of the card of the trials."""
     chips, pack = np.load(options.chips), options.trials / "mobilefacenet"
     teacher = runner(FLOAT)
     agrees(Student(FLOAT, None), teacher, chips)
