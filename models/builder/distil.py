@@ -7,7 +7,8 @@ CHIPS is what `scripts/bench-models chips` writes from MANIFEST, TRIALS the fold
 float graph with channels equalised, PRELU kept or spelt out, quantises it as `quantise.static` does, and changes weights,
 biases and ranges so that its embeddings of degraded faces come nearer to those that the float model gives of the same
 degraded faces. It writes NAME.tflite, static int8, and NAME-start.tflite, the same form before the first step. `distance`
-prints 1 − cosine to the float model, of every variant if none is named. With --half, `fit` uses one half of the people and both measure on the other: for choosing steps and rate.
+prints 1 − cosine to the float model, of every variant if none is named. With --half, `fit` uses one half of the people and
+both measure on the other: for choosing steps and rate.
 
 Needs requirements.txt and requirements-distil.txt. One thread.
 """
