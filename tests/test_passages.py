@@ -14,11 +14,11 @@ from edge.clock import SystemClock
 from edge.config import DecisionSection
 from edge.evaluate import passages as whole
 from edge.evaluate.extract import Recipe
-from edge.evaluate.footage import watch
 from edge.match.decide import Decider
 from edge.records import Candidate, Outcome, SearchResult
 from tests.faces import ROOT, needs_faces
 from tests.sim import van
+from tests.sim.footage import watch
 from tests.sim.street import ENROLLED
 
 

@@ -1,5 +1,7 @@
 """Video → passages as the van makes them: its own pipeline, with a list that is empty and a notebook beside it.
 
+For measuring. It is not part of what a van installs: there, nothing may take down what the pipeline embeds.
+
 Time is the film's own, so that a busy machine finds the same tracks as an idle one.
 """
 
