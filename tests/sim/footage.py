@@ -63,7 +63,7 @@ class _Notebook:
         class Nobody(Index):
             """A list of nobody, which tells what it was asked."""
 
-            def search(self, probe: NDArray[np.float32], k: int = 3) -> SearchResult:  # noqa: ARG002 - finds none
+            def search(self, probe: NDArray[np.float32], k: int = 3) -> SearchResult:
                 notebook.probe = probe.copy()
                 return SearchResult((), exact=True)
 
@@ -112,7 +112,7 @@ class _Film:
     def now(self) -> datetime:
         return datetime(2000, 1, 1, tzinfo=UTC) + timedelta(microseconds=self._elapsed_ns / 1000)
 
-    def next(self, timeout: float) -> Frame | None:  # noqa: ARG002 - a film makes nobody wait
+    def next(self, timeout: float) -> Frame | None:
         good, image = self._film.read()
         if not good:
             self.ended = True
