@@ -351,10 +351,10 @@ class Pipeline:
             del picture  # the handle's alone
             try:
                 _ = view.frame.pixels.array  # nobody can judge by a picture that was cut out while it was erased
+                return encode(probe.array)
             except BiometricErased:
                 self._decider.withdraw(decision)
                 raise
-            return encode(probe.array)
 
     # -- forgetting ------------------------------------------------------------------------------
 
