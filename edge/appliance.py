@@ -17,23 +17,22 @@ from typing import Self
 
 from edge.alert import topics
 from edge.alert.adjudication import ADJUDICATION
-from edge.alert.desk import AlertDesk
 from edge.alert.discovery import description
 from edge.alert.outbox import Outbox
 from edge.alert.publish import Broker, LinkState, Publisher
+from edge.alert.retention import DEFAULT_RETENTION, Sweeper
 from edge.alert.status import HealthBody
+from edge.alert.submit import AlertSubmitter
+from edge.assembly import load_models, mandated, open_audit
+from edge.audit_trail import AuditTrail
 from edge.clock import Clock, SystemClock
 from edge.config import Config
 from edge.custody.memory import MemoryProtection, protect
 from edge.custody.retention import Custodian
+from edge.deployment.guard import MAY_PASS, Guard
 from edge.errors import CustodyBreached, EdgeError, PolicyRefusal
-from edge.guard import MAY_PASS, Guard
-from edge.logbook import Logbook
 from edge.match.decide import Decider
 from edge.match.index import Index
-from edge.match.keeper import ListKeeper
-from edge.match.watchlist import WatchlistStore
-from edge.parts import load_models, mandated, open_audit
 from edge.pipeline import Pipeline
 from edge.records import Alert, ErasureReceipt
 from edge.sight.capture import Capture
@@ -42,8 +41,9 @@ from edge.system.health import Health, spread, write_status
 from edge.system.journal import get_logger
 from edge.trust.keys import KnownSigners, Recipients, SigningKey
 from edge.trust.secret import read_secret
-from edge.trust.sweeper import DEFAULT_RETENTION, Sweeper
 from edge.trust.tls import client_context
+from edge.watchlist.lifecycle import ListLifecycle
+from edge.watchlist.store import WatchlistStore
 
 __all__ = ["Appliance"]
 
@@ -111,7 +111,7 @@ class Appliance:
         parts.callback(audit.close)
         self._control_rooms = KnownSigners.load(config.path(config.alert.control_rooms))
         recipients = Recipients.load(config.path(config.alert.recipients))
-        self.logbook = Logbook(audit, self._clock, recipients.key_ids)
+        self.audit_trail = AuditTrail(audit, self._clock, recipients.key_ids)
         self.detector, self.embedder = load_models(config)
         held = mandated(
             config,
@@ -151,7 +151,7 @@ class Appliance:
             on_refused=self._disbelieved,
             clock=self._clock,
         )
-        desk = AlertDesk(outbox, signer, recipients, self.publisher)
+        desk = AlertSubmitter(outbox, signer, recipients, self.publisher)
 
         self.custodian = Custodian(self._clock, on_receipt=self._receipt, on_breach=self._breach)
         self.custodian.start()
@@ -202,7 +202,7 @@ class Appliance:
             self._state = "watching"
         log.info("watching", source=self._config.camera.source, templates=self.pipeline.listed)
         notify.ready(f"{self._state} {self._config.camera.source} for {self.pipeline.listed} templates")
-        self.logbook.started(self.embedder.digest, self._threshold)
+        self.audit_trail.started(self.embedder.digest, self._threshold)
         try:
             self.pipeline.run()
             if self.capture.error is not None:
@@ -214,15 +214,15 @@ class Appliance:
                 )
         except EdgeError as error:
             self._state, self._why = "refused", str(error)
-            self.logbook.refused(error)
+            self.audit_trail.refused(error)
             raise
         finally:
             notify.stopping(self._why or "stopped")
             ran = time.monotonic() - self._begun
             self.capture.stop()
             self.custodian.purge()
-            self.logbook.turn(self.custodian.totals().overdue, final=True)
-            self.logbook.stopped(self._why)
+            self.audit_trail.turn(self.custodian.totals().overdue, final=True)
+            self.audit_trail.stopped(self._why)
             if not self.publisher.wait_empty(DELIVER_AT_END_S):
                 log.warning("alerts_wait", undelivered=self.outbox.counters().waiting)
             self._write(self.health(ran))
@@ -267,7 +267,7 @@ class Appliance:
         if now - self._written < STATUS_EVERY_S:
             return
         self._written = now
-        self.logbook.turn(self.custodian.totals().overdue)
+        self.audit_trail.turn(self.custodian.totals().overdue)
         health = self.health()
         self._write(health)
         box = self.outbox.counters()
@@ -291,25 +291,25 @@ class Appliance:
         write_status(self._state_folder / STATUS_FILE, health)
 
     def _receipt(self, receipt: ErasureReceipt) -> None:
-        self.logbook.forgotten(receipt)
+        self.audit_trail.forgotten(receipt)
         if not receipt.matched:
             self._held_ms.append(receipt.held_after_last_seen_ms)
         if self._on_receipt is not None:
             self._on_receipt(receipt)
 
     def _alert(self, alert: Alert) -> None:
-        self.logbook.alert(alert)
+        self.audit_trail.alert(alert)
         if self._on_alert is not None:
             self._on_alert(alert)
 
     def _breach(self, breach: CustodyBreached) -> None:
         log.critical("custody_breached", why=str(breach))
-        self.logbook.breached(breach)
+        self.audit_trail.breached(breach)
         self.pipeline.stop()
 
     # -- authority, revocation, end ------------------------------------------------------------------
 
-    def _take_up(self, keeper: ListKeeper) -> WatchlistStore:
+    def _take_up(self, keeper: ListLifecycle) -> WatchlistStore:
         """The list, if this van may match now or may come to it by waiting; one that is over is destroyed by now."""
         try:
             store = self.mandate.start()
@@ -349,11 +349,11 @@ class Appliance:
             if revocation is not None:
                 log.info("revoked", reference=revocation.reference)
         elif kind == topics.ADJUDICATION:
-            self.logbook.adjudicated(ADJUDICATION.read(payload, self._control_rooms, self._config.van.id))
+            self.audit_trail.adjudicated(ADJUDICATION.read(payload, self._control_rooms, self._config.van.id))
 
     def _disbelieved(self, kind: str, error: EdgeError) -> None:
         log.warning("message_refused", topic=kind, why=str(error))
-        self.logbook.refused(error)
+        self.audit_trail.refused(error)
 
     def _left_the_list(self, reference: str) -> None:
         pipeline: Pipeline | None = getattr(self, "pipeline", None)

@@ -16,9 +16,9 @@ from uuid import uuid4
 import numpy as np
 from msgspec import Struct
 
+from edge.assembly import load_models
 from edge.config import CameraSection, Config, DeploymentSection, QualitySection, VanSection
 from edge.match.index import Index
-from edge.parts import load_models
 from edge.records import TrackedFace
 from edge.sight.align import align
 from edge.sight.quality import assess

@@ -97,9 +97,9 @@ def fetch(
     as_json: Json = False,
 ) -> None:
     """Bring authority, list and revocations onto the van, after checking every signature. Exit 3 when refused."""
+    from edge.assembly import at_rest
     from edge.config import load
-    from edge.guard import MAY_PASS
-    from edge.parts import at_rest
+    from edge.deployment.guard import MAY_PASS
     from edge.system import journal
 
     journal.configure()
@@ -178,8 +178,8 @@ def retire(
     as_json: Json = False,
 ) -> None:
     """Destroy the list: its key first, then the store. The receipt keeps digest, time, cause and references."""
+    from edge.assembly import retire as destroy
     from edge.config import load
-    from edge.parts import retire as destroy
 
     receipt = destroy(load(config), cause)
     lines = [

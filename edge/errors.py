@@ -58,6 +58,7 @@ __all__ = [
     "RepositoryUnavailable",
     "RuntimeUnavailable",
     "SignatureInvalid",
+    "StoreDamaged",
     "StoreUnavailable",
     "TargetMissing",
     "TargetTampered",
@@ -68,6 +69,7 @@ __all__ = [
     "WatchlistGone",
     "WatchlistNotNamed",
     "WatchlistUnreadable",
+    "WorkerFailed",
 ]
 
 
@@ -268,6 +270,10 @@ class StoreUnavailable(EnvironmentFault):
     """A file or data base cannot be written: disk full, no permission, read-only."""
 
 
+class StoreDamaged(EnvironmentFault):
+    """A data base is not what was written: a page was altered, or the medium fails."""
+
+
 class RepositoryUnavailable(EnvironmentFault):
     """The repository's medium or server cannot be reached."""
 
@@ -282,6 +288,10 @@ class MemoryUnprotected(EnvironmentFault):
 
 class CustodyBreached(EnvironmentFault):
     """Something biometric outlived its deadline: everything was purged and matching stopped."""
+
+
+class WorkerFailed(EnvironmentFault):
+    """A part of a running service died, ended or hangs: everything stops, and the service manager starts it anew."""
 
 
 class BiometricErased(EdgeError):

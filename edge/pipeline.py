@@ -89,7 +89,7 @@ class Subjects(Protocol):
 
 
 class AlertSink(Protocol):
-    """What the pipeline asks of :class:`edge.alert.desk.AlertDesk`."""
+    """What the pipeline asks of :class:`edge.alert.submit.AlertSubmitter`."""
 
     def submit(self, make: Callable[[int], Alert]) -> Alert: ...
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from msgspec import Struct
 
+from edge.assembly import at_rest, load_models
 from edge.clock import SystemClock
 from edge.config import Config
 from edge.custody.memory import protect
 from edge.custody.retention import Custodian
 from edge.errors import EdgeError
-from edge.parts import at_rest, load_models
 from edge.sight.capture import Capture
 from edge.trust.keys import Recipients, SigningKey
 from edge.trust.tls import client_context

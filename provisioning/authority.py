@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from edge.errors import AuthorityInvalid, BadInput
-from edge.match.bundle import Manifest
 from edge.trust.authority import Authority, parse_authority
+from edge.watchlist.bundle import Manifest
 from provisioning.repository import Repository
 
 __all__ = ["draft_authority", "publish_authority", "target_name"]

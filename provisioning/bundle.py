@@ -10,10 +10,10 @@ from pathlib import Path
 import msgspec
 import pyrage
 
-from edge.custody.shred import fsync_folder
 from edge.errors import BadInput, KeyUnusable
-from edge.match.bundle import Manifest, frames_of
-from edge.match.watchlist import WatchlistStore
+from edge.files import fsync_folder
+from edge.watchlist.bundle import Manifest, frames_of
+from edge.watchlist.store import WatchlistStore
 
 __all__ = ["new_identity", "recipient", "write_bundle"]
 

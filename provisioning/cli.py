@@ -1,21 +1,15 @@
-"""``lfr-provision``: what the people run who may give a van its identity, its list, its authority and its image.
-
-Each group of commands is a module of its own that offers ``register(app)``; one that is not installed is left out.
-"""
+"""``lfr-provision``: what the people run who may give a van its identity, its list, its authority and its image."""
 
 from __future__ import annotations
-
-import importlib
-import importlib.util
 
 import typer
 
 from edge.commandline import run
+from provisioning import cli_authority, cli_publish, cli_site
+from provisioning.image.cli import app as image
+from provisioning.watchlist import app as watchlist
 
 __all__ = ["app", "main"]
-
-GROUPS = ("site", "watchlist", "authority", "publish", "image")
-"""``provisioning/cli_<group>.py``, in the order in which ``--help`` shows them."""
 
 app = typer.Typer(
     name="lfr-provision",
@@ -24,11 +18,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-
-for _group in GROUPS:
-    _module = f"provisioning.cli_{_group}"
-    if importlib.util.find_spec(_module) is not None:
-        importlib.import_module(_module).register(app)
+cli_site.register(app)
+app.add_typer(watchlist, name="watchlist")
+cli_authority.register(app)
+cli_publish.register(app)
+app.add_typer(image, name="image")
 
 
 def main() -> None:

@@ -31,7 +31,7 @@ def sign(
 ) -> None:
     """Check an authority against the reviewed list, show what it allows, and sign it."""
     from edge.errors import BadInput
-    from edge.match.bundle import parse_manifest
+    from edge.watchlist.bundle import parse_manifest
     from provisioning.authority import draft_authority, publish_authority
     from provisioning.keyring import Keyring
     from provisioning.repository import Repository

@@ -92,7 +92,7 @@ def publish(
 ) -> None:
     """Add what is given, tie everything together, and vouch for it for 24 hours. Run it daily."""
     from edge.errors import BadInput
-    from edge.match.bundle import parse_manifest
+    from edge.watchlist.bundle import parse_manifest
 
     opened, now = _open(repository, keys), datetime.now(UTC)
     try:

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from edge.match.identity import ListMeta
-from edge.match.watchlist import TemplateMatrix
+from edge.watchlist.identity import ListMeta
+from edge.watchlist.store import TemplateMatrix
 from provisioning.enrol import Enrolment
 from provisioning.sources import Source
 

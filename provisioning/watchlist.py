@@ -15,11 +15,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from edge.errors import EdgeError, KeyUnusable, NothingToEnrol
-from edge.match.identity import ListMeta
-from edge.match.watchlist import WatchlistStore
 from edge.trust.keys import SigningKey, write_private, write_public
 from edge.trust.revocation import REVOCATION, Revocation
 from edge.trust.secret import create_secret, read_secret
+from edge.watchlist.identity import ListMeta
+from edge.watchlist.store import WatchlistStore
 from provisioning.bundle import recipient, write_bundle
 from provisioning.encoder import make_encoder
 from provisioning.enrol import Enrolment, FaceEncoder, enrol

@@ -17,15 +17,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-from edge.alert.desk import AlertDesk
 from edge.alert.link import Broker, Link
 from edge.alert.message import seal
 from edge.alert.outbox import Outbox
 from edge.alert.publish import LinkState, Publisher
+from edge.alert.submit import AlertSubmitter
 from edge.clock import SystemClock, uuid7
 from edge.controlroom.config import load
 from edge.controlroom.inbox import Inbox
-from edge.controlroom.receive import Happening, LinkChanged, Receiver, connect
+from edge.controlroom.receive import LinkChanged, Receiver, ReceiverEvent, connect
 from edge.errors import EdgeError
 from edge.records import Alert
 from edge.trust.keys import KnownSigners, Recipients, SigningKey
@@ -156,7 +156,9 @@ class Site:
     def inbox(self, name: str = "test") -> Inbox:
         return Inbox(self.room / "control-state" / f"{name}.db", read_secret("control-store.key", self.room))
 
-    def receiver(self, heard: Callable[[Happening], None], name: str = "control-room-test", **options: Any) -> Receiver:
+    def receiver(
+        self, heard: Callable[[ReceiverEvent], None], name: str = "control-room-test", **options: Any
+    ) -> Receiver:
         inbox = options.pop("inbox", None) or self.inbox(name)
         options.setdefault("backoff_s", (0.05, 0.3))
         return connect(load(self.room / "control.toml"), name, inbox, heard, **options)
@@ -166,14 +168,14 @@ class Heard:
     """What a receiver told, to wait for."""
 
     def __init__(self) -> None:
-        self.all: list[Happening] = []
-        self._fresh: queue.SimpleQueue[Happening] = queue.SimpleQueue()
+        self.all: list[ReceiverEvent] = []
+        self._fresh: queue.SimpleQueue[ReceiverEvent] = queue.SimpleQueue()
         self._lock = threading.Lock()
 
-    def __call__(self, happening: Happening) -> None:
+    def __call__(self, event: ReceiverEvent) -> None:
         with self._lock:
-            self.all.append(happening)
-        self._fresh.put(happening)
+            self.all.append(event)
+        self._fresh.put(event)
 
     def online(self) -> None:
         """Wait until the receiver is."""
@@ -181,15 +183,15 @@ class Heard:
             pass
 
     def next(self, kind: type[Kind], timeout: float = 15.0) -> Kind:
-        """The next happening of ``kind``; fails after ``timeout`` seconds."""
+        """The next event of ``kind``; fails after ``timeout`` seconds."""
         deadline = time.monotonic() + timeout
         while True:
             try:
-                happening = self._fresh.get(timeout=max(0.01, deadline - time.monotonic()))
+                event = self._fresh.get(timeout=max(0.01, deadline - time.monotonic()))
             except queue.Empty:
                 raise AssertionError(f"no {kind.__name__} within {timeout} s; heard {self.all}") from None
-            if isinstance(happening, kind):
-                return happening
+            if isinstance(event, kind):
+                return event
 
 
 def make_site(folder: Path) -> Site:
@@ -217,7 +219,7 @@ States = queue.SimpleQueue[tuple[LinkState, EdgeError | None]]
 class Van:
     """A van's way out, started."""
 
-    desk: AlertDesk
+    desk: AlertSubmitter
     outbox: Outbox
     publisher: Publisher
     states: States

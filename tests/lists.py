@@ -9,10 +9,6 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from edge.match.bundle import identity_of
-from edge.match.identity import ListMeta
-from edge.match.keeper import ListKeeper
-from edge.match.watchlist import WatchlistStore
 from edge.records import WatchlistEntry
 from edge.trust.audit import AuditLog, verify
 from edge.trust.authority import Authority
@@ -20,6 +16,10 @@ from edge.trust.events import Event
 from edge.trust.keys import KnownSigners, SigningKey
 from edge.trust.place import Place
 from edge.trust.secret import create_secret
+from edge.watchlist.bundle import identity_of
+from edge.watchlist.identity import ListMeta
+from edge.watchlist.lifecycle import ListLifecycle
+from edge.watchlist.store import WatchlistStore
 from provisioning.bundle import new_identity, write_bundle
 
 START = datetime(2026, 3, 1, 10, 0, tzinfo=UTC)
@@ -115,11 +115,11 @@ class Site:
     def audit(self) -> AuditLog:
         return AuditLog(self.log, van="van-1", clock=self.clock, signer=self.signing)
 
-    def keeper(self, audit: AuditLog, **changes: Any) -> ListKeeper:
-        return ListKeeper(self.folder / "lists", clock=self.clock, audit=audit, **changes)
+    def keeper(self, audit: AuditLog, **changes: Any) -> ListLifecycle:
+        return ListLifecycle(self.folder / "lists", clock=self.clock, audit=audit, **changes)
 
 
-def import_into(keeper: ListKeeper, site: Site, built: tuple[Path, bytes], **changes: Any) -> None:
+def import_into(keeper: ListLifecycle, site: Site, built: tuple[Path, bytes], **changes: Any) -> None:
     bundle, manifest = built
     arguments: dict[str, Any] = {
         "identity": site.identity(),

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge.errors import WatchlistGone
-from edge.match.keeper import ListKeeper
 from edge.records import WatchlistEntry
 from edge.trust.audit import verify
 from edge.trust.events import Event
 from edge.trust.history import copies
+from edge.watchlist.lifecycle import ListLifecycle
 from tests.lists import Site, entry, import_into
 
 OLD = tuple(f"R-old-{number:02d}" for number in range(20))
@@ -125,7 +125,7 @@ def _state(here: tuple[str, ...]) -> str:
     return "" if good else f"a state between: {len(here)} entries"
 
 
-def _files(site: Site, keeper: ListKeeper, people: dict[str, WatchlistEntry], here: tuple[str, ...]) -> str:
+def _files(site: Site, keeper: ListLifecycle, people: dict[str, WatchlistEntry], here: tuple[str, ...]) -> str:
     folders = [path for path in keeper.folder.iterdir() if path.is_dir() and not path.is_symlink()]
     if len(folders) != bool(here):
         return f"{len(folders)} folders for {'one list' if here else 'no list'}"

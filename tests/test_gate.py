@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from edge.deployment.gate import Gate, ListFacts
 from edge.errors import (
     AuthorityEnded,
     AuthorityInvalid,
@@ -25,7 +26,6 @@ from edge.errors import (
     WatchlistGone,
     WatchlistNotNamed,
 )
-from edge.trust.gate import Gate, ListFacts
 from edge.trust.place import Place, Position, distance_m
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from edge.audit_trail import AuditTrail
+from edge.deployment.guard import Guard
 from edge.errors import (
     AuthorityEnded,
     AuthorityNotYet,
@@ -18,8 +20,6 @@ from edge.errors import (
     StoreUnavailable,
     WatchlistNotNamed,
 )
-from edge.guard import Guard
-from edge.logbook import Logbook
 from edge.records import ErasureCause, ErasureReceipt
 from edge.trust.audit import AuditLog, read_log
 from edge.trust.keys import SigningKey
@@ -107,7 +107,7 @@ def test_a_question_that_cannot_be_answered_is_a_no(parts) -> None:
     assert not matching.allowed
 
 
-# -- the logbook -------------------------------------------------------------------------------------
+# -- the audit trail -------------------------------------------------------------------------------------
 
 
 def a_receipt(after_ms: float) -> ErasureReceipt:
@@ -119,7 +119,7 @@ def a_receipt(after_ms: float) -> ErasureReceipt:
 def test_erasures_are_logged_as_totals_a_minute_and_never_one_by_one(tmp_path: Path) -> None:
     clock = HandClock(datetime(2026, 3, 1, 12, tzinfo=UTC))
     audit = AuditLog(tmp_path / "audit.jsonl", van="van-1", clock=clock, signer=SigningKey.generate())
-    book = Logbook(audit, clock)
+    book = AuditTrail(audit, clock)
     for after in (600, 900, 700):
         book.forgotten(a_receipt(after))
     book.turn(0)
@@ -139,7 +139,7 @@ def test_erasures_are_logged_as_totals_a_minute_and_never_one_by_one(tmp_path: P
 def test_an_overdue_handle_is_logged_even_when_nobody_was_forgotten(tmp_path: Path) -> None:
     clock = HandClock()
     audit = AuditLog(tmp_path / "audit.jsonl", van="van-1", clock=clock, signer=SigningKey.generate())
-    book = Logbook(audit, clock)
+    book = AuditTrail(audit, clock)
     book.turn(2, final=True)
     assert read_log(audit.path)[0].data["overdue"] == 2
     audit.close()

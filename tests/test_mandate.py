@@ -11,6 +11,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from edge.deployment.gate import Gate
+from edge.deployment.mandate import Mandate, VanFacts
+from edge.deployment.position import FixedSite
 from edge.errors import (
     AuthorityEnded,
     AuthorityMissing,
@@ -21,11 +24,8 @@ from edge.errors import (
     TargetMissing,
     WatchlistGone,
 )
-from edge.match.mandate import Mandate, VanFacts
 from edge.trust.audit import verify
 from edge.trust.events import Event
-from edge.trust.gate import Gate
-from edge.trust.gpsd import FixedSite
 from edge.trust.keys import KnownSigners, SigningKey
 from edge.trust.place import Position
 from edge.trust.repository import VanRepository

@@ -15,19 +15,19 @@ from typer.testing import CliRunner
 import provisioning.demo
 from edge.clock import SystemClock
 from edge.controlroom.audit_cli import app as audit_app
+from edge.deployment.fetch import accept_authority, fetch_list, fetch_revocations
+from edge.deployment.gate import Gate, ListFacts
 from edge.errors import AuthorityInvalid, BadInput, EdgeError, PolicyRefusal, TargetMissing, WatchlistGone
-from edge.match.arrival import accept_authority, fetch_list, fetch_revocations
-from edge.match.bundle import identity_of
-from edge.match.keeper import ListKeeper
 from edge.sight.embed import Embedder
 from edge.sight.runtime import load
 from edge.trust.audit import AuditLog
 from edge.trust.authority import Authority, parse_authority
 from edge.trust.events import Event
-from edge.trust.gate import Gate, ListFacts
 from edge.trust.keys import KnownSigners, SigningKey, write_private, write_public
 from edge.trust.place import Position
 from edge.trust.repository import VanRepository
+from edge.watchlist.bundle import identity_of
+from edge.watchlist.lifecycle import ListLifecycle
 from provisioning.cli import app
 from provisioning.notice import notice_html, notice_pdf, write_notice
 
@@ -112,7 +112,7 @@ class Van:
         self.signing = SigningKey.generate()
         self.log = folder / "audit.jsonl"
         self.audit = AuditLog(self.log, van="van-1", clock=SystemClock(), signer=self.signing)
-        self.keeper = ListKeeper(folder / "lists", clock=SystemClock(), audit=self.audit)
+        self.keeper = ListLifecycle(folder / "lists", clock=SystemClock(), audit=self.audit)
         root = (self.stick / "root.json").read_bytes()
         self.repository = VanRepository(folder / "tuf", str(self.stick), root)
         self.gate = Gate("van-1", calibration=Calibration(), clock_floor=datetime(2026, 1, 1, tzinfo=UTC))

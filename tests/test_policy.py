@@ -13,10 +13,10 @@ import pytest
 from typer.testing import CliRunner
 
 import provisioning.demo
-from edge.match.bundle import parse_manifest
-from edge.match.watchlist import TemplateMatrix
 from edge.trust.keys import KnownSigners
 from edge.trust.revocation import parse_revocation
+from edge.watchlist.bundle import parse_manifest
+from edge.watchlist.store import TemplateMatrix
 from provisioning.bundle import new_identity
 from provisioning.policy import apply_policy, refusal_of
 from provisioning.review import alike

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from edge.errors import WatchlistGone
-from edge.match.keeper import ListKeeper
 from edge.trust.audit import AuditLog, verify
 from edge.trust.events import Event
 from edge.trust.history import was_listed
+from edge.watchlist.lifecycle import ListLifecycle
 from tests import power_cuts
 from tests.lists import Site, entry, events, import_into
 
@@ -47,7 +47,7 @@ def in_a_process_that_dies(action: Callable[[], None]) -> None:
     assert os.WIFSIGNALED(status)
 
 
-def restarted(site: Site) -> tuple[AuditLog, ListKeeper]:
+def restarted(site: Site) -> tuple[AuditLog, ListLifecycle]:
     audit = site.audit()
     keeper = site.keeper(audit)
     keeper.recover()

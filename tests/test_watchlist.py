@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from edge.errors import KeyUnusable, ModelRejected, RecordInvalid, WatchlistUnreadable
-from edge.match.identity import ListMeta
-from edge.match.watchlist import WatchlistStore, destroy_files
 from edge.records import WatchlistEntry
 from edge.trust.secret import create_secret
+from edge.watchlist.identity import ListMeta
+from edge.watchlist.store import WatchlistStore, destroy_files
 from tests.sealedpages import decrypted_pages
 
 NOW = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)

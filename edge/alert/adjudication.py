@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta, Struct
 
-from edge.alert.directed import Kind
+from edge.alert.control_message import Kind
 
 __all__ = ["ADJUDICATION", "AdjudicationBody"]
 

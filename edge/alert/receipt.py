@@ -15,7 +15,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta, Struct
 
-from edge.alert.directed import Kind
+from edge.alert.control_message import Kind
 from edge.trust.keys import SigningKey
 
 __all__ = ["MOST_TOGETHER", "RECEIPT", "ReceiptBody", "sign_receipts"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edge.controlroom.happenings import VanCheckpoint
+from edge.controlroom.events import VanCheckpoint
 from edge.errors import AlertRejected, SignatureInvalid, StoreUnavailable
 from edge.trust.audit import CHECKPOINT
 from edge.trust.keys import KnownSigners

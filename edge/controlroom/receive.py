@@ -37,7 +37,7 @@ from edge.alert.status import read_health, read_state
 from edge.clock import NS_PER_S, Clock, SystemClock
 from edge.controlroom.checkpoints import CHECKPOINTS, keep_checkpoint
 from edge.controlroom.config import ControlConfig
-from edge.controlroom.happenings import Arrived, Happening, LinkChanged, Refused, VanCheckpoint, VanHealth, VanState
+from edge.controlroom.events import Arrived, LinkChanged, ReceiverEvent, Refused, VanCheckpoint, VanHealth, VanState
 from edge.controlroom.inbox import Acceptance, Inbox, Verdict
 from edge.errors import AlertRejected, EdgeError, EnvironmentFault, SignatureInvalid
 from edge.records import Alert
@@ -47,9 +47,9 @@ from edge.trust.tls import client_context
 __all__ = [
     "Arrived",
     "Counts",
-    "Happening",
     "LinkChanged",
     "Receiver",
+    "ReceiverEvent",
     "Refused",
     "VanCheckpoint",
     "VanHealth",
@@ -97,7 +97,7 @@ class Message(Protocol):
 
 
 class Receiver:
-    """A thread that keeps one session at the broker and tells ``on_happening`` what comes.
+    """A thread that keeps one session at the broker and tells ``on_event`` what comes.
 
     Args:
         broker: where.
@@ -107,7 +107,7 @@ class Receiver:
         vans: whose alerts are believed.
         vans_file: the key set that ``vans`` was read from; read again within a minute of a change, so that a van is
             believed or revoked without a restart.
-        on_happening: called on the receiver's thread, one call at a time; may take its time, must not raise.
+        on_event: called on the receiver's thread, one call at a time; may take its time, must not raise.
         signing: signs receipts.
         checkpoints: folder for the checkpoints of the vans' audit logs; None keeps none.
         outgoing: what is to be sent to the vans; :meth:`wake` when there is more.
@@ -126,7 +126,7 @@ class Receiver:
         inbox: Inbox,
         decryption: DecryptionKeys,
         vans: KnownSigners,
-        on_happening: Callable[[Happening], None],
+        on_event: Callable[[ReceiverEvent], None],
         *,
         signing: SigningKey,
         outgoing: Outgoing | None = None,
@@ -142,7 +142,7 @@ class Receiver:
         self._inbox = inbox
         self._decryption = decryption
         self._vans = vans
-        self._tell = on_happening
+        self._tell = on_event
         self._signing = signing
         self._session_s = session_s
         self._retention = retention
@@ -183,7 +183,7 @@ class Receiver:
             self._thread.join()
             self._thread = None
 
-    def judge(self, message: Message) -> Happening | None:
+    def judge(self, message: Message) -> ReceiverEvent | None:
         """Apply the rules of the module to one message; None is a duplicate.
 
         Raises:
@@ -337,13 +337,13 @@ class Receiver:
                 later.append(event)
         opened = [self._opened(message) for message in messages]
         alerts = sorted((each for each in opened if isinstance(each, Alert)), key=lambda a: (a.raised_at, a.sequence))
-        happenings: list[Happening | None] = [each for each in opened if not isinstance(each, Alert)]
+        found: list[ReceiverEvent | None] = [each for each in opened if not isinstance(each, Alert)]
         with self._inbox.batch():
-            happenings += [self._accept(alert) for alert in alerts]
+            found += [self._accept(alert) for alert in alerts]
         self._confirm(link, alerts)
-        for happening in happenings:
-            if happening is not None:
-                self._tell(happening)
+        for happened in found:
+            if happened is not None:
+                self._tell(happened)
         for message in messages:
             link.acknowledge(message)
         for event in later:
@@ -390,7 +390,7 @@ def _printable(message: Any) -> str:
 
 
 def connect(
-    config: ControlConfig, name: str, inbox: Inbox, on_happening: Callable[[Happening], None], **options: Any
+    config: ControlConfig, name: str, inbox: Inbox, on_event: Callable[[ReceiverEvent], None], **options: Any
 ) -> Receiver:
     """A receiver as the configuration says, not yet started.
 
@@ -405,7 +405,7 @@ def connect(
         inbox,
         DecryptionKeys.load(config.keys.decryption, base),
         KnownSigners.load(config.path(config.keys.vans)),
-        on_happening,
+        on_event,
         signing=SigningKey.load(config.keys.signing, base),
         vans_file=config.path(config.keys.vans),
         checkpoints=config.path(config.store.directory) / CHECKPOINTS,

@@ -10,7 +10,7 @@ import uvicorn
 from edge.controlroom import config as configuration
 from edge.controlroom.casebook import Casebook
 from edge.controlroom.config import ConsoleSection
-from edge.controlroom.room import ControlRoom
+from edge.controlroom.service import ControlRoom
 from edge.controlroom.web import create_app
 from edge.errors import ConfigInvalid, KeyUnusable
 from edge.trust.secret import read_secret

@@ -23,7 +23,16 @@ from rich.text import Text
 from edge.alert.publish import LinkState
 from edge.controlroom import config as configuration
 from edge.controlroom.inbox import Inbox, Verdict
-from edge.controlroom.receive import Arrived, Happening, LinkChanged, Receiver, Refused, VanHealth, VanState, connect
+from edge.controlroom.receive import (
+    Arrived,
+    LinkChanged,
+    Receiver,
+    ReceiverEvent,
+    Refused,
+    VanHealth,
+    VanState,
+    connect,
+)
 from edge.errors import BrokerUnavailable, EdgeError, EnvironmentFault
 from edge.records import Alert
 from edge.trust.secret import read_secret
@@ -50,7 +59,7 @@ class Watch:
         self._pictures = pictures
         self._as_json = as_json
         self._health = health
-        self._happenings: queue.Queue[Happening] = queue.Queue(MOST_WAITING)
+        self._waiting: queue.Queue[ReceiverEvent] = queue.Queue(MOST_WAITING)
         self._ending = threading.Event()
         self._printed: list[UUID] = []
         self._console = Console(highlight=False, soft_wrap=True)
@@ -95,11 +104,11 @@ class Watch:
         watch._receiver = connect(settings, name, inbox, watch._hear)
         return watch
 
-    def _hear(self, happening: Happening) -> None:
+    def _hear(self, event: ReceiverEvent) -> None:
         """On the receiver's thread: a reader that is slow slows the receiver down, and the broker keeps the rest."""
         while not self._ending.is_set():
             with contextlib.suppress(queue.Full):
-                self._happenings.put(happening, timeout=0.2)
+                self._waiting.put(event, timeout=0.2)
                 return
 
     def run(self, count: int | None, timeout: float | None) -> None:
@@ -119,11 +128,11 @@ class Watch:
                 if left is not None and left <= 0:
                     break
                 try:
-                    happening = self._happenings.get(timeout=left)
+                    event = self._waiting.get(timeout=left)
                 except queue.Empty:
                     break
-                shown += self._show(happening)
-                if self._happenings.empty() or len(self._printed) >= MOST_WAITING:
+                shown += self._show(event)
+                if self._waiting.empty() or len(self._printed) >= MOST_WAITING:
                     self._mark_shown()
         finally:
             self._ending.set()
@@ -135,10 +144,10 @@ class Watch:
                 "alerts", f"{shown} of {count} arrived within {timeout:g} s", "Check that the van and the broker run"
             )
 
-    def _show(self, happening: Happening) -> int:
-        match happening:
+    def _show(self, event: ReceiverEvent) -> int:
+        match event:
             case Arrived():
-                self._show_alert(happening)
+                self._show_alert(event)
                 return 1
             case Refused(topic, error):
                 self._print(

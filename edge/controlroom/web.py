@@ -36,7 +36,7 @@ from edge.controlroom.cases import (
     State,
     require_trained,
 )
-from edge.controlroom.room import ControlRoom
+from edge.controlroom.service import ControlRoom
 from edge.errors import BadInput, EdgeError
 from edge.records import AGE_BANDS, Alert
 

@@ -7,14 +7,14 @@ old copy may survive in a spare cell. That is why everything biometric on disk i
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 from pathlib import Path
 
 from edge.errors import StoreUnavailable
+from edge.files import fsync_folder
 
-__all__ = ["fsync_file", "fsync_folder", "scrub", "shred"]
+__all__ = ["scrub", "shred"]
 
 _CHUNK = 1 << 20
 _BYTES_HEADER = bytes.__basicsize__ - 1
@@ -47,25 +47,6 @@ def shred(path: Path) -> bool:
     path.unlink(missing_ok=True)
     fsync_folder(path.parent)
     return True
-
-
-def fsync_file(path: Path) -> None:
-    """Push a file's content to the device."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def fsync_folder(folder: Path) -> None:
-    """Push a folder's entries to the device, so that a rename or an unlink survives a power cut."""
-    with contextlib.suppress(FileNotFoundError):
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def scrub(value: bytes) -> None:

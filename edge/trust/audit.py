@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from edge.clock import Clock
-from edge.custody.shred import fsync_folder
 from edge.errors import AuditBroken, SignatureInvalid, StoreUnavailable
+from edge.files import fsync_folder
 from edge.trust.canonical import canonical, sha256
 from edge.trust.events import Event, check_fields
 from edge.trust.keys import KnownSigners, SigningKey

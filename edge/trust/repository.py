@@ -24,7 +24,6 @@ from tuf.api.serialization import DeserializationError
 from tuf.ngclient import Updater, UpdaterConfig
 from tuf.ngclient.fetcher import FetcherInterface
 
-from edge.custody.shred import fsync_file, fsync_folder
 from edge.errors import (
     MetadataExpired,
     MetadataMixed,
@@ -36,6 +35,7 @@ from edge.errors import (
     TargetMissing,
     TargetTampered,
 )
+from edge.files import fsync_file, fsync_folder
 
 __all__ = ["Target", "VanRepository"]
 

@@ -73,7 +73,7 @@ def apply_all(
         tokens: compact JWS.
         signers: the public keys of those who may revoke.
         deployment: the one this van is out for.
-        remove: called with reference and cause, for example :meth:`edge.match.keeper.ListKeeper.remove`.
+        remove: called with reference and cause, for example :meth:`edge.watchlist.lifecycle.ListLifecycle.remove`.
 
     Raises:
         SignatureInvalid: one of them is not to be believed; those before it are applied.

@@ -20,8 +20,8 @@ import tomli_w
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from edge.assembly import AUDIT_FILE
 from edge.errors import BrokerUnavailable, EnvironmentFault
-from edge.parts import AUDIT_FILE
 from provisioning.broker import write_broker
 from provisioning.demo.footage import Footage
 from provisioning.demo.office import PLACE, Office

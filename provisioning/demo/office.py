@@ -12,10 +12,10 @@ from typing import Any
 
 import tomli_w
 
-from edge.match.watchlist import WatchlistStore
 from edge.trust.authority import Authority
 from edge.trust.keys import SigningKey, write_private, write_public
 from edge.trust.secret import read_secret
+from edge.watchlist.store import WatchlistStore
 from provisioning.authority import draft_authority, publish_authority
 from provisioning.bundle import new_identity, write_bundle
 from provisioning.encoder import make_encoder

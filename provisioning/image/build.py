@@ -96,7 +96,6 @@ def commit_of(repository: Path) -> str:
 def compose(root: Path, target: Board, own: release.Release, keyring: Path, source: Path) -> None:
     """Make a van of a Debian root that already holds LFR Edge: units, helpers, users, keyring, release record."""
     shutil.copytree(source / "rootfs", root, symlinks=True, dirs_exist_ok=True)
-    shutil.copytree(source / "vansystem", root / "opt/lfr/vansystem", ignore=shutil.ignore_patterns("__pycache__"))
     template = root / "etc/rauc/system.conf.in"
     words = {"@COMPATIBLE@": target.compatible, "@BOOTLOADER@": target.bootloader}
     text = template.read_text()

@@ -6,9 +6,9 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from edge.vanroot.floor import MAX_EPOCH, version_key
 from provisioning.image.board import BOARDS
 from provisioning.image.tools import ImageUnusable
-from provisioning.image.vansystem.floor import MAX_EPOCH, version_key
 
 __all__ = ["RELEASE_FILE", "SCHEMA", "Release", "read", "write"]
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from provisioning.image.vansystem import commit, floor, preinstall, tried, update
-from provisioning.image.vansystem.commit import Standing
+from edge.vanroot import commit, failed_updates, floor, preinstall, update
+from edge.vanroot.commit import Standing
 
 FLOOR = floor.Floor("1.4.0", 2)
 
@@ -154,17 +154,17 @@ def test_a_stick_that_stays_in_the_van_does_not_install_the_same_image_again(bun
     running, note = release("1.4.0"), tmp_path / "tried.json"
 
     def said() -> str | None:
-        history = floor.History(running, tried.read(note))
+        history = floor.History(running, failed_updates.read(note))
         found = preinstall.inspect(bundle, FLOOR, board="qemu-arm64", deployed=False, history=history)
         return found.name if found else None
 
     assert said() is None
-    tried.add(release("1.6.0"), note)
-    tried.add(release("1.5.0"), note)
+    failed_updates.add(release("1.6.0"), note)
+    failed_updates.add(release("1.5.0"), note)
     assert said() == "FailedBefore"  # the van restarted, and the old image runs again
     running = release("1.5.0")
     assert said() == "AlreadyRuns"
-    tried.clear(note)
+    failed_updates.clear(note)
     assert said() == "AlreadyRuns"
     assert verdict(bundle) is None  # as with try-again on the stick
 
@@ -172,7 +172,7 @@ def test_a_stick_that_stays_in_the_van_does_not_install_the_same_image_again(bun
 @pytest.mark.parametrize("content", ["", "{", "[1]", '{"a": 1}', '[["1.0", "many"]]', "null"])
 def test_a_damaged_note_of_what_was_tried_stops_no_update(tmp_path: Path, content: str) -> None:
     (tmp_path / "tried.json").write_text(content)
-    assert tried.read(tmp_path / "tried.json") == frozenset()
+    assert failed_updates.read(tmp_path / "tried.json") == frozenset()
 
 
 def test_once_more_is_asked_for_on_the_stick_and_counts_once(tmp_path: Path) -> None:

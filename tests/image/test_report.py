@@ -13,7 +13,7 @@ from edge.trust.audit import AuditLog
 from edge.trust.events import Event
 from edge.trust.keys import SigningKey
 from edge.trust.secret import read_secret
-from provisioning.image.vansystem import health, report
+from edge.vanroot import health, report
 from tests.broker import Site, make_alert, make_site
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from edge.alert.desk import AlertDesk
 from edge.alert.outbox import Outbox
+from edge.alert.submit import AlertSubmitter
 from edge.controlroom.receive import Receiver
 from edge.trust.keys import SigningKey
 from edge.trust.secret import read_secret
@@ -42,7 +42,7 @@ def van(site: Site) -> Iterator[Van]:
     states: States = queue.SimpleQueue()
     with Outbox(folder / "outbox.db", read_secret("outbox.key", folder), "van-1") as outbox:
         publisher = site.publisher(outbox, on_state=lambda state, trouble: states.put((state, trouble)))
-        desk = AlertDesk(outbox, SigningKey.load("van-signing.jwk", folder), site.recipients(), publisher)
+        desk = AlertSubmitter(outbox, SigningKey.load("van-signing.jwk", folder), site.recipients(), publisher)
         publisher.start()
         yield Van(desk, outbox, publisher, states)
         publisher.stop()

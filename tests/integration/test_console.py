@@ -25,11 +25,11 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from edge.alert.adjudication import ADJUDICATION
-from edge.alert.desk import AlertDesk
 from edge.alert.outbox import Outbox
+from edge.alert.submit import AlertSubmitter
 from edge.controlroom.cases import Officer, Role, State
 from edge.controlroom.config import load
-from edge.controlroom.room import ControlRoom
+from edge.controlroom.service import ControlRoom
 from edge.controlroom.web import create_app
 from edge.errors import ConfigInvalid
 from edge.trust.audit import read_log
@@ -56,7 +56,7 @@ class Console:
     url: str
     site: Site
     room: ControlRoom
-    desk: AlertDesk
+    desk: AlertSubmitter
     decisions: list[tuple[str, bytes]]
 
     def raise_alert(self, **changes: object) -> str:
@@ -109,7 +109,7 @@ def console(site: Site, tmp_path: Path) -> Iterator[Console]:
     decisions: list[tuple[str, bytes]] = []
     with Outbox(folder / "outbox.db", read_secret("outbox.key", folder), "van-1") as outbox:
         publisher = site.publisher(outbox, on_message=lambda kind, payload: decisions.append((kind, payload)))
-        desk = AlertDesk(outbox, SigningKey.load("van-signing.jwk", folder), site.recipients(), publisher)
+        desk = AlertSubmitter(outbox, SigningKey.load("van-signing.jwk", folder), site.recipients(), publisher)
         publisher.start()
         while not server.started:
             time.sleep(0.01)

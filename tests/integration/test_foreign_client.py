@@ -9,8 +9,8 @@ from datetime import datetime
 
 import pytest
 
-from edge.alert.desk import AlertDesk
 from edge.alert.outbox import Outbox
+from edge.alert.submit import AlertSubmitter
 from edge.trust.keys import SigningKey
 from edge.trust.secret import read_secret
 from tests.broker import Site, make_alert
@@ -32,7 +32,7 @@ def test_a_node_client_decrypts_verifies_prints_and_confirms_an_alert(site: Site
     with Outbox(folder / "outbox.db", read_secret("outbox.key", folder), "van-1") as outbox:
         publisher = site.publisher(outbox)
         publisher.start()
-        desk = AlertDesk(outbox, SigningKey.load("van-signing.jwk", folder), site.recipients(), publisher)
+        desk = AlertSubmitter(outbox, SigningKey.load("van-signing.jwk", folder), site.recipients(), publisher)
         sent = desk.submit(make_alert)
         output, _ = foreign.communicate(timeout=60)
         assert publisher.wait_empty(10), "the van believes the foreign receipt"

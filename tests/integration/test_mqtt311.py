@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from edge.alert.desk import AlertDesk
 from edge.alert.link import Broker
 from edge.alert.outbox import Outbox
+from edge.alert.submit import AlertSubmitter
 from edge.controlroom.receive import Arrived
 from edge.trust.keys import SigningKey
 from edge.trust.secret import read_secret
@@ -89,7 +89,7 @@ def test_a_van_falls_back_to_3_1_1_when_the_broker_knows_no_more(site: Site, doo
         tls = client_context("ca.crt", "van.crt", "van.key", folder)
         publisher = site.publisher(outbox, broker=Broker("localhost", door.port, tls))
         publisher.start()
-        desk = AlertDesk(outbox, SigningKey.load("van-signing.jwk", folder), site.recipients(), publisher)
+        desk = AlertSubmitter(outbox, SigningKey.load("van-signing.jwk", folder), site.recipients(), publisher)
         sent = desk.submit(make_alert)
         assert heard.next(Arrived).alert == sent
         assert publisher.wait_empty(10)

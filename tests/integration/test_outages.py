@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from edge.alert.desk import AlertDesk
 from edge.alert.link import Broker
 from edge.alert.outbox import Outbox
 from edge.alert.publish import LinkState
+from edge.alert.submit import AlertSubmitter
 from edge.controlroom.inbox import Verdict
 from edge.controlroom.receive import Arrived, Receiver, VanState
 from edge.trust.keys import SigningKey
@@ -109,10 +109,10 @@ class TestNothingIsLost:
             raw.publish("lfr/1/van-1/alert", site.sealed(make_alert(number)))
         longest = 0
 
-        def slow(happening: object) -> None:
+        def slow(event: object) -> None:
             nonlocal longest
             longest = max(longest, receiver._events.qsize())
-            heard(happening)  # type: ignore[arg-type]
+            heard(event)  # type: ignore[arg-type]
 
         receiver = site.receiver(slow)
         receiver.start()
@@ -129,7 +129,7 @@ class TestNothingIsLost:
         script = textwrap.dedent("""
             import os, signal, sys
             from pathlib import Path
-            from edge.alert.desk import AlertDesk
+            from edge.alert.submit import AlertSubmitter
             from edge.alert.outbox import Outbox
             from edge.trust.keys import Recipients, SigningKey
             from edge.trust.secret import read_secret
@@ -141,7 +141,7 @@ class TestNothingIsLost:
             folder = Path(sys.argv[1])
             outbox = Outbox(folder / "outbox.db", read_secret("outbox.key", folder), "van-1")
             recipients = Recipients.load(folder / "control-room.jwks")
-            desk = AlertDesk(outbox, SigningKey.load("van-signing.jwk", folder), recipients, Nobody())
+            desk = AlertSubmitter(outbox, SigningKey.load("van-signing.jwk", folder), recipients, Nobody())
             for _ in range(3):
                 desk.submit(make_alert)
             os.kill(os.getpid(), signal.SIGKILL)
@@ -197,7 +197,7 @@ class TestBridge:
         tls = client_context("ca.crt", "van.crt", "van.key", folder)
         with Outbox(folder / "outbox.db", read_secret("outbox.key", folder), "van-1") as outbox:
             publisher = site.publisher(outbox, broker=Broker("localhost", port, tls), on_message=hears)
-            desk = AlertDesk(outbox, SigningKey.load("van-signing.jwk", folder), site.recipients(), publisher)
+            desk = AlertSubmitter(outbox, SigningKey.load("van-signing.jwk", folder), site.recipients(), publisher)
             publisher.start()
             desk.submit(make_alert)
             assert heard.next(Arrived, 30).alert.sequence == 1
@@ -206,7 +206,7 @@ class TestBridge:
             publisher = site.publisher(
                 outbox, broker=Broker("localhost", port, tls), receipts_by=None, on_message=hears
             )
-            desk = AlertDesk(outbox, SigningKey.load("van-signing.jwk", folder), site.recipients(), publisher)
+            desk = AlertSubmitter(outbox, SigningKey.load("van-signing.jwk", folder), site.recipients(), publisher)
             publisher.start()
             site.stop_broker()
             for _ in range(10):

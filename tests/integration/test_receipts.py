@@ -11,11 +11,11 @@ from uuid import uuid4
 
 import pytest
 
-from edge.alert.desk import AlertDesk
 from edge.alert.link import Link
 from edge.alert.outbox import Outbox
 from edge.alert.publish import LinkState, Publisher
 from edge.alert.receipt import MOST_TOGETHER, RECEIPT, sign_receipts
+from edge.alert.submit import AlertSubmitter
 from edge.controlroom.receive import Arrived, Message, Receiver
 from edge.errors import AlertRejected, EdgeError, SignatureInvalid
 from edge.records import Alert
@@ -92,7 +92,7 @@ def test_a_receipt_that_is_lost_is_asked_for_by_a_repeat_and_the_alert_is_shown_
     heard.online()
     with Outbox(folder / "outbox.db", read_secret("outbox.key", folder), "van-1") as outbox:
         publisher = site.publisher(outbox, repeat_s=(0.2, 1.0))
-        desk = AlertDesk(outbox, SigningKey.load("van-signing.jwk", folder), site.recipients(), publisher)
+        desk = AlertSubmitter(outbox, SigningKey.load("van-signing.jwk", folder), site.recipients(), publisher)
         publisher.start()
         desk.submit(make_alert)
         assert heard.next(Arrived).alert.sequence == 1
@@ -127,7 +127,7 @@ def test_an_alert_that_got_lost_is_sent_again_although_later_ones_are_confirmed_
     numbers: list[int] = []
     with Outbox(folder / "outbox.db", read_secret("outbox.key", folder), "van-1") as outbox:
         publisher = site.publisher(outbox, repeat_s=(0.5, 1.0))
-        desk = AlertDesk(outbox, SigningKey.load("van-signing.jwk", folder), site.recipients(), publisher)
+        desk = AlertSubmitter(outbox, SigningKey.load("van-signing.jwk", folder), site.recipients(), publisher)
         publisher.start()
         while 2 not in numbers:
             desk.submit(make_alert)
@@ -172,7 +172,7 @@ def test_a_forged_receipt_is_reported_and_frees_no_alert(site: Site) -> None:
     reported: queue.SimpleQueue[tuple[str, EdgeError]] = queue.SimpleQueue()
     with Outbox(folder / "outbox.db", read_secret("outbox.key", folder), "van-1") as outbox:
         publisher = site.publisher(outbox, on_refused=lambda kind, error: reported.put((kind, error)))
-        desk = AlertDesk(outbox, SigningKey.load("van-signing.jwk", folder), site.recipients(), publisher)
+        desk = AlertSubmitter(outbox, SigningKey.load("van-signing.jwk", folder), site.recipients(), publisher)
         publisher.start()
         alert = desk.submit(make_alert)
         room = opened(site, site.room, "control-room", client="room")
@@ -202,7 +202,7 @@ def test_a_van_may_be_told_to_believe_the_broker_for_a_control_room_that_gives_n
     folder = site.van("van-1")
     with Outbox(folder / "outbox.db", read_secret("outbox.key", folder), "van-1") as outbox:
         publisher = site.publisher(outbox, receipts_by=None)
-        desk = AlertDesk(outbox, SigningKey.load("van-signing.jwk", folder), site.recipients(), publisher)
+        desk = AlertSubmitter(outbox, SigningKey.load("van-signing.jwk", folder), site.recipients(), publisher)
         publisher.start()
         desk.submit(make_alert)
         assert publisher.wait_empty(10)

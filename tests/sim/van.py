@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from edge.assembly import load_models
 from edge.clock import Clock, SystemClock
 from edge.config import CameraSection, Config, DecisionSection, DeploymentSection, ModelsSection, VanSection
 from edge.custody.retention import Custodian, CustodyTotals
 from edge.match.decide import Decider
 from edge.match.index import Index
-from edge.parts import load_models
 from edge.pipeline import Pipeline, PipelineCounts
 from edge.records import Alert, ErasureReceipt, WatchlistEntry
 from edge.sight.capture import Capture

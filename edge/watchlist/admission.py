@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from edge.errors import AuthorityEnded, BundleRefused, ListTooOld, ModelNotNamed, VanNotNamed, WatchlistNotNamed
-from edge.match.bundle import Manifest
 from edge.trust.authority import Authority
+from edge.watchlist.bundle import Manifest
 
 __all__ = ["IMPORT_WINDOW", "judge_import"]
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from enum import Enum
 
-from . import AS_SERVICE, floor, tried
+from . import AS_SERVICE, failed_updates, floor
 
 __all__ = ["Standing", "main", "standing"]
 
@@ -68,7 +68,7 @@ def main(arguments: list[str]) -> int:
     _mark_good()
     now = store.rise(own)
     if where is Standing.TRIAL:
-        tried.clear()
+        failed_updates.clear()
     _say(f"slot is good, floor is version {now.version} epoch {now.epoch}")
     return 0
 

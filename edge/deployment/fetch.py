@@ -10,16 +10,16 @@ from pathlib import Path
 import pyrage
 
 from edge.custody.shred import shred
+from edge.deployment.gate import Gate
 from edge.errors import TargetMissing
-from edge.match.keeper import ListKeeper
-from edge.match.watchlist import WatchlistStore
 from edge.trust.audit import AuditLog
 from edge.trust.authority import Authority
 from edge.trust.events import Event
-from edge.trust.gate import Gate
 from edge.trust.keys import KnownSigners
 from edge.trust.repository import VanRepository
 from edge.trust.revocation import apply_all
+from edge.watchlist.lifecycle import ListLifecycle
+from edge.watchlist.store import WatchlistStore
 
 __all__ = ["accept_authority", "fetch_list", "fetch_revocations"]
 
@@ -52,7 +52,7 @@ def accept_authority(content: bytes, gate: Gate, audit: AuditLog, name: str) -> 
 
 def fetch_list(
     repository: VanRepository,
-    keeper: ListKeeper,
+    keeper: ListLifecycle,
     authority: Authority,
     identity: pyrage.x25519.Identity,
     *,
@@ -74,7 +74,7 @@ def fetch_list(
         wipe: the stick's folder, when the bundle on it is for this van alone and is to be overwritten.
 
     Raises:
-        PolicyRefusal: see :meth:`edge.match.keeper.ListKeeper.import_bundle`.
+        PolicyRefusal: see :meth:`edge.watchlist.lifecycle.ListLifecycle.import_bundle`.
     """
     held = keeper.held()
     if held == authority.watchlist:
@@ -93,7 +93,7 @@ def fetch_list(
 
 
 def fetch_revocations(
-    repository: VanRepository, keeper: ListKeeper, revokers: KnownSigners, deployment: str
+    repository: VanRepository, keeper: ListLifecycle, revokers: KnownSigners, deployment: str
 ) -> tuple[str, ...]:
     """Apply the revocations that the repository holds for ``deployment``; none is no error.
 

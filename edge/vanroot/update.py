@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from . import floor, tried
+from . import failed_updates, floor
 from .preinstall import ACCEPTED, AGAIN, REFUSAL
 
 __all__ = ["explain", "main", "signer_names", "wants_again"]
@@ -87,7 +87,7 @@ def _install(bundle: Path) -> tuple[str, str]:
 
 def _note_tried() -> None:
     try:
-        tried.add(floor.read_release(ACCEPTED))
+        failed_updates.add(floor.read_release(ACCEPTED))
     except (OSError, ValueError) as error:
         _say(f"that this was installed cannot be noted, and it may be installed again: {error}")
 

@@ -62,7 +62,7 @@ def clock_confirmed(now: datetime, *, satellite_time: datetime | None = None, rt
 
     Args:
         now: what the clock shows.
-        satellite_time: from :meth:`edge.trust.gpsd.Gpsd.satellite_time`, of this very moment.
+        satellite_time: from :meth:`edge.deployment.position.Gpsd.satellite_time`, of this very moment.
         rtc: the device of a battery-backed clock.
     """
     if rtc.exists() or kernel_says_synchronised():

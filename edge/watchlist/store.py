@@ -18,11 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlcipher3 import dbapi2
 
-from edge.custody.shred import fsync_folder, scrub, shred
+from edge.custody.shred import scrub, shred
 from edge.errors import ModelRejected, RecordInvalid, StoreUnavailable, WatchlistUnreadable
-from edge.match.identity import FIELDS, SCHEMA, DestructionReceipt, ListMeta, entry_digest, list_digest
+from edge.files import fsync_folder
 from edge.records import WatchlistEntry
 from edge.trust.sealed import Connection, open_sealed, store_error, truncate_log
+from edge.watchlist.identity import FIELDS, SCHEMA, DestructionReceipt, ListMeta, entry_digest, list_digest
 
 __all__ = [
     "TemplateMatrix",

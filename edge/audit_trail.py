@@ -17,12 +17,12 @@ from edge.records import Alert, ErasureReceipt
 from edge.trust.audit import AuditLog
 from edge.trust.events import MAX_TEXT, Event
 
-__all__ = ["Logbook"]
+__all__ = ["AuditTrail"]
 
 PERIOD = timedelta(minutes=1)
 
 
-class Logbook:
+class AuditTrail:
     """Writes the van's events. Its methods may be called from any thread.
 
     Args:

@@ -24,11 +24,11 @@ from edge.errors import (
     WatchlistGone,
     WatchlistNotNamed,
 )
-from edge.match.bundle import MAGIC, PADDING, identity_of
-from edge.match.keeper import ListKeeper, destroy_everything
 from edge.trust.audit import AuditLog, verify
 from edge.trust.events import Event
 from edge.trust.history import was_listed
+from edge.watchlist.bundle import MAGIC, PADDING, identity_of
+from edge.watchlist.lifecycle import ListLifecycle, destroy_everything
 from tests.lists import MODEL, START, Site, entry, events, import_into
 
 PEOPLE = ("R-1", "R-2", "R-3")
@@ -48,13 +48,13 @@ def audit(site: Site) -> Iterator[AuditLog]:
 
 
 @pytest.fixture
-def keeper(site: Site, audit: AuditLog) -> Iterator[ListKeeper]:
+def keeper(site: Site, audit: AuditLog) -> Iterator[ListLifecycle]:
     made = site.keeper(audit)
     yield made
     made.close()
 
 
-def test_an_imported_list_is_what_was_built(keeper: ListKeeper, site: Site, audit: AuditLog) -> None:
+def test_an_imported_list_is_what_was_built(keeper: ListLifecycle, site: Site, audit: AuditLog) -> None:
     built = site.build([entry(name) for name in PEOPLE])
     import_into(keeper, site, built)
     store = keeper.open(model=MODEL)
@@ -233,7 +233,7 @@ REFUSALS: dict[str, tuple[Prepare, type[EdgeError], str]] = {
 
 @pytest.mark.parametrize("name", REFUSALS)
 def test_a_list_that_must_not_be_imported_leaves_the_one_before(
-    name: str, keeper: ListKeeper, site: Site, audit: AuditLog
+    name: str, keeper: ListLifecycle, site: Site, audit: AuditLog
 ) -> None:
     import_into(keeper, site, site.build([entry("R-old")], name="before"))
     before = keeper.open().digest
@@ -249,7 +249,7 @@ def test_a_list_that_must_not_be_imported_leaves_the_one_before(
 
 
 def test_a_new_list_takes_the_old_one_s_place_and_the_old_one_is_destroyed(
-    keeper: ListKeeper, site: Site, audit: AuditLog
+    keeper: ListLifecycle, site: Site, audit: AuditLog
 ) -> None:
     import_into(keeper, site, site.build([entry("R-old")], name="before"))
     old = keeper.open().digest
@@ -262,7 +262,7 @@ def test_a_new_list_takes_the_old_one_s_place_and_the_old_one_is_destroyed(
     assert destroyed["files"][0] == "watchlist.key"
 
 
-def test_an_entry_past_its_date_never_comes_into_force(keeper: ListKeeper, site: Site, audit: AuditLog) -> None:
+def test_an_entry_past_its_date_never_comes_into_force(keeper: ListLifecycle, site: Site, audit: AuditLog) -> None:
     import_into(keeper, site, site.build([entry("R-1"), entry("R-2", delete_by="2026-02-28")]))
     assert keeper.open().references() == ("R-1",)
     audit.checkpoint()
@@ -294,7 +294,9 @@ def test_a_removed_entry_leaves_the_store_and_the_index_is_told(site: Site, audi
     keeper.close()
 
 
-def test_the_end_leaves_a_receipt_the_references_and_no_file(keeper: ListKeeper, site: Site, audit: AuditLog) -> None:
+def test_the_end_leaves_a_receipt_the_references_and_no_file(
+    keeper: ListLifecycle, site: Site, audit: AuditLog
+) -> None:
     import_into(keeper, site, site.build([entry(name) for name in PEOPLE]))
     digest = keeper.open().digest
     receipt = keeper.destroy("end of the deployment")
@@ -373,7 +375,7 @@ def test_a_tampered_log_destroys_the_list_at_the_next_start(site: Site) -> None:
     assert list((site.folder / "lists").iterdir()) == []
 
 
-def test_a_list_can_be_destroyed_when_not_even_the_log_opens(keeper: ListKeeper, site: Site) -> None:
+def test_a_list_can_be_destroyed_when_not_even_the_log_opens(keeper: ListLifecycle, site: Site) -> None:
     import_into(keeper, site, site.build([entry("R-1")]))
     keeper.close()
     destroy_everything(site.folder / "lists")

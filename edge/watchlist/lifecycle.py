@@ -3,7 +3,7 @@
 A list lies in a folder of its own, ``list-<copy>``, with its sealed store and its key; the symbolic link
 ``current`` says which one is in force. Every change is a step that a file system does at once (a rename,
 an unlink, a committed transaction), and the audit log is written so that, whatever the moment of a power
-cut, :meth:`ListKeeper.recover` can tell what was under way and finish or undo it:
+cut, :meth:`ListLifecycle.recover` can tell what was under way and finish or undo it:
 
 ========================  ======================================  =====================================
 step                      order                                   after a power cut
@@ -29,7 +29,7 @@ from pathlib import Path
 import pyrage
 
 from edge.clock import Clock
-from edge.custody.shred import fsync_file, fsync_folder, shred
+from edge.custody.shred import shred
 from edge.errors import (
     BundleRefused,
     EdgeError,
@@ -39,24 +39,25 @@ from edge.errors import (
     WatchlistGone,
     WatchlistUnreadable,
 )
-from edge.match.bundle import Manifest, parse_manifest, read_bundle
-from edge.match.identity import DestructionReceipt, ListMeta
-from edge.match.importing import judge_import
-from edge.match.watchlist import WatchlistStore, destroy_files
+from edge.files import fsync_file, fsync_folder
 from edge.trust.audit import AuditLog, read_log
 from edge.trust.authority import Authority
 from edge.trust.events import Event
 from edge.trust.history import CopyState, copies
 from edge.trust.secret import create_secret, read_secret
+from edge.watchlist.admission import judge_import
+from edge.watchlist.bundle import Manifest, parse_manifest, read_bundle
+from edge.watchlist.identity import DestructionReceipt, ListMeta
+from edge.watchlist.store import WatchlistStore, destroy_files
 
-__all__ = ["ListKeeper", "destroy_everything"]
+__all__ = ["ListLifecycle", "destroy_everything"]
 
 STORE, KEY, CURRENT, INTENT = "watchlist.db", "watchlist.key", "current", "destroying.json"
 INTERRUPTED = "its import was interrupted"
 REPLACED = "replaced by another list"
 
 
-class ListKeeper:
+class ListLifecycle:
     """Keeps at most one list in force. Make it, :meth:`recover`, then :meth:`open` or :meth:`import_bundle`.
 
     Args:
@@ -157,8 +158,8 @@ class ListKeeper:
             model: digest of the embedder that runs.
 
         Raises:
-            PolicyRefusal: see :func:`edge.match.importing.judge_import` and :func:`edge.match.bundle.read_bundle`;
-                the list before stays in force.
+            PolicyRefusal: see :func:`edge.watchlist.admission.judge_import` and
+                :func:`edge.watchlist.bundle.read_bundle`; the list before stays in force.
             StoreUnavailable: the disk refuses; likewise.
         """
         with self._lock:
@@ -382,7 +383,7 @@ class ListKeeper:
 def destroy_everything(folder: Path) -> None:
     """Destroy every list in ``folder`` without asking anything: for when not even the audit log can be opened.
 
-    The receipt is made up by the next :meth:`ListKeeper.recover` over a whole log.
+    The receipt is made up by the next :meth:`ListLifecycle.recover` over a whole log.
     """
     for copy in folder.glob("list-*"):
         destroy_files(copy / STORE, copy / KEY)

@@ -21,8 +21,8 @@ from msgspec import Meta, Struct
 
 from edge.custody.shred import scrub
 from edge.errors import BundleRefused, KeyUnusable, RecordInvalid
-from edge.match.identity import FIELDS
 from edge.records import WatchlistEntry
+from edge.watchlist.identity import FIELDS
 
 __all__ = ["MAGIC", "Manifest", "frames_of", "identity_of", "parse_manifest", "read_bundle"]
 

@@ -29,7 +29,7 @@ MAY_PASS = (AuthorityNotYet, ClockUntrusted, OutsidePlace, PlaceUnknown)
 
 
 class Asked(Protocol):
-    """What the guard asks: :class:`edge.match.mandate.Mandate`."""
+    """What the guard asks: :class:`edge.deployment.mandate.Mandate`."""
 
     def check(self) -> object: ...
 

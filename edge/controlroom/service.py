@@ -26,7 +26,7 @@ from edge.controlroom.casebook import Casebook
 from edge.controlroom.cases import Case, Demographics, NotYours, Officer, Result, State
 from edge.controlroom.config import ControlConfig
 from edge.controlroom.inbox import Inbox, Stored, Verdict
-from edge.controlroom.receive import Arrived, Happening, LinkChanged, Receiver, Refused, VanState, connect
+from edge.controlroom.receive import Arrived, LinkChanged, Receiver, ReceiverEvent, Refused, VanState, connect
 from edge.errors import BadInput, ConfigInvalid, EdgeError
 from edge.trust.audit import AuditLog
 from edge.trust.events import Event
@@ -143,9 +143,9 @@ class ControlRoom:
 
     # -- what arrives ----------------------------------------------------------------------------
 
-    def hear(self, happening: Happening) -> None:
+    def hear(self, event: ReceiverEvent) -> None:
         """Take in what the receiver tells."""
-        match happening:
+        match event:
             case Arrived(alert, acceptance, received_at):
                 self.book.add(cases.open_case(alert, received_at))
                 self.inbox.shown(alert.alert_id)

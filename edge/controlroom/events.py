@@ -11,7 +11,7 @@ from edge.controlroom.inbox import Acceptance
 from edge.errors import EdgeError
 from edge.records import Alert
 
-__all__ = ["Arrived", "Happening", "LinkChanged", "Refused", "VanCheckpoint", "VanHealth", "VanState"]
+__all__ = ["Arrived", "LinkChanged", "ReceiverEvent", "Refused", "VanCheckpoint", "VanHealth", "VanState"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,4 +65,4 @@ class LinkChanged:
     trouble: EdgeError | None
 
 
-Happening = Arrived | Refused | VanState | VanHealth | VanCheckpoint | LinkChanged
+ReceiverEvent = Arrived | Refused | VanState | VanHealth | VanCheckpoint | LinkChanged

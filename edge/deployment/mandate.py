@@ -15,7 +15,10 @@ from pathlib import Path
 import pyrage
 
 from edge.clock import NS_PER_S, Clock
-from edge.custody.shred import fsync_folder, shred
+from edge.custody.shred import shred
+from edge.deployment.fetch import accept_authority, fetch_list, fetch_revocations
+from edge.deployment.gate import Gate, ListFacts
+from edge.deployment.position import PositionSource
 from edge.errors import (
     AuthorityEnded,
     AuthorityInvalid,
@@ -26,18 +29,16 @@ from edge.errors import (
     RepositoryUnavailable,
     WatchlistGone,
 )
-from edge.match.arrival import accept_authority, fetch_list, fetch_revocations
-from edge.match.identity import DestructionReceipt
-from edge.match.keeper import ListKeeper
-from edge.match.watchlist import WatchlistStore
+from edge.files import fsync_folder
 from edge.trust.audit import AuditLog, read_log
 from edge.trust.authority import Authority, authority_digest, parse_authority
 from edge.trust.events import Event
-from edge.trust.gate import Gate, ListFacts
-from edge.trust.gpsd import PositionSource
 from edge.trust.keys import KnownSigners
 from edge.trust.repository import VanRepository
 from edge.trust.revocation import Revocation, parse_revocation
+from edge.watchlist.identity import DestructionReceipt
+from edge.watchlist.lifecycle import ListLifecycle
+from edge.watchlist.store import WatchlistStore
 
 __all__ = ["Mandate", "VanFacts"]
 
@@ -87,7 +88,7 @@ class Mandate:
         folder: Path,
         clock: Clock,
         audit: AuditLog,
-        keeper: ListKeeper,
+        keeper: ListLifecycle,
         gate: Gate,
         positions: PositionSource,
         repository: VanRepository,

@@ -13,7 +13,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from . import floor, tried
+from . import failed_updates, floor
 
 __all__ = ["inspect", "main"]
 
@@ -73,7 +73,7 @@ def main() -> int:
         refusal: floor.Refusal | None = floor.Refusal("FloorUnreadable", f"this van's floor cannot be read ({error})")
     else:
         source = Path(os.environ["RAUC_UPDATE_SOURCE"])
-        history = None if AGAIN.exists() else floor.History(own, tried.read())
+        history = None if AGAIN.exists() else floor.History(own, failed_updates.read())
         refusal = inspect(source, floor_now, board=own.board, deployed=OPS_VOLUME.exists(), history=history)
     REFUSAL.parent.mkdir(parents=True, exist_ok=True)
     if refusal is None:

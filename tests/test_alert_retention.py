@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from edge.alert.outbox import Outbox
+from edge.alert.retention import Sweeper
 from edge.controlroom.inbox import Inbox
 from edge.errors import EdgeError, StoreUnavailable
 from edge.trust.audit import verify
 from edge.trust.events import Event
-from edge.trust.sweeper import Sweeper
 from tests.broker import make_alert
 from tests.lists import HandClock, Site
 from tests.sealedpages import decrypted_pages

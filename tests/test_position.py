@@ -16,9 +16,15 @@ from pathlib import Path
 import pytest
 
 from edge.clock import SystemClock
-from edge.trust.gpsd import FixedSite, Gpsd
+from edge.deployment.clock_trust import (
+    built_at,
+    clock_confirmed,
+    clock_floor,
+    kernel_says_synchronised,
+    last_audit_time,
+)
+from edge.deployment.position import FixedSite, Gpsd
 from edge.trust.place import Position, distance_m
-from edge.trust.timing import built_at, clock_confirmed, clock_floor, kernel_says_synchronised, last_audit_time
 
 HERE = (51.5105, -0.1301)
 
@@ -166,11 +172,11 @@ def test_a_clock_is_confirmed_by_a_battery_a_server_or_the_satellites(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert kernel_says_synchronised() in {True, False}
-    monkeypatch.setattr("edge.trust.timing.kernel_says_synchronised", lambda: False)
+    monkeypatch.setattr("edge.deployment.clock_trust.kernel_says_synchronised", lambda: False)
     none = tmp_path / "none"
     assert not clock_confirmed(NOW, rtc=none)
     assert clock_confirmed(NOW, rtc=tmp_path)
     assert clock_confirmed(NOW, rtc=none, satellite_time=NOW - timedelta(seconds=3))
     assert not clock_confirmed(NOW, rtc=none, satellite_time=NOW - timedelta(hours=1))
-    monkeypatch.setattr("edge.trust.timing.kernel_says_synchronised", lambda: True)
+    monkeypatch.setattr("edge.deployment.clock_trust.kernel_says_synchronised", lambda: True)
     assert clock_confirmed(NOW, rtc=none)

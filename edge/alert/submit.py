@@ -1,4 +1,4 @@
-"""Where the pipeline hands an alert over: after :meth:`AlertDesk.submit` returns, it cannot be lost."""
+"""Where the pipeline hands an alert over: after :meth:`AlertSubmitter.submit` returns, it cannot be lost."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edge.alert.outbox import Outbox
 from edge.records import Alert
 from edge.trust.keys import Recipients, SigningKey
 
-__all__ = ["AlertDesk", "Wakeable"]
+__all__ = ["AlertSubmitter", "Wakeable"]
 
 
 class Wakeable(Protocol):
@@ -21,7 +21,7 @@ class Wakeable(Protocol):
         ...
 
 
-class AlertDesk:
+class AlertSubmitter:
     """Numbers, signs, encrypts and commits an alert, then wakes the publisher.
 
     Args:

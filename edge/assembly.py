@@ -12,25 +12,25 @@ from typing import Literal
 from edge.clock import Clock, SystemClock
 from edge.config import Config
 from edge.custody.shred import shred
+from edge.deployment.clock_trust import built_at, clock_confirmed, clock_floor
+from edge.deployment.gate import Gate
+from edge.deployment.mandate import AUTHORITY_FILE, Mandate, VanFacts
+from edge.deployment.position import FixedSite, Gpsd, PositionSource
 from edge.errors import AuditBroken, KeyUnusable, WatchlistGone
-from edge.match.bundle import identity_of
 from edge.match.calibration import ImpostorTail
-from edge.match.identity import DestructionReceipt
-from edge.match.keeper import ListKeeper, destroy_everything
-from edge.match.mandate import AUTHORITY_FILE, Mandate, VanFacts
 from edge.sight.card import default_directory, split
 from edge.sight.detect import Detector
 from edge.sight.embed import Embedder
 from edge.sight.runtime import Model
 from edge.sight.runtime import load as load_model
 from edge.trust.audit import AuditLog
-from edge.trust.gate import Gate
-from edge.trust.gpsd import FixedSite, Gpsd, PositionSource
 from edge.trust.keys import KnownSigners, SigningKey
 from edge.trust.place import Position
 from edge.trust.repository import VanRepository
 from edge.trust.secret import read_secret
-from edge.trust.timing import built_at, clock_confirmed, clock_floor
+from edge.watchlist.bundle import identity_of
+from edge.watchlist.identity import DestructionReceipt
+from edge.watchlist.lifecycle import ListLifecycle, destroy_everything
 
 __all__ = ["AUDIT_FILE", "Mandated", "at_rest", "load_models", "mandated", "open_audit", "retire"]
 
@@ -91,7 +91,7 @@ class Mandated:
     """
 
     mandate: Mandate
-    keeper: ListKeeper
+    keeper: ListLifecycle
 
 
 def mandated(
@@ -128,7 +128,7 @@ def mandated(
         ca=config.path(config.repository.ca) if config.repository.ca else None,
     )
     secret = config.watchlist.device_secret
-    keeper = ListKeeper(
+    keeper = ListLifecycle(
         config.path(config.watchlist.folder),
         clock=clock,
         audit=audit,
@@ -210,7 +210,7 @@ def retire(config: Config, cause: str) -> DestructionReceipt:
     clock = SystemClock()
     audit = open_audit(config, clock, SigningKey.load(config.alert.signing_key, Path(config.base)))
     try:
-        keeper = ListKeeper(config.path(config.watchlist.folder), clock=clock, audit=audit)
+        keeper = ListLifecycle(config.path(config.watchlist.folder), clock=clock, audit=audit)
         keeper.recover()
         receipt = keeper.destroy(cause)
         shred(config.path(config.store.directory) / AUTHORITY_FILE)

@@ -1,0 +1,1 @@
+"""May this van match now? Position, clock, authority and list, judged twice a second."""
