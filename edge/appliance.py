@@ -1,60 +1,70 @@
-"""The life of a van's service: protect memory, check itself, open the list, watch, and put everything away.
+"""The life of a van's service: put it together, watch, and put everything away, whatever happens.
 
-:class:`Appliance` builds the parts from the configuration and owns their order of start and stop. It
-fails closed: whatever is missing or wrong at start is an error with a next step and nothing runs; a
-part that fails while running stops matching first and speaks afterwards.
+:class:`Appliance` runs on the main thread and owns no stage: :mod:`edge.assembly.van` makes the parts, each runs in a
+worker of its own (:mod:`edge.worker`), and what happens to them comes back as events for the one state
+(:mod:`edge.state`). It fails closed: whatever is missing or wrong at start is an error with a next step and nothing
+runs; a part that fails while running closes the permit to match first, and is spoken of afterwards.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
-from datetime import timedelta
-from pathlib import Path
 from typing import Self
 
 from edge.alert import topics
 from edge.alert.adjudication import ADJUDICATION
-from edge.alert.discovery import description
-from edge.alert.outbox import Outbox
-from edge.alert.publish import Broker, LinkState, Publisher
-from edge.alert.retention import DEFAULT_RETENTION, Sweeper
+from edge.alert.publish import LinkState
 from edge.alert.status import HealthBody
-from edge.alert.submit import AlertSubmitter
-from edge.assembly import load_models, mandated, open_audit
-from edge.audit_trail import AuditTrail
+from edge.assembly.van import Van, assemble
 from edge.clock import Clock, SystemClock
 from edge.config import Config
-from edge.custody.memory import MemoryProtection, protect
-from edge.custody.retention import Custodian
-from edge.deployment.guard import MAY_PASS, Guard
-from edge.errors import CustodyBreached, EdgeError, PolicyRefusal
-from edge.match.decide import Decider
-from edge.match.index import Index
-from edge.pipeline import Pipeline
+from edge.errors import (
+    ClockUntrusted,
+    CustodyBreached,
+    EdgeError,
+    KeyUnusable,
+    PolicyRefusal,
+    StoreDamaged,
+    StoreUnavailable,
+    WatchlistGone,
+    WatchlistNotNamed,
+    WatchlistUnreadable,
+    WorkerFailed,
+)
 from edge.records import Alert, ErasureReceipt
-from edge.sight.capture import Capture
+from edge.state import Began, Ended, Event, Failed, Fine, Part, Starting, Trouble
 from edge.system import notify
-from edge.system.health import Health, spread, write_status
+from edge.system.board import StatusBoard
+from edge.system.health import Health, spread
 from edge.system.journal import get_logger
-from edge.trust.keys import KnownSigners, Recipients, SigningKey
-from edge.trust.secret import read_secret
-from edge.trust.tls import client_context
-from edge.watchlist.lifecycle import ListLifecycle
-from edge.watchlist.store import WatchlistStore
+from edge.worker import Supervisor, Worker
 
 __all__ = ["Appliance"]
 
 log = get_logger("appliance")
+TICK_S = 0.1
 STATUS_EVERY_S = 1.0
 RECEIPTS_KEPT = 100_000
 """Erasure times kept for the spread; a busy day has fewer passages."""
-OUTBOX_FILE = "outbox.db"
-STATUS_FILE = "status.json"
+PIPELINE_SILENT_S = 60.0
+"""One frame takes seconds on the slowest machine there is, an emulated one."""
 DELIVER_AT_END_S = 20.0
 """How long a stopping van waits for the broker; what is undelivered stays in the outbox."""
+DELIVER_AT_FAILURE_S = 1.0
+_LIST = (WatchlistGone, WatchlistNotNamed, WatchlistUnreadable, StoreDamaged, KeyUnusable)
+_JUDGED = (Part.CLOCK, Part.PERMISSION, Part.LIST, Part.DISK)
+"""The parts that the guard's answers speak of."""
+_CAMERA = "1"
+_OFFLINE = {
+    LinkState.CONNECTING: "There is no connection to the broker yet: alerts wait in the van",
+    LinkState.AWAY: "The broker cannot be reached: alerts wait in the van. Check the network connection",
+    LinkState.UNHEARD: "No control room is listening: alerts wait in the van. Call the control room",
+    LinkState.UNCONFIRMED: "The control room has not confirmed an alert: it stays in the van. Call the control room",
+}
 
 
 class Appliance:
@@ -67,7 +77,7 @@ class Appliance:
         on_alert: told of every alert that was accepted.
 
     Raises:
-        EdgeError: on entering, for whatever is missing or wrong; nothing is left running.
+        EdgeError: on entering, for whatever is missing or wrong; nothing is left running, and the status says why.
     """
 
     def __init__(
@@ -83,113 +93,63 @@ class Appliance:
         self._on_receipt = on_receipt
         self._on_alert = on_alert
         self._held_ms: deque[float] = deque(maxlen=RECEIPTS_KEPT)
-        self._state = "starting"
-        self._why = ""
         self._written = 0.0
         self._begun = 0.0
-        self._memory: MemoryProtection | None = None
+        self._over: PolicyRefusal | None = None
+        self._ended = threading.Event()
+        self._pipeline: Worker | None = None
+        self._van: Van | None = None
         self._close = ExitStack()
+        self.board = StatusBoard(config, self._clock)
+        self.workers = Supervisor(self._worker_failed)
 
     # -- start and stop ----------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
         with ExitStack() as parts:
-            self._start(parts)
+            parts.enter_context(self.workers.strangers())
+            try:
+                self._van = assemble(
+                    self._config, self._clock, self, workers=self.workers, parts=parts, step=self._step
+                )
+                self._start(self._van, parts)
+            except EdgeError as error:
+                self.board.take(Failed(str(error)))
+                raise
+            except BaseException as error:
+                self.board.take(Failed(f"The start was broken off ({type(error).__name__}). Call the engineer."))
+                raise
             self._close = parts.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._close.close()
 
-    def _start(self, parts: ExitStack) -> None:
-        config, base = self._config, Path(self._config.base)
-        self._memory = protect(config.memory)
-        self._state_folder = config.path(config.store.directory)
+    def _step(self, what: str) -> None:
+        self.board.take(Starting(what))
 
-        signer = SigningKey.load(config.alert.signing_key, base)
-        audit = open_audit(config, self._clock, signer, self._publish_checkpoint)
-        parts.callback(audit.close)
-        self._control_rooms = KnownSigners.load(config.path(config.alert.control_rooms))
-        recipients = Recipients.load(config.path(config.alert.recipients))
-        self.audit_trail = AuditTrail(audit, self._clock, recipients.key_ids)
-        self.detector, self.embedder = load_models(config)
-        held = mandated(
-            config,
-            self._clock,
-            audit,
-            parts,
-            model=self.embedder.digest,
-            wipe=config.repository.wipe,
-            on_removed=self._left_the_list,
-        )
-        self.mandate = held.mandate
-        store = self._take_up(held.keeper)
-        matrix = store.matrix()
-        index = Index(
-            matrix.references, matrix.vectors, method=config.watchlist.index, exact_up_to=config.watchlist.exact_up_to
-        )
-        parts.callback(index.erase)
+    def _start(self, van: Van, parts: ExitStack) -> None:
+        """Start what runs by itself. The guard's first answer comes before the first frame."""
+        self._step("opening the camera")
+        self.board.take(Trouble(Part.CAMERA, f"{van.capture.name} has not delivered a picture yet", key=_CAMERA))
+        van.custodian.start(self.workers)
+        parts.callback(van.custodian.stop)
+        van.retention.start(self.workers)
+        parts.callback(van.retention.stop)
+        van.guard.ask()
+        van.capture.start(self.workers)
+        parts.callback(van.capture.stop)
+        van.guard.start(self.workers)
+        parts.callback(van.guard.stop)
+        self.board.listen(lambda state: van.publisher.say(str(state.condition), state.why))
+        van.publisher.start(self.workers)
+        parts.callback(van.publisher.stop)
 
-        outbox = Outbox(
-            self._state_folder / OUTBOX_FILE,
-            read_secret(config.store.key, base),
-            config.van.id,
-            limit=config.store.outbox_limit,
-        )
-        parts.callback(outbox.close)
-        self.outbox = outbox
-        alert = config.alert
-        tls = client_context(alert.ca, alert.certificate, alert.certificate_key, base)
-        self.publisher = Publisher(
-            outbox,
-            Broker(alert.host, alert.port, tls),
-            config.van.id,
-            receipts_by=self._control_rooms if alert.confirmed_by == "control-room" else None,
-            described=dict([description(alert.discovery, config.van.id)] if alert.discovery else []),
-            on_state=self._link,
-            on_message=self._incoming,
-            on_refused=self._disbelieved,
-            clock=self._clock,
-        )
-        desk = AlertSubmitter(outbox, signer, recipients, self.publisher)
-
-        self.custodian = Custodian(self._clock, on_receipt=self._receipt, on_breach=self._breach)
-        self.custodian.start()
-        parts.callback(self.custodian.stop)
-        self.capture = Capture(
-            config.camera, self.custodian, self._clock, source=config.source(), on_event=self._camera
-        )
-        self.pipeline = Pipeline(
-            config=config,
-            clock=self._clock,
-            source=self.capture,
-            detector=self.detector,
-            embedder=self.embedder,
-            index=index,
-            subjects=store,
-            decider=Decider(config.decision, threshold=self._threshold),
-            custodian=self.custodian,
-            sink=desk,
-            on_turn=self._turn,
-            on_alert=self._alert,
-            retention=self._retention() or DEFAULT_RETENTION,
-        )
-        sweeper = Sweeper(
-            {"outbox": lambda now, _: outbox.drop_expired(now)},
-            clock=self._clock,
-            audit=audit,
-            retention=self._retention,
-        )
-        sweeper.start()
-        parts.callback(sweeper.stop)
-        self.guard = Guard(self.mandate, self.pipeline, on_change=self._permitted, on_over=self._over)
-        self.guard.ask()
-        self.capture.start()
-        parts.callback(self.capture.stop)
-        self.guard.start()
-        parts.callback(self.guard.stop)
-        self.publisher.start()
-        parts.callback(self.publisher.stop)
+    @property
+    def van(self) -> Van:
+        """The parts; there once the context is entered."""
+        assert self._van is not None
+        return self._van
 
     def run(self) -> Health:
         """Watch until the source ends or :meth:`stop` is called; returns the counters of the whole run.
@@ -197,88 +157,111 @@ class Appliance:
         Raises:
             EdgeError: matching had to stop; everything held was erased before this is raised.
         """
+        van = self.van
         self._begun = time.monotonic()
-        if self._state == "starting":
-            self._state = "watching"
-        log.info("watching", source=self._config.camera.source, templates=self.pipeline.listed)
-        notify.ready(f"{self._state} {self._config.camera.source} for {self.pipeline.listed} templates")
-        self.audit_trail.started(self.embedder.digest, self._threshold)
+        end: Ended | Failed = Failed("The service was broken off")
         try:
-            self.pipeline.run()
-            if self.capture.error is not None:
-                raise self.capture.error
-            if not self._why:
-                self._state, self._why = (
-                    "stopped",
-                    "the source has ended" if self.capture.ended else "it was told to stop",
-                )
+            van.trail.started(van.model, van.threshold)
+            self.board.take(Began())
+            notify.ready(f"{self.board.state.condition}: {van.capture.name}, {van.pipeline.listed} templates")
+            self._pipeline = self.workers.start("pipeline", self._match, silent_s=PIPELINE_SILENT_S)
+            self._supervise()
+            end = Ended(self._why_it_ended())
         except EdgeError as error:
-            self._state, self._why = "refused", str(error)
-            self.audit_trail.refused(error)
+            end = Failed(str(error))
+            if self.workers.failure is None:
+                van.trail.refused(error)
             raise
+        except Exception as error:
+            self.workers.fail("main", error)
+            end = Failed(str(self.workers.failure))
+            raise self.workers.failure or error from error
         finally:
-            notify.stopping(self._why or "stopped")
-            ran = time.monotonic() - self._begun
-            self.capture.stop()
-            self.custodian.purge()
-            self.audit_trail.turn(self.custodian.totals().overdue, final=True)
-            self.audit_trail.stopped(self._why)
-            if not self.publisher.wait_empty(DELIVER_AT_END_S):
-                log.warning("alerts_wait", undelivered=self.outbox.counters().waiting)
-            self._write(self.health(ran))
-        return self.health(ran)
+            self._put_away(end)
+        return self.health()
 
     def stop(self) -> None:
         """Ask :meth:`run` to return; safe in a signal handler."""
-        self.pipeline.stop()
+        self.van.pipeline.stop()
+
+    def _match(self, worker: Worker) -> None:
+        self.van.pipeline.run()
+        self._ended.set()
+        while not worker.wait(STATUS_EVERY_S):
+            pass
+
+    def _supervise(self) -> None:
+        """On the main thread: look after every worker, say how it stands, until matching has ended."""
+        while not self._ended.is_set():
+            failed = self.workers.wait(TICK_S) or not self.workers.check()
+            if failed and self.workers.failure is not None:
+                cause = self.workers.failure.__cause__
+                raise cause if isinstance(cause, EdgeError) else self.workers.failure
+            self.van.capture.watch()
+            notify.alive()
+            if time.monotonic() - self._written >= STATUS_EVERY_S:
+                self._written = time.monotonic()
+                self._report()
+        if self._over is None and self.van.capture.error is not None:
+            raise self.van.capture.error
+
+    def _why_it_ended(self) -> str:
+        if self._over is not None:
+            return str(self._over)
+        return "The source has ended" if self.van.capture.ended else "It was told to stop"
+
+    def _put_away(self, end: Ended | Failed) -> None:
+        """Match nobody, erase everything, write down why; a step that fails does not keep the next from being done."""
+        van = self.van
+        why = end.why
+        notify.stopping(why)
+        self.board.take(end)
+        failure = self.workers.failure
+        deliver_s = DELIVER_AT_FAILURE_S if isinstance(end, Failed) else DELIVER_AT_END_S
+        pipeline = self._pipeline
+        steps: list[Callable[[], object]] = [
+            van.permit.close,
+            van.pipeline.stop,
+            van.capture.stop,
+            lambda: pipeline.stop() if pipeline is not None else None,
+            van.custodian.purge,
+            lambda: van.trail.turn(van.custodian.totals().overdue, final=True),
+            lambda: van.trail.failed(failure) if failure is not None else None,
+            lambda: van.trail.stopped(why),
+            lambda: self._deliver(deliver_s),
+            lambda: self.board.show(self._counters()),
+        ]
+        for step in steps:
+            try:
+                step()
+            except EdgeError as error:
+                log.error("putting_away", why=str(error))
+
+    def _deliver(self, longest_s: float) -> None:
+        if not self.van.publisher.wait_empty(longest_s):
+            log.warning("alerts_wait", undelivered=self.van.outbox.counters().waiting)
 
     # -- what it says of itself --------------------------------------------------------------------
 
-    def health(self, ran_s: float | None = None) -> Health:
-        """The counters as they stand."""
-        counts, totals = self.pipeline.counts, self.custodian.totals()
-        ran = ran_s if ran_s is not None else time.monotonic() - self._begun
-        return Health(
-            van=self._config.van.id,
-            deployment=self._config.deployment.id,
-            state=self._state,
-            why=self._why,
-            at=self._clock.now(),
-            frames=counts.frames,
-            dropped=self.capture.counts().dropped,
-            given_up=counts.given_up,
-            fps=round(counts.frames / ran, 2) if ran > 0 else 0.0,
-            faces_seen=counts.faces_seen,
-            embedded=counts.embedded,
-            refused=dict(counts.refused),
-            alerts=counts.alerts,
-            undelivered=self.outbox.counters().waiting,
-            erasure_ms=spread(list(self._held_ms)),
-            nonmatch_overdue=totals.overdue,
-            stage_ms={stage: round(spent, 1) for stage, spent in counts.stage_ms.items()},
-            list_entries=self.pipeline.listed,
-            threshold=self._threshold,
-            memory_locked=self._memory.locked if self._memory else False,
-        )
+    def health(self) -> Health:
+        """State and counters as they were shown last."""
+        return self.board.health
 
-    def _turn(self) -> None:
-        notify.alive()
-        now = time.monotonic()
-        if now - self._written < STATUS_EVERY_S:
-            return
-        self._written = now
-        self.audit_trail.turn(self.custodian.totals().overdue)
-        health = self.health()
-        self._write(health)
-        box = self.outbox.counters()
-        self.publisher.report(
+    def _report(self) -> None:
+        """Once a second: the status, the audit log's minute, the counters for the control room."""
+        van = self.van
+        van.trail.turn(van.custodian.totals().overdue)
+        health = self._counters()
+        self.board.show(health)
+        box = van.outbox.counters()
+        van.publisher.report(
             HealthBody(
                 van=health.van,
                 at=health.at,
                 frames=health.frames,
                 frames_dropped=health.dropped,
                 faces=health.faces_seen,
-                erased=self.custodian.totals().passages,
+                erased=van.custodian.totals().passages,
                 overdue=health.nonmatch_overdue,
                 alerts=health.alerts,
                 alerts_delivered=box.delivered,
@@ -287,85 +270,109 @@ class Appliance:
             )
         )
 
-    def _write(self, health: Health) -> None:
-        write_status(self._state_folder / STATUS_FILE, health)
+    def _counters(self) -> Health:
+        van = self.van
+        counts, totals = van.pipeline.counts, van.custodian.totals()
+        ran = time.monotonic() - self._begun
+        return Health(
+            van=self._config.van.id,
+            deployment=self._config.deployment.id,
+            state=str(self.board.state.condition),
+            at=self._clock.now(),
+            frames=counts.frames,
+            dropped=van.capture.counts().dropped,
+            given_up=counts.given_up,
+            fps=round(counts.frames / ran, 2) if ran > 0 else 0.0,
+            faces_seen=counts.faces_seen,
+            embedded=counts.embedded,
+            refused=dict(counts.refused),
+            alerts=counts.alerts,
+            undelivered=van.outbox.counters().waiting,
+            erasure_ms=spread(list(self._held_ms)),
+            nonmatch_overdue=totals.overdue,
+            stage_ms={stage: round(spent, 1) for stage, spent in counts.stage_ms.items()},
+            list_entries=van.pipeline.listed,
+            threshold=van.threshold,
+            memory_locked=van.memory.locked,
+        )
 
-    def _receipt(self, receipt: ErasureReceipt) -> None:
-        self.audit_trail.forgotten(receipt)
+    # -- what happens to it: edge.assembly.van.Listener ---------------------------------------------
+
+    def _worker_failed(self, failure: WorkerFailed) -> None:
+        """A worker died, ended or hangs. On whichever thread that was found: first nobody is matched any more."""
+        if self._van is not None:
+            self._van.permit.close()
+        log.critical("worker_failed", why=str(failure))
+        cause = failure.__cause__
+        self.board.take(Failed(str(cause) if isinstance(cause, EdgeError) else str(failure)))
+
+    def answered(self, error: EdgeError | None) -> None:
+        part = None if error is None else _part_of(error)
+        events: list[Event] = [Fine(each) for each in _JUDGED if each is not part]
+        if part is not None:
+            events.append(Trouble(part, str(error)))
+        self.board.take(*events)
+
+    def over(self, error: PolicyRefusal) -> None:
+        """Matching must end for good; when the authority is over, the mandate has destroyed the list already."""
+        self._over = error
+        self.board.take(Trouble(Part.PERMISSION, str(error)))
+        self.van.pipeline.forget_list()
+        self.van.pipeline.stop()
+
+    def camera(self, what: str, why: str) -> None:
+        self.board.take(Trouble(Part.CAMERA, why, key=_CAMERA) if what == "lost" else Fine(Part.CAMERA, key=_CAMERA))
+
+    def link(self, state: LinkState, error: EdgeError | None) -> None:
+        if error is not None:
+            part = Part.DISK if isinstance(error, StoreUnavailable) else Part.LINK
+            self.board.take(Trouble(part, str(error), blocks=False, key="outbox"))
+        elif state in _OFFLINE:
+            self.board.take(Trouble(Part.LINK, f"{_OFFLINE[state]}.", blocks=False, key="outbox"))
+        else:
+            self.board.take(Fine(Part.LINK, key="outbox"), Fine(Part.DISK, key="outbox"))
+        log.info("broker", state=state.value, why=str(error) if error else "")
+
+    def forgotten(self, receipt: ErasureReceipt) -> None:
+        self.van.trail.forgotten(receipt)
         if not receipt.matched:
             self._held_ms.append(receipt.held_after_last_seen_ms)
         if self._on_receipt is not None:
             self._on_receipt(receipt)
 
-    def _alert(self, alert: Alert) -> None:
-        self.audit_trail.alert(alert)
+    def alerted(self, alert: Alert) -> None:
+        self.van.trail.alert(alert)
         if self._on_alert is not None:
             self._on_alert(alert)
 
-    def _breach(self, breach: CustodyBreached) -> None:
-        log.critical("custody_breached", why=str(breach))
-        self.audit_trail.breached(breach)
-        self.pipeline.stop()
+    def breached(self, breach: CustodyBreached) -> None:
+        self.van.permit.close()
+        self.board.take(Trouble(Part.CUSTODY, str(breach)))
+        self.van.trail.breached(breach)
+        self.van.pipeline.stop()
 
-    # -- authority, revocation, end ------------------------------------------------------------------
-
-    def _take_up(self, keeper: ListLifecycle) -> WatchlistStore:
-        """The list, if this van may match now or may come to it by waiting; one that is over is destroyed by now."""
-        try:
-            store = self.mandate.start()
-        except MAY_PASS as error:
-            log.warning("waiting", why=str(error))
-            store = keeper.open(model=self.embedder.digest)
-        self._threshold = self.mandate.threshold
-        return store
-
-    def _retention(self) -> timedelta | None:
-        authority = self.mandate.authority
-        return None if authority is None else timedelta(hours=authority.retention_h)
-
-    def _permitted(self, error: PolicyRefusal | None) -> None:
-        self._state, self._why = ("watching", "") if error is None else ("refused", str(error))
-        notify.status(self._why or "watching")
-        if error is None:
-            log.info("permitted")
-        else:
-            log.warning("refused", why=str(error))
-
-    def _over(self, error: PolicyRefusal) -> None:
-        """Matching must end for good; when the authority is over, the mandate has destroyed the list already."""
-        self._state, self._why = "stopped", str(error)
-        self.pipeline.forget_list()
-        self.pipeline.stop()
-
-    def _publish_checkpoint(self, checkpoint: str) -> None:
-        publisher: Publisher | None = getattr(self, "publisher", None)
-        if publisher is not None:
-            publisher.announce(checkpoint)
-
-    def _incoming(self, kind: str, payload: bytes) -> None:
-        """A message for this van; what it raises comes back to :meth:`_disbelieved`. Called on the network thread."""
+    def incoming(self, kind: str, payload: bytes) -> None:
+        """A message for this van; what it raises comes back to :meth:`disbelieved`. Called on the network thread."""
         if kind == topics.REVOCATION:
-            revocation = self.mandate.revoke(payload)
+            revocation = self.van.mandate.revoke(payload)
             if revocation is not None:
                 log.info("revoked", reference=revocation.reference)
         elif kind == topics.ADJUDICATION:
-            self.audit_trail.adjudicated(ADJUDICATION.read(payload, self._control_rooms, self._config.van.id))
+            self.van.trail.adjudicated(ADJUDICATION.read(payload, self.van.control_rooms, self._config.van.id))
 
-    def _disbelieved(self, kind: str, error: EdgeError) -> None:
+    def disbelieved(self, kind: str, error: EdgeError) -> None:
         log.warning("message_refused", topic=kind, why=str(error))
-        self.audit_trail.refused(error)
+        self.van.trail.refused(error)
 
-    def _left_the_list(self, reference: str) -> None:
-        pipeline: Pipeline | None = getattr(self, "pipeline", None)
-        if pipeline is not None:
-            pipeline.remove(reference)
+    def progress(self) -> None:
+        if self._pipeline is not None:
+            self._pipeline.beat()
 
-    # -- what happens to it --------------------------------------------------------------------------
 
-    def _camera(self, what: str, why: str) -> None:
-        self._state, self._why = ("camera lost", why) if what == "lost" else ("watching", "")
-        notify.status(why)
-        log.warning("camera", what=what, why=why)
-
-    def _link(self, state: LinkState, error: EdgeError | None) -> None:
-        log.info("broker", state=state.value, why=str(error) if error else "")
+def _part_of(error: EdgeError) -> Part:
+    """Which part an answer of the guard speaks of."""
+    if isinstance(error, ClockUntrusted):
+        return Part.CLOCK
+    if isinstance(error, StoreUnavailable):
+        return Part.DISK
+    return Part.LIST if isinstance(error, _LIST) else Part.PERMISSION

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from edge import __version__
 from edge.alert.adjudication import AdjudicationBody
 from edge.clock import Clock
-from edge.errors import CustodyBreached, EdgeError
+from edge.errors import CustodyBreached, EdgeError, WorkerFailed
 from edge.records import Alert, ErasureReceipt
 from edge.trust.audit import AuditLog
 from edge.trust.events import MAX_TEXT, Event
@@ -99,6 +99,10 @@ class AuditTrail:
         self._audit.record(
             Event.ALERT_ADJUDICATED, {"alert": str(decision.alert_id), "verdict": verdict, "by": decision.by}
         )
+
+    def failed(self, failure: WorkerFailed) -> None:
+        """A part of the service died, ended or hangs."""
+        self._audit.record(Event.SERVICE_FAILED, {"part": failure.thing[:MAX_TEXT], "cause": failure.cause[:MAX_TEXT]})
 
     def stopped(self, cause: str) -> None:
         """Matching has ended; what is not signed yet is signed."""

@@ -16,7 +16,7 @@ from uuid import uuid4
 import numpy as np
 from msgspec import Struct
 
-from edge.assembly import load_models
+from edge.assembly.mandate import load_models
 from edge.config import CameraSection, Config, DeploymentSection, QualitySection, VanSection
 from edge.match.index import Index
 from edge.records import TrackedFace

@@ -69,6 +69,8 @@ def run(
         if events:
             print(json.dumps({"event": kind, **fields}), flush=True)
 
+    settings = load(config)
+
     def on_receipt(receipt: ErasureReceipt) -> None:
         tell(
             "forgotten",
@@ -81,10 +83,10 @@ def run(
     def on_alert(alert: Alert) -> None:
         tell("alert", id=str(alert.alert_id), reference=alert.reference, similarity=round(alert.similarity, 4))
 
-    with Appliance(load(config), on_receipt=on_receipt, on_alert=on_alert) as appliance:
+    with Appliance(settings, on_receipt=on_receipt, on_alert=on_alert) as appliance:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: appliance.stop())
-        tell("watching", templates=appliance.pipeline.listed)
+        tell("watching", templates=appliance.van.pipeline.listed)
         health = appliance.run()
     _print(health, _health_lines(health), as_json=as_json or events)
 
@@ -97,7 +99,7 @@ def fetch(
     as_json: Json = False,
 ) -> None:
     """Bring authority, list and revocations onto the van, after checking every signature. Exit 3 when refused."""
-    from edge.assembly import at_rest
+    from edge.assembly.mandate import at_rest
     from edge.config import load
     from edge.deployment.guard import MAY_PASS
     from edge.system import journal
@@ -108,7 +110,7 @@ def fetch(
             held.mandate.start()
         except MAY_PASS as error:
             print(f"lfr-edge: not yet: {error}", file=sys.stderr)
-        authority, store = held.mandate.authority, held.keeper.open()
+        authority, store = held.mandate.authority, held.lists.open()
         document = {
             "deployment": authority.deployment if authority else "",
             "starts": authority.starts if authority else None,
@@ -144,12 +146,11 @@ def self_test(config: ConfigFile = Path("lfr.toml"), as_json: Json = False) -> N
 @app.command()
 def status(config: ConfigFile = Path("lfr.toml"), as_json: Json = False) -> None:
     """What the running service last said of itself."""
-    from edge.appliance import STATUS_FILE
     from edge.config import load
+    from edge.system.board import status_file
     from edge.system.health import read_status
 
-    settings = load(config)
-    health = read_status(settings.path(settings.store.directory) / STATUS_FILE)
+    health = read_status(status_file(load(config)))
     _print(health, _health_lines(health), as_json=as_json)
 
 
@@ -161,13 +162,10 @@ def page(
     """Serve the crew's page on this machine: does the van match now, and if not, why."""
     import uvicorn
 
-    from edge.appliance import STATUS_FILE
-    from edge.config import load
     from edge.console.page import make_app
 
-    settings = load(config)
     print(f"http://127.0.0.1:{port}/", flush=True)
-    made = make_app(settings.path(settings.store.directory) / STATUS_FILE)
+    made = make_app(config)
     uvicorn.run(made, host="127.0.0.1", port=port, log_level="warning", access_log=False, server_header=False)
 
 
@@ -178,7 +176,7 @@ def retire(
     as_json: Json = False,
 ) -> None:
     """Destroy the list: its key first, then the store. The receipt keeps digest, time, cause and references."""
-    from edge.assembly import retire as destroy
+    from edge.assembly.mandate import retire as destroy
     from edge.config import load
 
     receipt = destroy(load(config), cause)
@@ -210,6 +208,7 @@ def _health_lines(health: Any) -> list[str]:
     after = "nobody yet" if erased.max is None else f"{erased.p50:.0f} ms median, {erased.max:.0f} ms at most"
     return [
         f"{health.van}, deployment {health.deployment}: {health.state}{': ' + health.why if health.why else ''}",
+        *(f"  {reason.part}: {reason.why}" for reason in health.reasons if reason.why != health.why),
         f"  frames {health.frames} at {health.fps} per second, {health.dropped} overtaken by newer ones",
         f"  faces {health.faces_seen}, alerts {health.alerts}, waiting for the broker {health.undelivered}",
         f"  forgotten after the last frame: {after}; overdue {health.nonmatch_overdue}",

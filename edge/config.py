@@ -33,6 +33,7 @@ __all__ = [
     "TrackSection",
     "VanSection",
     "WatchlistSection",
+    "hide_password",
     "load",
     "parse",
 ]
@@ -71,6 +72,12 @@ class CameraSection(Section, frozen=True):
         Meta(description="live: the newest frame wins, others are dropped; every-frame: none is, for tests"),
     ] = "live"
     max_fps: Annotated[float, Meta(gt=0, le=120, description="frames per second at most")] = 25.0
+    width: Annotated[
+        int, Meta(ge=160, le=7680, description="pixels asked of a /dev/video camera; it may give less")
+    ] = 1920
+    height: Annotated[
+        int, Meta(ge=120, le=4320, description="pixels asked of a /dev/video camera; it may give less")
+    ] = 1080
     reconnect_s: Annotated[float, Meta(gt=0, le=300, description="longest wait between attempts to reconnect")] = 10.0
     stall_s: Annotated[float, Meta(gt=0, le=60, description="a live source without a frame for so long is lost")] = 5.0
 
@@ -179,6 +186,13 @@ class StoreSection(Section, frozen=True):
     """[store]: what the van keeps until it is delivered or due for deletion."""
 
     directory: Annotated[str, Meta(description="folder for the outbox and the audit log")] = "state"
+    runtime: Annotated[
+        str,
+        Meta(
+            description="folder in memory for what the service says of itself; empty: /run/lfr-edge where there is "
+            "one, else one of its own below /dev/shm"
+        ),
+    ] = ""
     key: Annotated[str, Meta(min_length=1, description="file with the outbox's key, or credential:NAME")] = "outbox.key"
     outbox_limit: Annotated[int, Meta(ge=1, le=1_000_000, description="undelivered alerts at most")] = 10_000
 
@@ -251,6 +265,25 @@ class Config(Section, frozen=True):
         if "://" in source or source.startswith("/dev/") or source.isdigit():
             return source
         return str(self.path(source))
+
+    def camera_name(self) -> str:
+        """``camera.source`` as people, logs and pages may see it: without the password that an address may hold."""
+        return hide_password(self.source())
+
+
+def hide_password(address: str) -> str:
+    """An address without what stands before its host and behind its path, where cameras put names and passwords.
+
+    ``rtsp://user:password@10.0.0.5/stream?token=1`` becomes ``rtsp://10.0.0.5/stream``. Other text stays as it is.
+    """
+    scheme, mark, rest = address.partition("://")
+    if not mark:
+        return address
+    rest = rest.partition("?")[0].partition("#")[0]
+    host, slash, path = rest.partition("/")
+    if "@" in path and "@" not in host:  # a password with a slash in it: nothing before the last @ is shown
+        host, slash, path = rest.rpartition("@")[2].partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
 
 
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<key>[^`]*)`")

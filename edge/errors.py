@@ -51,6 +51,7 @@ __all__ = [
     "NothingToEnrol",
     "OutboxFull",
     "OutsidePlace",
+    "PermitLapsed",
     "PlaceUnknown",
     "PolicyRefusal",
     "RecordInvalid",
@@ -134,6 +135,10 @@ class OutsidePlace(PolicyRefusal):
 
 class PlaceUnknown(PolicyRefusal):
     """The van does not know where it is, and the authority binds it to a place."""
+
+
+class PermitLapsed(PolicyRefusal):
+    """The leave to match was withdrawn, or nobody has renewed it in time."""
 
 
 class WatchlistNotNamed(PolicyRefusal):

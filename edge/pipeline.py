@@ -3,10 +3,9 @@
     frame → detect → track → quality → align → embed → template → search → decide → alert
                                                                                └────→ forget
 
-One thread runs it. Capture reads in its own thread and keeps the newest frame only; the publisher
-sends in its own thread from the outbox. Between them nothing queues. Whatever is held of a face lives
-behind a custody handle that is erased in the same turn, except the track's template, which lives until
-the passage has ended.
+One worker runs it. Capture reads in its own and keeps the newest frame only; the publisher sends in its own from the
+outbox. Between them nothing queues. Whatever is held of a face lives behind a custody handle that is erased in the
+same turn, except the track's template, which lives until the passage has ended.
 """
 
 from __future__ import annotations
@@ -28,7 +27,8 @@ from edge.clock import Clock, uuid7
 from edge.config import Config
 from edge.custody.erase import Kind
 from edge.custody.retention import Custodian
-from edge.errors import BiometricErased, EntryNotFound
+from edge.deployment.permit import Permit
+from edge.errors import BiometricErased, EntryNotFound, PermitLapsed
 from edge.match.decide import Decider
 from edge.match.index import Index
 from edge.match.template import TrackTemplate
@@ -143,7 +143,8 @@ class Pipeline:
         decider: the rules.
         custodian: gives out handles and closes passages.
         sink: takes alerts; must not return before an alert can no longer be lost.
-        on_turn: called after every frame and at least every quarter of a second, for the watchdog.
+        permit: asked for every frame and again where an alert is committed.
+        on_turn: called after every frame and at least every quarter of a second: there is progress.
         on_alert: called with every alert that was accepted.
         retention: an alert expires no later than this, whatever the configuration says.
     """
@@ -161,6 +162,7 @@ class Pipeline:
         decider: Decider,
         custodian: Custodian,
         sink: AlertSink,
+        permit: Permit,
         on_turn: Callable[[], None] | None = None,
         on_alert: Callable[[Alert], None] | None = None,
         retention: timedelta = timedelta(hours=24),
@@ -175,6 +177,7 @@ class Pipeline:
         self._decider = decider
         self._custodian = custodian
         self._sink = sink
+        self._permit = permit
         self._on_turn = on_turn
         self._on_alert = on_alert
         self._expiry = min(timedelta(seconds=config.alert.expiry_s), retention)
@@ -182,8 +185,6 @@ class Pipeline:
         self._templates: dict[UUID, TrackTemplate] = {}
         self._matching = threading.Lock()
         self._stop = threading.Event()
-        self._permitted = threading.Event()
-        self._permitted.set()
         self.counts = PipelineCounts()
 
     # -- life ------------------------------------------------------------------------------------
@@ -201,7 +202,11 @@ class Pipeline:
                 if self._custodian.breach is not None:
                     raise self._custodian.breach
                 if frame is None:
-                    self._end(self._tracker.expire(self._clock.monotonic_ns()))
+                    self._end(
+                        self._tracker.expire(self._clock.monotonic_ns())
+                        if self._permit.valid
+                        else self._tracker.end_all()
+                    )
                 else:
                     self.process(frame)
                 if self._on_turn is not None:
@@ -214,14 +219,6 @@ class Pipeline:
     def stop(self) -> None:
         """Ask :meth:`run` to return after the frame in hand."""
         self._stop.set()
-
-    def suspend(self) -> None:
-        """Match nobody from now on: frames are erased unseen and every passage is forgotten."""
-        self._permitted.clear()
-
-    def resume(self) -> None:
-        """Match again."""
-        self._permitted.set()
 
     def remove(self, reference: str) -> None:
         """Never find ``reference`` again. Returns when no search can, and its templates are overwritten."""
@@ -241,9 +238,12 @@ class Pipeline:
     # -- one frame -------------------------------------------------------------------------------
 
     def process(self, frame: Frame) -> None:
-        """Take one frame through all stages; the frame is erased when this returns, whatever happens."""
+        """Take one frame through all stages; the frame is erased when this returns, whatever happens.
+
+        Without a permit it is erased unseen, and every passage is forgotten.
+        """
         try:
-            if not self._permitted.is_set():
+            if not self._permit.valid:
                 self._end(self._tracker.end_all())
                 return
             with self._timed("detect"):
@@ -338,7 +338,13 @@ class Pipeline:
                     reference_jpeg=entry.reference_jpeg,
                 )
 
-            alert = self._sink.submit(make)
+            try:
+                with self._permit.in_use():
+                    alert = self._sink.submit(make)
+            except PermitLapsed as error:
+                self._decider.withdraw(decision)
+                log.info("alert_withheld", why=error.cause)
+                return
         self._custodian.matched(face.track_id)
         self.counts.alerts += 1
         log.info("alert_raised", alert=alert.alert_id, sequence=alert.sequence, reference=alert.reference)

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import socket
+import queue
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from msgspec import Struct
 
-from edge.assembly import at_rest, load_models
+from edge.alert import topics
+from edge.alert.link import Broker, Link, LinkLost
+from edge.assembly.mandate import at_rest, load_models
 from edge.clock import SystemClock
 from edge.config import Config
 from edge.custody.memory import protect
 from edge.custody.retention import Custodian
-from edge.errors import EdgeError
+from edge.errors import BrokerUnavailable, CameraUnavailable, EdgeError
 from edge.sight.capture import Capture
 from edge.trust.keys import Recipients, SigningKey
 from edge.trust.tls import client_context
+from edge.worker import Supervisor
 
 __all__ = ["Check", "self_test"]
 
-BROKER_WAIT_S = 5.0
 FIRST_FRAME_S = 5.0
 
 
@@ -99,31 +101,35 @@ def _keys(config: Config) -> str:
 
 
 def _broker(config: Config) -> str:
-    alert = config.alert
+    # Connected as the service connects, not only greeted: with TLS 1.3 a broker judges our certificate after the
+    # handshake, and its access rules when we subscribe. Under another name, or a running van would lose its session.
+    alert, van = config.alert, config.van.id
     context = client_context(alert.ca, alert.certificate, alert.certificate_key, Path(config.base))
-    thing = f"the broker {alert.host}:{alert.port}"
+    link = Link(Broker(alert.host, alert.port, context), f"{van}-self-test", queue.SimpleQueue())
     try:
-        with (
-            socket.create_connection((alert.host, alert.port), timeout=BROKER_WAIT_S) as plain,
-            context.wrap_socket(plain, server_hostname=alert.host) as secure,
-        ):
-            return f"{alert.host}:{alert.port} answers with {secure.version()}"
-    except OSError as error:
-        raise EdgeError(
-            thing, f"does not answer as it should ({error})", "Check network, address and certificates"
+        link.open()
+        link.subscribe(topics.topic(van, topics.RECEIPT))
+    except LinkLost as error:
+        raise BrokerUnavailable(
+            f"the broker {alert.host}:{alert.port}", f"does not answer ({error})", "Check the network and the address"
         ) from None
+    finally:
+        link.close()
+    return f"{alert.host}:{alert.port} accepts this van's certificate"
 
 
 def _camera(config: Config) -> str:
     clock = SystemClock()
     custodian = Custodian(clock)
-    source = config.camera.source
+    source = config.camera_name()
     capture = Capture(config.camera, custodian, clock, source=config.source())
-    capture.start()
+    capture.start(Supervisor())
     try:
         frame = capture.next(FIRST_FRAME_S)
         if frame is None:
-            raise capture.error or EdgeError(source, "opens but delivers no frame", "Check its cable and its lens cap")
+            raise capture.error or CameraUnavailable(
+                source, "opens but delivers no picture", "Check its cable and its lens cap"
+            )
         height, width = frame.pixels.array.shape[:2]
         frame.pixels.erase()
         return f"{source} delivers {width}x{height}"

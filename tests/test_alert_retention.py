@@ -11,9 +11,10 @@ import pytest
 from edge.alert.outbox import Outbox
 from edge.alert.retention import Sweeper
 from edge.controlroom.inbox import Inbox
-from edge.errors import EdgeError, StoreUnavailable
+from edge.errors import EdgeError, StoreDamaged, StoreUnavailable
 from edge.trust.audit import verify
 from edge.trust.events import Event
+from edge.worker import Supervisor
 from tests.broker import make_alert
 from tests.lists import HandClock, Site
 from tests.sealedpages import decrypted_pages
@@ -61,19 +62,38 @@ def test_an_alert_goes_when_its_retention_is_over(
         assert (entry.data["store"], entry.data["count"]) == ("control room", 1)
 
 
-def test_a_stale_alert_leaves_the_van_at_the_start_already(tmp_path: Path) -> None:
+def test_a_stale_alert_leaves_the_van_at_the_start_already(tmp_path: Path, workers: Supervisor) -> None:
     key = secrets.token_bytes(32)
     path = tmp_path / "outbox.db"
     outbox = Outbox(path, key, "van-1")
     outbox.append(lambda number: make_alert(number, expires_at=NOW - timedelta(minutes=1)), lambda _: PICTURE)
     with Site(tmp_path).audit() as audit:
         sweeper = Sweeper({"van": lambda now, _: outbox.drop_expired(now)}, clock=HandClock(NOW), audit=audit)
-        sweeper.start()
+        sweeper.start(workers)
         sweeper.stop()
     assert outbox.next() is None
     outbox.close()
     assert PICTURE[4000:4064] not in decrypted_pages(path, key)
     assert not [p for p in tmp_path.iterdir() if p.name.startswith("outbox.db-wal") and p.stat().st_size]
+
+
+def test_nothing_is_deleted_by_a_clock_that_nothing_vouches_for(tmp_path: Path) -> None:
+    confirmed: list[bool] = []
+    with Site(tmp_path).audit() as audit:
+        sweeper = Sweeper(
+            {"van": lambda now, _: 3}, clock=HandClock(NOW), audit=audit, clock_confirmed=lambda: bool(confirmed)
+        )
+        assert sweeper.sweep() == 0
+        confirmed.append(True)
+        assert sweeper.sweep() == 3
+
+
+def test_a_damaged_store_ends_the_sweeper_loudly(tmp_path: Path) -> None:
+    def damaged(now: datetime, span: timedelta) -> int:
+        raise StoreDamaged("the store", "is damaged", "Call the engineer")
+
+    with Site(tmp_path).audit() as audit, pytest.raises(StoreDamaged):
+        Sweeper({"van": damaged}, clock=HandClock(NOW), audit=audit).sweep()
 
 
 def test_one_store_that_fails_does_not_keep_the_others(tmp_path: Path) -> None:

@@ -36,7 +36,10 @@ SIGNERS = KnownSigners.of([VAN.public_jwk(owner="van-1")])
 
 
 def new_log(path: Path, publish: Callable[[str], None] | None = None, key: SigningKey = VAN) -> AuditLog:
-    return AuditLog(path, van="van-1", clock=HandClock(), signer=key, publish=publish)
+    log = AuditLog(path, van="van-1", clock=HandClock(), signer=key)
+    if publish is not None:
+        log.publish_to(publish)
+    return log
 
 
 def removal(number: int) -> dict[str, str]:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Self
 
 import cv2
 import numpy as np
 import pytest
 
 from edge.clock import SystemClock
-from edge.config import CameraSection
+from edge.config import CameraSection, hide_password
 from edge.custody.retention import Custodian
 from edge.errors import CameraUnavailable, ImageUnreadable, VideoUnreadable
 from edge.sight.capture import Capture, SourceKind, source_kind
 from edge.sight.picture import read_image
+from edge.worker import Supervisor
+from tests.sim.rtsp import RtspCamera
 
 
 @pytest.fixture
@@ -42,7 +46,7 @@ def capture_of(source: Path | str, custodian: Custodian, pace: str = "every-fram
 
 def grey_levels(capture: Capture) -> list[int]:
     levels = []
-    capture.start()
+    capture.start(Supervisor())
     try:
         while not capture.ended:
             frame = capture.next(2.0)
@@ -64,7 +68,7 @@ def test_a_slow_pipeline_sees_the_newest_frame_and_the_overtaken_ones_are_counte
     tmp_path: Path, custodian: Custodian
 ) -> None:
     capture = capture_of(a_video(tmp_path / "v.avi"), custodian, pace="live")
-    capture.start()
+    capture.start(Supervisor())
     while not capture._ended:  # nobody asks until the whole video has been played
         with capture._condition:
             capture._condition.wait(0.05)
@@ -93,7 +97,7 @@ def test_an_unreadable_picture_in_a_folder_is_counted_and_passed_over(tmp_path: 
 
 def test_stopping_early_leaves_no_frame(tmp_path: Path, custodian: Custodian) -> None:
     capture = capture_of(a_video(tmp_path / "v.avi"), custodian)
-    capture.start()
+    capture.start(Supervisor())
     frame = capture.next(2.0)
     assert frame is not None
     frame.pixels.erase()
@@ -124,7 +128,7 @@ def test_a_source_that_cannot_be_opened_says_so(
     if content is not None:
         Path(source).write_bytes(content)
     with pytest.raises(error, match=words):
-        capture_of(source, custodian).start()
+        capture_of(source, custodian).start(Supervisor())
 
 
 def test_a_video_header_without_a_frame_is_an_error_and_no_quiet_end(tmp_path: Path, custodian: Custodian) -> None:
@@ -137,7 +141,7 @@ def test_a_video_header_without_a_frame_is_an_error_and_no_quiet_end(tmp_path: P
 
 def test_an_empty_folder_is_refused(tmp_path: Path, custodian: Custodian) -> None:
     with pytest.raises(VideoUnreadable, match="without a picture"):
-        capture_of(tmp_path, custodian).start()
+        capture_of(tmp_path, custodian).start(Supervisor())
 
 
 @pytest.mark.parametrize(
@@ -148,57 +152,191 @@ def test_sources_are_told_apart_by_name(source: str, kind: SourceKind) -> None:
     assert source_kind(source) is kind
 
 
-class Camera(ThreadingHTTPServer):
-    """A network camera on loopback: motion JPEG over HTTP, which hangs up after so many frames."""
+STALL_S = 0.5
 
-    def __init__(self, frames: int) -> None:
-        picture = cv2.imencode(".jpg", np.full((48, 64, 3), 120, np.uint8))[1].tobytes()
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self.send_response(200)
-                self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
-                self.end_headers()
-                for _ in range(frames):
-                    head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
-                    self.wfile.write(head.encode() + picture + b"\r\n")
+class Watcher:
+    """A live camera's frames, and what is told of it, as the service sees them."""
 
-            def log_message(self, *_: object) -> None:
-                pass
+    def __init__(self, source: str, custodian: Custodian, **settings: float) -> None:
+        self.events: list[tuple[str, float]] = []
+        self.said: list[str] = []
+        self.frames = 0
+        settings = {"stall_s": STALL_S, "reconnect_s": 4, "max_fps": 50, **settings}
+        self.capture = Capture(
+            CameraSection(source=source, **settings),  # type: ignore[arg-type]
+            custodian,
+            SystemClock(),
+            on_event=self._told,
+        )
+        self.workers = Supervisor()
 
-        super().__init__(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+    def _told(self, what: str, why: str) -> None:
+        self.events.append((what, time.monotonic()))
+        self.said.append(why)
+
+    def until(self, done: Callable[[], bool], timeout: float = 20.0) -> float:
+        """Take frames and look after the camera until ``done``; returns when that was."""
+        deadline = time.monotonic() + timeout
+        while not done():
+            assert time.monotonic() < deadline, f"it never came about; {self.events}"
+            frame = self.capture.next(0.02)
+            self.capture.watch()
+            if frame is not None:
+                self.frames += 1
+                frame.pixels.erase()
+        return time.monotonic()
 
     @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/street.mjpg"
+    def told(self) -> list[str]:
+        return [what for what, _ in self.events]
+
+    def __enter__(self) -> Self:
+        self.capture.start(self.workers)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.capture.stop()
+        assert self.workers.failure is None, self.workers.failure
 
 
-def test_a_lost_stream_is_opened_again_and_both_are_told(custodian: Custodian, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge.sight.capture.FIRST_WAIT_S", 0.01)
-    events: list[str] = []
-    frames = 0
-    with closing_server(Camera(frames=30)) as camera:
-        settings = CameraSection(source=camera.address, max_fps=120, stall_s=2, reconnect_s=0.2)
-        capture = Capture(settings, custodian, SystemClock(), on_event=lambda what, _: events.append(what))
-        capture.start()
-        while events.count("back") < 2:
-            frame = capture.next(5.0)
-            assert frame is not None, f"no frame came; {events}"
-            assert frame.pixels.array.shape == (48, 64, 3)
-            frame.pixels.erase()
-            frames += 1
-        capture.stop()
-    assert events[:4] == ["lost", "back", "lost", "back"]
-    assert capture.counts().reconnects >= 2
-    assert frames >= 2
+def test_a_camera_that_falls_silent_is_lost_after_its_time_and_back_with_its_first_picture(
+    custodian: Custodian,
+) -> None:
+    with RtspCamera() as camera, Watcher(camera.address, custodian) as watcher:
+        watcher.until(lambda: watcher.frames >= 5)
+        assert watcher.told == ["delivers"]
+        camera.mute()
+        muted = time.monotonic()
+        watcher.until(lambda: "lost" in watcher.told)
+        after = watcher.events[-1][1] - muted
+        assert STALL_S * 0.9 <= after <= STALL_S + 0.4, "lost after its time, not after twice its time"
+        # It opens again and again meanwhile, and gives nothing: that is not back.
+        quiet = time.monotonic() + 3 * STALL_S
+        watcher.until(lambda: time.monotonic() > quiet)
+        assert watcher.told == ["delivers", "lost"]
+        frames = watcher.frames
+        camera.speak()
+        watcher.until(lambda: watcher.frames > frames)
+        assert watcher.told == ["delivers", "lost", "back"]
+        assert watcher.capture.counts().reconnects == 1
 
 
-@contextmanager
-def closing_server(server: Camera) -> Iterator[Camera]:
-    yield server
-    server.shutdown()
-    server.server_close()
+def test_a_camera_that_hangs_up_for_a_moment_is_opened_again_and_was_never_lost(custodian: Custodian) -> None:
+    with RtspCamera() as camera, Watcher(camera.address, custodian, stall_s=5) as watcher:
+        watcher.until(lambda: watcher.frames >= 3)
+        for _ in range(2):
+            frames = watcher.frames
+            camera.hang_up()
+            watcher.until(lambda: watcher.frames > frames + 2)  # noqa: B023
+        assert watcher.told == ["delivers"]
+
+
+def test_a_camera_that_opens_and_gives_nothing_is_lost_once_and_never_back(custodian: Custodian) -> None:
+    with RtspCamera() as camera:
+        camera.mute()
+        with contextlib.suppress(CameraUnavailable), Watcher(camera.address, custodian) as watcher:
+            watcher.until(lambda: "lost" in watcher.told)
+            quiet = time.monotonic() + 4 * STALL_S
+            watcher.until(lambda: time.monotonic() > quiet)
+            assert watcher.told == ["lost"]
+            assert watcher.frames == 0
+
+
+def test_waits_between_attempts_grow_until_a_picture_comes(
+    custodian: Custodian, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.sight.capture.FIRST_WAIT_S", 0.1)
+    attempts: list[float] = []
+    with RtspCamera() as camera, Watcher(camera.address, custodian) as watcher:
+        watcher.until(lambda: watcher.frames >= 2)
+        opened = watcher.capture._opened
+
+        def counted() -> object:
+            attempts.append(time.monotonic())
+            return opened()
+
+        monkeypatch.setattr(watcher.capture, "_opened", counted)
+        camera.gone()
+        watcher.until(lambda: len(attempts) >= 5)
+    waits = [later - earlier for earlier, later in itertools.pairwise(attempts)]
+    assert waits == sorted(waits)
+    assert waits[-1] > 4 * waits[0]
+
+
+@pytest.mark.parametrize("error", [cv2.error("broken packet"), None])
+def test_a_decoder_that_fails_is_a_lost_frame_and_not_the_end(
+    custodian: Custodian, monkeypatch: pytest.MonkeyPatch, error: Exception | None
+) -> None:
+    with RtspCamera() as camera, Watcher(camera.address, custodian, stall_s=5) as watcher:
+        watcher.until(lambda: watcher.frames >= 2)
+        source = watcher.capture._source
+        assert source is not None
+
+        class Broken:
+            def read(self) -> tuple[bool, None]:
+                if error is not None:
+                    raise error
+                return False, None
+
+            def release(self) -> None:
+                pass
+
+        monkeypatch.setattr(source, "_video", Broken())
+        frames = watcher.frames
+        watcher.until(lambda: watcher.frames > frames + 2)
+        assert not watcher.capture.ended
+        assert watcher.capture.counts().unreadable == int(error is not None)
+
+
+def test_an_exception_that_nobody_expected_ends_the_reader_loudly_and_never_as_an_end_of_the_film(
+    custodian: Custodian, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    died = threading.Event()
+    with RtspCamera() as camera:
+        watcher = Watcher(camera.address, custodian)
+        watcher.workers = Supervisor(lambda _: died.set())
+        watcher.capture.start(watcher.workers)
+        watcher.until(lambda: watcher.frames >= 2)
+        monkeypatch.setattr(watcher.capture, "_delivers", lambda: 1 / 0)
+        assert died.wait(5)
+        assert not watcher.capture.ended
+        watcher.capture.stop()
+    assert "camera" in str(watcher.workers.failure)
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("rtsp://user:pass@10.0.0.5:554/street", "rtsp://10.0.0.5:554/street"),
+        ("rtsp://user:p%40ss@cam/street?token=abc#x", "rtsp://cam/street"),
+        ("rtsp://user:pa/ss@cam/street", "rtsp://cam/street"),
+        ("http://cam/street.mjpg?user=a&password=b", "http://cam/street.mjpg"),
+        ("rtsp://cam/street", "rtsp://cam/street"),
+        ("/dev/video0", "/dev/video0"),
+        ("street@night.mp4", "street@night.mp4"),
+    ],
+)
+def test_no_password_of_a_camera_is_shown(address: str, shown: str) -> None:
+    assert hide_password(address) == shown
+
+
+def test_a_camera_that_asks_for_a_password_gets_it_and_nobody_else_does(
+    custodian: Custodian, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with RtspCamera("crew:s3cret-word") as camera:
+        with Watcher(camera.address, custodian) as watcher:
+            watcher.until(lambda: watcher.frames >= 2)
+            camera.mute()
+            watcher.until(lambda: "lost" in watcher.told)
+        wrong = camera.address.replace("s3cret-word", "0ther-word")
+        with pytest.raises(CameraUnavailable) as refused:
+            Capture(CameraSection(source=wrong, stall_s=1), custodian, SystemClock()).start(Supervisor())
+    said = " ".join([*watcher.said, str(refused.value), *capfd.readouterr()])
+    assert f"127.0.0.1:{camera.port}" in said
+    assert "s3cret" not in said
+    assert "0ther" not in said
+    assert "crew" not in said
 
 
 # -- single pictures --------------------------------------------------------------------------------

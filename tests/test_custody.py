@@ -15,6 +15,7 @@ from edge.custody.erase import Biometric, Kind
 from edge.custody.retention import Custodian
 from edge.errors import BiometricErased, CustodyBreached, RecordInvalid
 from edge.records import CHIP_SIZES, ErasureCause, ErasureReceipt
+from edge.worker import Supervisor
 from tests.sim.clock import HandClock
 
 
@@ -181,13 +182,13 @@ def test_closing_a_passage_erases_all_of_it_and_says_how_long_it_was_held() -> N
     assert not receipts[0].matched
 
 
-def test_the_running_sweeper_needs_nobody_to_call_it() -> None:
+def test_the_running_sweeper_needs_nobody_to_call_it(workers: Supervisor) -> None:
     gone = threading.Event()
     custodian = Custodian(SystemClock())
     array = an_embedding()
     handle = custodian.hold(Kind.EMBEDDING, array)
     handle._on_erased = lambda *_: gone.set()
-    custodian.start()
+    custodian.start(workers)
     try:
         assert gone.wait(3)
     finally:
@@ -195,11 +196,11 @@ def test_the_running_sweeper_needs_nobody_to_call_it() -> None:
     assert not array.any()
 
 
-def test_stopping_erases_everything() -> None:
+def test_stopping_erases_everything(workers: Supervisor) -> None:
     custodian = Custodian(SystemClock())
     array = an_embedding()
     custodian.hold(Kind.TEMPLATE, array)
-    custodian.start()
+    custodian.start(workers)
     custodian.stop()
     assert not array.any()
     assert custodian.totals().live == 0

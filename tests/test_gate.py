@@ -242,16 +242,6 @@ def test_setting_the_clock_back_does_not_lengthen_an_authority() -> None:
         ask(asked, now=NOW - timedelta(minutes=10))
 
 
-def test_a_van_without_a_clock_of_its_own_waits_for_time_once() -> None:
-    answers = iter([False, True])
-    asked = gate(clock_confirmed=lambda: next(answers))
-    asked.load(written())
-    with pytest.raises(ClockUntrusted):
-        ask(asked)
-    ask(asked)
-    ask(asked)  # not asked again: StopIteration would show
-
-
 @pytest.mark.parametrize(
     ("point", "inside"),
     [((51.505, -0.125), True), ((51.505, -0.14), False), ((51.52, -0.125), False), ((51.5001, -0.1201), True)],

@@ -1,4 +1,4 @@
-"""The guard acts on every answer: suspend, resume, or end."""
+"""The guard turns every answer into a permit of two seconds, or into none; a guard that is gone is a no."""
 
 from __future__ import annotations
 
@@ -10,101 +10,148 @@ import pytest
 
 from edge.audit_trail import AuditTrail
 from edge.deployment.guard import Guard
+from edge.deployment.permit import LEASE_S, Permit
 from edge.errors import (
     AuthorityEnded,
     AuthorityNotYet,
     ClockUntrusted,
+    EdgeError,
     OutsidePlace,
+    PermitLapsed,
     PlaceUnknown,
-    PolicyRefusal,
     StoreUnavailable,
     WatchlistNotNamed,
 )
 from edge.records import ErasureCause, ErasureReceipt
 from edge.trust.audit import AuditLog, read_log
 from edge.trust.keys import SigningKey
+from edge.worker import Supervisor
 from tests.sim.clock import HandClock
 
 
 class Answers:
-    """A deployment that answers as it is told."""
+    """A mandate that answers as it is told."""
 
     def __init__(self) -> None:
         self.answer: Exception | None = None
-        self.keeper = self
 
     def check(self) -> None:
         if self.answer is not None:
             raise self.answer
 
-    def expire(self) -> tuple[str, ...]:
-        return ()
-
-
-class Matching:
-    def __init__(self) -> None:
-        self.allowed = True
-        self.suspended = threading.Event()
-
-    def suspend(self) -> None:
-        self.allowed = False
-        self.suspended.set()
-
-    def resume(self) -> None:
-        self.allowed = True
-
 
 class Told(list):
-    def __call__(self, error: PolicyRefusal | None) -> None:
+    def __init__(self) -> None:
+        super().__init__()
+        self.fresh = threading.Event()
+
+    def __call__(self, error: EdgeError | None) -> None:
         self.append(None if error is None else type(error))
+        self.fresh.set()
 
 
 @pytest.fixture
 def parts():
-    answers, matching, changes, over = Answers(), Matching(), Told(), Told()
-    return answers, matching, changes, over, Guard(answers, matching, on_change=changes, on_over=over)
+    answers, permit, told, over = Answers(), Permit(HandClock()), Told(), Told()
+    return answers, permit, told, over, Guard(answers, permit, on_answer=told, on_over=over)
 
 
-@pytest.mark.parametrize("refusal", [AuthorityNotYet, ClockUntrusted, OutsidePlace, PlaceUnknown])
-def test_a_refusal_that_may_pass_suspends_and_its_end_resumes(parts, refusal) -> None:
-    answers, matching, changes, over, guard = parts
+@pytest.mark.parametrize("refusal", [AuthorityNotYet, ClockUntrusted, OutsidePlace, PlaceUnknown, StoreUnavailable])
+def test_a_refusal_that_may_pass_withdraws_the_permit_and_its_end_grants_it_again(parts, refusal) -> None:
+    answers, permit, told, over, guard = parts
+    guard.ask()
+    assert permit.valid
     answers.answer = refusal("x", "y", "z")
     guard.ask()
-    guard.ask()
-    assert not matching.allowed
-    assert changes == [refusal], "told once, not every time"
+    assert not permit.valid
     answers.answer = None
     guard.ask()
-    assert matching.allowed
-    assert changes == [refusal, None]
+    assert permit.valid
+    assert told == [None, refusal, None]
     assert over == []
 
 
 @pytest.mark.parametrize("refusal", [AuthorityEnded, WatchlistNotNamed])
 def test_a_refusal_that_cannot_pass_ends_matching_for_good(parts, refusal) -> None:
-    answers, matching, _, over, guard = parts
+    answers, permit, _, over, guard = parts
     answers.answer = refusal("x", "y", "z")
     guard.ask()
-    assert not matching.allowed
     assert over == [refusal]
     assert isinstance(guard.over, refusal)
+    answers.answer = None
+    guard.ask()
+    assert not permit.valid, "a later yes does not count"
 
 
-def test_another_reason_is_told_although_matching_was_suspended_already(parts) -> None:
-    answers, _, changes, _, guard = parts
-    for refusal in (PlaceUnknown, OutsidePlace):
-        answers.answer = refusal("x", "y", "z")
+def test_an_exception_that_nobody_expected_closes_the_permit_and_is_not_swallowed(parts) -> None:
+    answers, permit, _, _, guard = parts
+    guard.ask()
+    answers.answer = ZeroDivisionError()
+    with pytest.raises(ZeroDivisionError):
         guard.ask()
-    assert changes == [PlaceUnknown, OutsidePlace]
+    permit.grant()
+    assert not permit.valid
 
 
-def test_a_question_that_cannot_be_answered_is_a_no(parts) -> None:
-    answers, matching, _, _, guard = parts
-    answers.answer = StoreUnavailable("the store", "is gone", "Look")
-    guard.start()
-    assert matching.suspended.wait(5)
+def test_a_guard_that_dies_is_seen_by_the_supervisor_and_nobody_is_matched(parts) -> None:
+    answers, permit, _, _, guard = parts
+    died = threading.Event()
+    workers = Supervisor(lambda _: died.set())
+    guard.ask()
+    answers.answer = ZeroDivisionError()
+    guard.start(workers)
+    assert died.wait(5)
+    assert not permit.valid
+    assert "guard" in str(workers.failure)
+
+
+def test_a_guard_that_was_stopped_leaves_no_permit(parts, workers: Supervisor) -> None:
+    _, permit, told, _, guard = parts
+    guard.start(workers)
+    assert told.fresh.wait(5)
     guard.stop()
-    assert not matching.allowed
+    assert not permit.valid
+
+
+# -- the permit ------------------------------------------------------------------------------------------
+
+
+def test_a_permit_begins_as_a_no_and_lapses_unless_it_is_renewed() -> None:
+    clock = HandClock()
+    permit = Permit(clock)
+    assert not permit.valid
+    permit.grant()
+    clock.advance(LEASE_S - 0.001)
+    assert permit.valid
+    clock.advance(0.001)
+    assert not permit.valid
+    with pytest.raises(PermitLapsed):
+        permit.require()
+
+
+def test_a_permit_that_is_in_use_is_withdrawn_only_when_the_use_has_ended() -> None:
+    permit = Permit(HandClock())
+    permit.grant()
+    inside, leave, withdrawn = threading.Event(), threading.Event(), threading.Event()
+
+    def commit() -> None:
+        with permit.in_use():
+            inside.set()
+            leave.wait(5)
+
+    user = threading.Thread(target=commit)
+    user.start()
+    assert inside.wait(5)
+    withdrawer = threading.Thread(target=lambda: (permit.withdraw(), withdrawn.set()))
+    withdrawer.start()
+    assert not withdrawn.wait(0.2), "an alert is still being committed"
+    assert not permit.valid, "the next frame is refused already"
+    leave.set()
+    assert withdrawn.wait(5)
+    for thread in (user, withdrawer):
+        thread.join()
+    with pytest.raises(PermitLapsed), permit.in_use():
+        pytest.fail("nothing may be committed any more")
 
 
 # -- the audit trail -------------------------------------------------------------------------------------

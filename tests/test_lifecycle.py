@@ -272,7 +272,8 @@ def test_an_entry_past_its_date_never_comes_into_force(keeper: ListLifecycle, si
 
 def test_entries_expire_by_themselves_while_the_van_is_out(site: Site, audit: AuditLog) -> None:
     told: list[str] = []
-    keeper = site.keeper(audit, on_removed=told.append)
+    keeper = site.keeper(audit)
+    keeper.on_removed(told.append)
     import_into(keeper, site, site.build([entry("R-1"), entry("R-2", review_by="2026-03-01")]))
     assert keeper.expire() == ()
     site.clock.at = START + timedelta(hours=14, minutes=1)  # past midnight, UTC
@@ -284,7 +285,8 @@ def test_entries_expire_by_themselves_while_the_van_is_out(site: Site, audit: Au
 
 def test_a_removed_entry_leaves_the_store_and_the_index_is_told(site: Site, audit: AuditLog) -> None:
     told: list[str] = []
-    keeper = site.keeper(audit, on_removed=told.append)
+    keeper = site.keeper(audit)
+    keeper.on_removed(told.append)
     import_into(keeper, site, site.build([entry(name) for name in PEOPLE]))
     keeper.remove("R-2", "revoked")
     assert told == ["R-2"]

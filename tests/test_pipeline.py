@@ -11,6 +11,7 @@ import pytest
 import edge.pipeline
 from edge.custody.erase import Kind
 from edge.custody.retention import Custodian
+from edge.deployment.permit import Permit
 from edge.errors import OutboxFull
 from edge.match.decide import Decider
 from edge.match.index import Index
@@ -58,6 +59,7 @@ class Street:
 
     def __init__(self, clock: HandClock, custodian: Custodian, frames: int) -> None:
         self._clock, self._custodian = clock, custodian
+        self.permit = Permit(clock)
         self._random = np.random.default_rng(1)
         self._left = frames
         self.pixels: list[np.ndarray] = []
@@ -69,6 +71,7 @@ class Street:
     def next(self, timeout: float) -> Frame | None:
         self._left -= 1
         self._clock.advance(0.05)
+        self.permit.grant()
         self.pixels.append(self._random.integers(60, 200, (384, 640, 3), np.uint8))
         handle = self._custodian.hold(Kind.FRAME, self.pixels[-1])
         return Frame(len(self.pixels), self._clock.monotonic_ns(), self._clock.now(), handle)
@@ -94,6 +97,7 @@ class Van:
             decider=Decider(a_config().decision, threshold=0.6),
             custodian=self.custodian,
             sink=self.desk,
+            permit=self.street.permit,
         )
 
     @property
@@ -109,9 +113,9 @@ def test_a_listed_face_raises_one_alert_and_nothing_of_the_passage_is_left() -> 
     assert van.custodian.totals().passages == 1
 
 
-def test_a_suspended_van_embeds_nobody_and_forgets_who_was_there() -> None:
+def test_a_van_without_a_permit_embeds_nobody_and_forgets_who_was_there() -> None:
     van = Van()
-    van.pipeline.suspend()
+    van.street.permit.close()
     van.pipeline.run()
     assert van.embedder.chips == []
     assert van.nothing_is_held

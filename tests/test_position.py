@@ -17,14 +17,17 @@ import pytest
 
 from edge.clock import SystemClock
 from edge.deployment.clock_trust import (
+    ClockTrust,
     built_at,
-    clock_confirmed,
     clock_floor,
+    ends_unconfirmed,
     kernel_says_synchronised,
-    last_audit_time,
+    last_confirmed_time,
 )
 from edge.deployment.position import FixedSite, Gpsd
 from edge.trust.place import Position, distance_m
+from edge.worker import Supervisor
+from tests.sim.clock import HandClock
 
 HERE = (51.5105, -0.1301)
 
@@ -81,9 +84,9 @@ def gpsfake(tmp_path: Path) -> Iterator[int]:
     process.wait(timeout=10)
 
 
-def test_the_position_comes_from_a_real_gpsd(gpsfake: int) -> None:
+def test_the_position_comes_from_a_real_gpsd(gpsfake: int, workers: Supervisor) -> None:
     receiver = Gpsd(SystemClock(), port=gpsfake)
-    receiver.start()
+    receiver.start(workers)
     try:
         assert wait_for(lambda: receiver.position() is not None), "gpsd gave no fix"
         found = receiver.position()
@@ -124,10 +127,10 @@ def tpv(**fields: object) -> bytes:
     return json.dumps({"class": "TPV", "mode": 3, "lat": 1.0, "lon": 2.0, "eph": 7.5, **fields}).encode()
 
 
-def test_a_lost_fix_and_a_lost_gpsd_are_an_unknown_position() -> None:
+def test_a_lost_fix_and_a_lost_gpsd_are_an_unknown_position(workers: Supervisor) -> None:
     speaker = Speaker()
     receiver = Gpsd(SystemClock(), port=speaker.port)
-    receiver.start()
+    receiver.start(workers)
     try:
         speaker.say(b"nonsense", b'["list"]', tpv())
         assert wait_for(lambda: receiver.position() is not None)
@@ -142,6 +145,14 @@ def test_a_lost_fix_and_a_lost_gpsd_are_an_unknown_position() -> None:
         found = receiver.position()
         assert found is not None
         assert found.accuracy_m == 5.0
+        for hostile in (
+            b'{"class":"TPV","mode":3,"lat":1' + b"0" * 400 + b',"lon":2.0}',
+            tpv(time="0001-01-01T00:00:00+23:00"),
+            b"[" * 60_000,
+            b"\xff\xfe{",
+        ):
+            speaker.say(tpv(mode=1), hostile, tpv(lat=4.0))
+            assert wait_for(lambda: (seen := receiver.position()) is not None and seen.latitude == 4.0)
         speaker.close()
         assert wait_for(lambda: receiver.position() is None)
     finally:
@@ -158,9 +169,9 @@ NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
 def test_the_floor_is_the_latest_thing_that_is_certainly_past(tmp_path: Path) -> None:
     log = tmp_path / "audit.jsonl"
-    log.write_text('{"at":"2026-02-01T00:00:00+00:00"}\n{"at":"2026-02-03T00:00:00+00:00"}\ntorn')
+    log.write_bytes(line("lfr.started", "2026-02-01") + line("lfr.stopped", "2026-02-03") + b"torn")
     third = datetime(2026, 2, 3, tzinfo=UTC)
-    assert last_audit_time(log) == third
+    assert last_confirmed_time(log) == third
     assert clock_floor(built=NOW - timedelta(days=90), log=log) == third
     assert clock_floor(built=NOW, log=log) == NOW
     assert clock_floor(built=NOW, log=log, published=NOW + timedelta(days=1)) == NOW + timedelta(days=1)
@@ -174,9 +185,48 @@ def test_a_clock_is_confirmed_by_a_battery_a_server_or_the_satellites(
     assert kernel_says_synchronised() in {True, False}
     monkeypatch.setattr("edge.deployment.clock_trust.kernel_says_synchronised", lambda: False)
     none = tmp_path / "none"
-    assert not clock_confirmed(NOW, rtc=none)
-    assert clock_confirmed(NOW, rtc=tmp_path)
-    assert clock_confirmed(NOW, rtc=none, satellite_time=NOW - timedelta(seconds=3))
-    assert not clock_confirmed(NOW, rtc=none, satellite_time=NOW - timedelta(hours=1))
+    clock = HandClock(NOW)
+
+    def trust(**changes: object) -> ClockTrust:
+        return ClockTrust(clock, **{"rtc": none, **changes})  # type: ignore[arg-type]
+
+    assert not trust().confirmed()
+    assert trust(rtc=tmp_path).confirmed()
+    assert trust(required=False).confirmed()
+    assert trust(satellite_time=lambda: clock.now() - timedelta(seconds=3)).confirmed()
+    assert not trust(satellite_time=lambda: clock.now() - timedelta(hours=1)).confirmed()
     monkeypatch.setattr("edge.deployment.clock_trust.kernel_says_synchronised", lambda: True)
-    assert clock_confirmed(NOW, rtc=none)
+    assert trust().confirmed()
+
+
+def line(event: str, at: str) -> bytes:
+    return json.dumps({"event": event, "at": f"{at}T00:00:00+00:00"}).encode() + b"\n"
+
+
+def test_what_was_written_while_nothing_vouched_for_the_clock_is_not_past(tmp_path: Path) -> None:
+    log = tmp_path / "audit.jsonl"
+    log.write_bytes(
+        line("lfr.started", "2026-02-01") + line("clock.unconfirmed", "2030-01-01") + line("x", "2030-01-02")
+    )
+    assert last_confirmed_time(log) == datetime(2026, 2, 1, tzinfo=UTC)
+    assert ends_unconfirmed(log)
+    log.write_bytes(log.read_bytes() + line("clock.confirmed", "2026-02-02") + line("x", "2026-02-03"))
+    assert last_confirmed_time(log) == datetime(2026, 2, 3, tzinfo=UTC)
+    assert not ends_unconfirmed(log)
+
+
+def test_a_clock_that_was_set_back_leaves_no_time_that_could_be_built_on(tmp_path: Path) -> None:
+    log = tmp_path / "audit.jsonl"
+    log.write_bytes(line("lfr.started", "2026-02-05") + line("lfr.refused", "2026-01-01"))
+    assert last_confirmed_time(log) == datetime(2026, 2, 5, tzinfo=UTC)
+
+
+def test_who_waits_for_a_confirmed_clock_is_told_once_what_vouches_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter([False, False, True])
+    monkeypatch.setattr("edge.deployment.clock_trust.kernel_says_synchronised", lambda: next(answers))
+    trust, told = ClockTrust(HandClock(NOW), rtc=tmp_path / "none"), []
+    trust.on_confirmed(told.append)
+    assert [trust.confirmed() for _ in range(4)] == [False, True, True, True]
+    assert told == ["a time server"]

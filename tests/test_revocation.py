@@ -47,7 +47,8 @@ def test_a_revocation_takes_somebody_out_of_store_index_and_pages_at_once(tmp_pa
             matrix = keeper.open().matrix()
             index[:] = [Index(matrix.references, matrix.vectors, method="exact")]
 
-        keeper = site.keeper(audit, on_removed=again)
+        keeper = site.keeper(audit)
+        keeper.on_removed(again)
         import_into(keeper, site, site.build(people))
         again()
         probe = np.array(entry("R-2").templates[0])

@@ -64,6 +64,7 @@ class Van:
             "repository": {"source": str(office.folder / "repository")},
             "position": {"fixed": list(PLACE)},
             "clock": {"require_confirmed": False},
+            "store": {"runtime": "run"},
         }
         self.write()
 

@@ -1,6 +1,6 @@
 """From the outbox to the control room, in order, until the control room says that it holds every alert.
 
-:class:`Publisher` is a thread that opens links, backs off with jitter between them, and sends one alert at a
+:class:`Publisher` is a worker that opens links, backs off with jitter between them, and sends one alert at a
 time: the next goes out when the broker has acknowledged the one before, so the order is that of the sequence over
 any number of failures.
 
@@ -34,10 +34,17 @@ from edge.alert.outbox import Outbox, Pending
 from edge.alert.receipt import RECEIPT
 from edge.alert.status import HealthBody, StateBody
 from edge.clock import NS_PER_S, Clock, SystemClock
-from edge.errors import EdgeError
+from edge.errors import EdgeError, EnvironmentFault, StoreDamaged
 from edge.trust.keys import KnownSigners
+from edge.worker import Supervisor, Worker
 
 __all__ = ["Broker", "LinkState", "Publisher"]
+
+SILENT_S = 120.0
+"""Looking up the broker's name, connecting and waiting for an answer may take a minute; two are a thread that hangs."""
+STOP_S = 25.0
+"""How long an answer of the broker that is waited for may hold up the end."""
+MAX_DETAIL = 200
 
 
 class LinkState(StrEnum):
@@ -63,7 +70,7 @@ StateCallback = Callable[[LinkState, EdgeError | None], None]
 
 
 class Publisher:
-    """The thread that empties the outbox.
+    """The worker that empties the outbox.
 
     Args:
         outbox: what to send.
@@ -80,6 +87,7 @@ class Publisher:
         backoff_s: shortest and longest wait between attempts.
         repeat_s: shortest and longest wait for a receipt until what is unconfirmed is sent again over the same link.
         clock: for expiry and waits.
+        clock_confirmed: whether the clock may be believed; while it may not, no alert expires by it.
     """
 
     IDLE_S: Final = 5.0
@@ -102,6 +110,7 @@ class Publisher:
         backoff_s: tuple[float, float] = (0.5, 30.0),
         repeat_s: tuple[float, float] = (60.0, 900.0),
         clock: Clock | None = None,
+        clock_confirmed: Callable[[], bool] = lambda: True,
     ) -> None:
         self._outbox = outbox
         self._broker = broker
@@ -115,12 +124,14 @@ class Publisher:
         self._repeat_s = repeat_s
         self._clock: Clock = clock or SystemClock()
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self._stopping = threading.Event()
+        self._clock_confirmed = clock_confirmed
         self._progress = threading.Condition()
         self._failures = 0
         self._version = 5
         self._link: Link | None = None
-        self._thread: threading.Thread | None = None
+        self._worker: Worker | None = None
+        self._condition: tuple[str, str] = ("", "")
+        """What the van is, and why, as the control room is told."""
         self._through = 0
         """The last number that the broker has acknowledged since the round began."""
         self._oldest: int | None = None
@@ -132,19 +143,17 @@ class Publisher:
         self.trouble: EdgeError | None = None
         """What a person must mend, while :attr:`state` is ``refused``."""
 
-    def start(self) -> None:
+    def start(self, workers: Supervisor) -> None:
         """Begin sending; returns at once."""
-        self._stopping.clear()
-        self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
-        self._thread.start()
+        self._worker = workers.start("publisher", self._run, silent_s=SILENT_S)
 
     def stop(self) -> None:
         """Say goodbye to the broker and end; what is undelivered stays in the outbox."""
-        self._stopping.set()
-        self.wake()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        if self._worker is not None:
+            self._worker.ask_to_stop()
+            self.wake()
+            self._worker.stop(STOP_S)
+            self._worker = None
 
     def wake(self) -> None:
         """Look into the outbox: there is something new."""
@@ -154,6 +163,12 @@ class Publisher:
         """Wait until everything is confirmed or expired; whether that came about within ``timeout`` seconds."""
         with self._progress:
             return self._progress.wait_for(lambda: self._outbox.counters().waiting == 0, timeout)
+
+    def say(self, condition: str, why: str) -> None:
+        """Tell the control room what the van is from now on, and why; the broker keeps the newest."""
+        if (condition, why) != self._condition:
+            self._condition = (condition, why)
+            self._events.put(("state", None))
 
     def report(self, health: HealthBody) -> None:
         """Publish counters if there is a connection; they are not worth keeping otherwise."""
@@ -169,22 +184,25 @@ class Publisher:
 
     # -- on the publisher's thread ---------------------------------------------------------------
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
+    def _run(self, worker: Worker) -> None:
+        while not worker.stopping:
+            worker.beat()
             try:
                 self._set(LinkState.CONNECTING if self._failures == 0 else self.state)
-                self._serve()
+                self._serve(worker)
+            except StoreDamaged:
+                raise
             except LinkLost:
                 self._set(LinkState.AWAY)
             except EdgeError as error:
                 self._set(LinkState.REFUSED, error)
             finally:
-                self._hang_up()
+                self._hang_up(worker)
             self._drop_expired()
-            self._pause()
+            self._pause(worker)
         self._set(LinkState.STOPPED)
 
-    def _serve(self) -> None:
+    def _serve(self, worker: Worker) -> None:
         """Open one link and send over it until it ends or we stop."""
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._events = events
@@ -197,15 +215,17 @@ class Publisher:
             session_s=86_400 if self._on_message else 0,
             version=self._version,
         )
-        if self._stopping.is_set():
+        if worker.stopping:
             return
         try:
             link.open()
         except VersionRefused:
             self._version = 4 if self._version == 5 else 5  # for the next attempt; 4 is MQTT 3.1.1
             raise
-        self._check(link.publish(topics.topic(self._van, topics.STATE), self._state_body("online"), retain=True))
+        worker.beat()
+        self._tell_state(link)
         for topic, payload in self._described.items():
+            worker.beat()
             reason = link.publish(topic, payload, retain=True)
             if reason >= FAILED and self._on_refused:
                 self._on_refused(topic, refused(f"publishing to {topic}", reason))
@@ -215,18 +235,19 @@ class Publisher:
             link.subscribe(*(topics.topic(self._van, kind) for kind in kinds))
         self._set(LinkState.ONLINE)
         self._through, self._oldest = 0, None
-        while not self._stopping.is_set():
+        while not worker.stopping:
+            worker.beat()
             self._drop_expired()
             unconfirmed = self._outbox.waiting(self._through)
             pending = self._outbox.next(self._through) if unconfirmed < self.WINDOW else None
             if pending is None:
                 self._failures = 0
-                self._idle(events, self._wait_s(unconfirmed))
+                self._idle(link, events, self._wait_s(unconfirmed))
             elif self._send(link, pending):
-                self._take_receipts(events)
+                self._take_receipts(link, events)
             else:
                 self._set(LinkState.UNHEARD)
-                self._idle(events, min(self.UNHEARD_S, self._backoff_s[1]))
+                self._idle(link, events, min(self.UNHEARD_S, self._backoff_s[1]))
 
     def _wait_s(self, unconfirmed: int) -> float:
         """How long nothing needs doing; begins anew with the oldest when its receipt has been waited for long enough.
@@ -269,49 +290,60 @@ class Publisher:
         if self._outbox.delivered(*alerts):
             self._told()
 
-    def _take_receipts(self, events: queue.SimpleQueue[Event]) -> None:
+    def _take_receipts(self, link: Link, events: queue.SimpleQueue[Event]) -> None:
         """What has come while an alert went out."""
         while not events.empty():
-            self._idle(events, 0.0)
+            self._idle(link, events, 0.0)
 
     def _check(self, reason: int) -> None:
         if reason >= FAILED:
             raise refused(f"publishing as {self._van}", reason)
 
-    def _idle(self, events: queue.SimpleQueue[Event], longest: float) -> None:
+    def _tell_state(self, link: Link) -> None:
+        self._check(link.publish(topics.topic(self._van, topics.STATE), self._state_body("online"), retain=True))
+
+    def _idle(self, link: Link, events: queue.SimpleQueue[Event], longest: float) -> None:
         """Wait for one event, ``longest`` seconds at most, and take it in."""
         with contextlib.suppress(queue.Empty):
             kind, content = events.get(timeout=longest)
             if kind == "closed":
                 raise LinkLost("the broker closed the connection")
+            if kind == "failed":
+                raise content
             if kind == "receipt":
                 self._delivered(*content)
+            if kind == "state":
+                self._tell_state(link)
 
-    def _hang_up(self) -> None:
+    def _hang_up(self, worker: Worker) -> None:
         link, self._link = self._link, None
         if link is None:
             return
-        if self._stopping.is_set() and self.state in LINKED:
+        if worker.stopping and self.state in LINKED:
             with contextlib.suppress(LinkLost):
                 link.publish(topics.topic(self._van, topics.STATE), self._state_body("offline"), retain=True)
         link.close()
 
     def _drop_expired(self) -> None:
+        if not self._clock_confirmed():
+            return
         try:
             gone = self._outbox.drop_expired(self._clock.now())
+        except StoreDamaged:
+            raise
         except EdgeError as error:
             self._set(LinkState.REFUSED, error)
             return
         if gone:
             self._told()
 
-    def _pause(self) -> None:
-        if self._stopping.is_set():
+    def _pause(self, worker: Worker) -> None:
+        if worker.stopping:
             return
         shortest, longest = self._backoff_s
         wait = min(longest, shortest * 2 ** min(self._failures, 16))
         self._failures += 1
-        self._stopping.wait(wait * random.uniform(0.5, 1.0))
+        worker.wait(wait * random.uniform(0.5, 1.0))
 
     def _incoming(self, message: MQTTMessage) -> None:
         """On the network thread: it must not raise."""
@@ -328,12 +360,19 @@ class Publisher:
                 self._on_message(kind, bytes(message.payload))
         except UnicodeDecodeError:
             return
+        except EnvironmentFault as error:
+            # Not the message's fault: what it asks for was not done, and the van must not go on as if it were.
+            self._events.put(("failed", error))
         except EdgeError as error:
             if self._on_refused:
                 self._on_refused(kind, error)
 
     def _state_body(self, state: str) -> bytes:
-        body = {"v": 1, "van": self._van, "state": state, "since": self._clock.now(), "detail": ""}
+        condition, why = self._condition if state != "lost" else ("", "")
+        body = {
+            "v": 1, "van": self._van, "state": state, "since": self._clock.now(),
+            "condition": condition, "detail": why[:MAX_DETAIL],
+        }  # fmt: skip
         return msgspec.json.encode(msgspec.convert(body, StateBody))
 
     def _told(self) -> None:

@@ -7,14 +7,14 @@ holds: nothing is kept for longer because nobody said for how long.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
 from edge.clock import Clock
-from edge.errors import EdgeError
+from edge.errors import EdgeError, StoreDamaged
 from edge.trust.audit import AuditLog
 from edge.trust.events import Event
+from edge.worker import Supervisor, Worker
 
 __all__ = ["DEFAULT_RETENTION", "LONGEST_RETENTION", "Purge", "Sweeper"]
 
@@ -22,6 +22,7 @@ DEFAULT_RETENTION = timedelta(hours=24)
 LONGEST_RETENTION = timedelta(days=31)
 """South Wales Police, LFR SOP: alerts are deleted within 31 days, by default within 24 hours."""
 PERIOD_S = 60.0
+SILENT_S = 30.0
 
 Purge = Callable[[datetime, timedelta], int]
 """Deletes what is older than a span at a moment, for good, and returns how many."""
@@ -35,6 +36,7 @@ class Sweeper:
         clock: for the moment.
         audit: told of every deletion.
         retention: asked each time; None means the default. Never more than 31 days, whatever it says.
+        clock_confirmed: whether the clock may be believed; while it may not, nothing is deleted by it.
         on_error: told when a store could not be swept; the others are swept all the same.
     """
 
@@ -45,18 +47,25 @@ class Sweeper:
         clock: Clock,
         audit: AuditLog,
         retention: Callable[[], timedelta | None] = lambda: None,
+        clock_confirmed: Callable[[], bool] = lambda: True,
         on_error: Callable[[EdgeError], None] | None = None,
     ) -> None:
         self._stores = dict(stores)
         self._clock = clock
         self._audit = audit
         self._retention = retention
+        self._clock_confirmed = clock_confirmed
         self._on_error = on_error
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._worker: Worker | None = None
 
     def sweep(self) -> int:
-        """Sweep every store now; returns how many alerts went."""
+        """Sweep every store now; returns how many alerts went.
+
+        Raises:
+            StoreDamaged: a store is not what was written: no later sweep would mend that.
+        """
+        if not self._clock_confirmed():
+            return 0
         retention = min(self._retention() or DEFAULT_RETENTION, LONGEST_RETENTION)
         total = 0
         for name, purge in self._stores.items():
@@ -66,6 +75,8 @@ class Sweeper:
                     hours = round(retention.total_seconds() / 3600)
                     deleted = {"store": name, "count": count, "cause": f"older than {hours} hours"}
                     self._audit.record(Event.ALERTS_DELETED, deleted)
+            except StoreDamaged:
+                raise
             except EdgeError as error:
                 if self._on_error is not None:
                     self._on_error(error)
@@ -73,20 +84,17 @@ class Sweeper:
             total += count
         return total
 
-    def start(self) -> None:
-        """Sweep at once, and then every minute in a thread of its own."""
+    def start(self, workers: Supervisor) -> None:
+        """Sweep at once, and then every minute."""
         self.sweep()
-        self._stop.clear()
-        self._thread = threading.Thread(target=self._run, name="alert-sweeper", daemon=True)
-        self._thread.start()
+        self._worker = workers.start("retention", self._run, silent_s=SILENT_S)
 
-    def _run(self) -> None:
-        while not self._stop.wait(PERIOD_S):
+    def _run(self, worker: Worker) -> None:
+        while not worker.wait(PERIOD_S):
             self.sweep()
 
     def stop(self) -> None:
-        """End the thread."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join(timeout=5)
-            self._thread = None
+        """Sweep no more."""
+        if self._worker is not None:
+            self._worker.stop()
+            self._worker = None

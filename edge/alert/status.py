@@ -29,6 +29,10 @@ class StateBody(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     van: Annotated[Name, Meta(description="the van's identity")]
     state: Literal["online", "offline", "lost"]
     since: Annotated[datetime, Meta(tz=True, description="when the van said so; for lost, when it had connected")]
+    condition: Annotated[
+        Literal["", "starting", "matching", "not matching", "ended", "failed"],
+        Meta(description="what the van does, as its own page says; empty where the broker speaks for it"),
+    ] = ""
     detail: Annotated[str, Meta(max_length=200, description="why, for people")] = ""
 
 

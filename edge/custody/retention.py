@@ -19,11 +19,14 @@ from edge.clock import NS_PER_MS, NS_PER_S, Clock
 from edge.custody.erase import Biometric, Kind
 from edge.errors import CustodyBreached
 from edge.records import ErasureCause, ErasureReceipt
+from edge.worker import Supervisor, Worker
 
 __all__ = ["Custodian", "CustodyTotals"]
 
 SWEEP_MS = 100
 """How often the sweeper looks; also how long before its deadline it may erase a handle."""
+SILENT_S = 5.0
+"""A sweep that takes longer is a sweeper that hangs: nobody's deadline would be kept."""
 
 
 @dataclass(slots=True)
@@ -83,8 +86,7 @@ class Custodian:
         self._closed = 0
         self._longest_ms = 0.0
         self._breach: CustodyBreached | None = None
-        self._stop = threading.Event()
-        self._sweeper: threading.Thread | None = None
+        self._sweeper: Worker | None = None
 
     # -- handles -------------------------------------------------------------------------------
 
@@ -193,21 +195,18 @@ class Custodian:
         """Why custody is closed, or None while all is well."""
         return self._breach
 
-    def start(self) -> None:
+    def start(self, workers: Supervisor) -> None:
         """Start the sweeper. Stop it with :meth:`stop`."""
-        self._stop.clear()
-        self._sweeper = threading.Thread(target=self._run, name="custody-sweeper", daemon=True)
-        self._sweeper.start()
+        self._sweeper = workers.start("custody", self._run, silent_s=SILENT_S)
 
-    def _run(self) -> None:
-        while not self._stop.wait(SWEEP_MS / 1000):
+    def _run(self, worker: Worker) -> None:
+        while not worker.wait(SWEEP_MS / 1000):
             self.sweep()
 
     def stop(self) -> None:
         """Stop the sweeper and erase everything."""
-        self._stop.set()
         if self._sweeper is not None:
-            self._sweeper.join(timeout=2)
+            self._sweeper.stop()
             self._sweeper = None
         self.purge(ErasureCause.SHUTDOWN)
 

@@ -9,12 +9,23 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import json
+import threading
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import edge
+from edge.clock import Clock
+from edge.trust.events import Event
 
-__all__ = ["built_at", "clock_confirmed", "clock_floor", "kernel_says_synchronised", "last_audit_time"]
+__all__ = [
+    "ClockTrust",
+    "built_at",
+    "clock_floor",
+    "ends_unconfirmed",
+    "kernel_says_synchronised",
+    "last_confirmed_time",
+]
 
 TIME_ERROR = 5
 """adjtimex(2): the clock is not synchronised to a reliable source."""
@@ -29,13 +40,38 @@ def built_at() -> datetime:
     return datetime.fromtimestamp(Path(edge.__file__).stat().st_mtime, UTC)
 
 
-def last_audit_time(log: Path) -> datetime | None:
-    """The time of the last whole entry of an audit log; None without one. The chain is checked elsewhere."""
+def last_confirmed_time(log: Path) -> datetime | None:
+    """The latest time in an audit log that a confirmed clock has written; None without one.
+
+    What was written while nothing vouched for the clock says nothing about the time: the log marks where such a stretch
+    begins and where it ends. The latest counts and not the last, so that a clock that was set back leaves no trace that
+    could be built on. The chain is checked elsewhere.
+    """
+    known = [at for event, at, confirmed in _times(log) if confirmed and event != Event.LOG_REPAIRED]
+    return max(known, default=None)  # a repair is noted before anybody could ask the clock
+
+
+def ends_unconfirmed(log: Path) -> bool:
+    """Whether the last that a log says of its clock is that nothing vouches for it."""
+    return not [True, *(confirmed for _, _, confirmed in _times(log))][-1]
+
+
+def _times(log: Path) -> Iterator[tuple[str, datetime, bool]]:
+    """Each entry's event and time, and whether the clock was confirmed when it was written."""
+    confirmed = True
     try:
         lines = log.read_bytes().split(b"\n")[:-1]
-        return datetime.fromisoformat(json.loads(lines[-1])["at"]).astimezone(UTC)
-    except (OSError, ValueError, KeyError, IndexError, TypeError):
-        return None
+    except OSError:
+        return
+    for line in lines:
+        try:
+            entry = json.loads(line)
+            event, at = str(entry["event"]), datetime.fromisoformat(entry["at"]).astimezone(UTC)
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+            continue
+        if event in {Event.CLOCK_UNCONFIRMED, Event.CLOCK_CONFIRMED}:
+            confirmed = event == Event.CLOCK_CONFIRMED
+        yield event, at, confirmed
 
 
 def clock_floor(*, built: datetime, log: Path | None = None, published: datetime | None = None) -> datetime:
@@ -43,10 +79,10 @@ def clock_floor(*, built: datetime, log: Path | None = None, published: datetime
 
     Args:
         built: when the software was put together.
-        log: the audit log: its last entry has happened.
+        log: the audit log: what a confirmed clock has written there has happened.
         published: when the repository's newest state was published.
     """
-    known = [built, published, last_audit_time(log) if log is not None else None]
+    known = [built, published, last_confirmed_time(log) if log is not None else None]
     return max(moment for moment in known if moment is not None)
 
 
@@ -57,14 +93,59 @@ def kernel_says_synchronised() -> bool:
     return int(ctypes.CDLL(name, use_errno=True).adjtimex(buffer)) not in {-1, TIME_ERROR}
 
 
-def clock_confirmed(now: datetime, *, satellite_time: datetime | None = None, rtc: Path = RTC) -> bool:
-    """Whether anything vouches for the clock: a battery, a time server, or the satellites.
+class ClockTrust:
+    """Whether the clock may be believed: asked again and again until the answer is yes once.
+
+    Nothing is destroyed, expired or counted as past on the word of a clock that nothing vouches for.
 
     Args:
-        now: what the clock shows.
-        satellite_time: from :meth:`edge.deployment.position.Gpsd.satellite_time`, of this very moment.
+        clock: the machine's.
+        required: whether anything must vouch for it; without that it is believed from the start.
+        satellite_time: what the satellites say the time is at this moment; None when they say nothing.
         rtc: the device of a battery-backed clock.
     """
-    if rtc.exists() or kernel_says_synchronised():
-        return True
-    return satellite_time is not None and abs(now - satellite_time) <= SATELLITE_AGREEMENT
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        required: bool = True,
+        satellite_time: Callable[[], datetime | None] = lambda: None,
+        rtc: Path = RTC,
+    ) -> None:
+        self._clock = clock
+        self._satellite_time = satellite_time
+        self._rtc = rtc
+        self._lock = threading.Lock()
+        self._by = "" if required else "the configuration"
+        self._on_confirmed: Callable[[str], None] | None = None
+
+    @property
+    def by(self) -> str:
+        """What vouches for the clock; empty while nothing does."""
+        return self._by
+
+    def on_confirmed(self, tell: Callable[[str], None]) -> None:
+        """Be told, once, what vouches for the clock; not when something does already."""
+        self._on_confirmed = None if self.confirmed() else tell
+
+    def confirmed(self) -> bool:
+        """Whether anything vouches for the clock: a battery, a time server, or the satellites."""
+        with self._lock:
+            if self._by:
+                return True
+            self._by = self._voucher()
+            tell, self._on_confirmed = (self._on_confirmed, None) if self._by else (None, self._on_confirmed)
+        if tell is not None:
+            tell(self._by)
+        return bool(self._by)
+
+    def _voucher(self) -> str:
+        if self._rtc.exists():
+            return "a battery-backed clock"
+        if kernel_says_synchronised():
+            return "a time server"
+        satellites = self._satellite_time()
+        if satellites is not None and abs(self._clock.now() - satellites) <= SATELLITE_AGREEMENT:
+            return "the satellites"
+        return ""

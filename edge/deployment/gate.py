@@ -53,7 +53,7 @@ class Gate:
         van: the van's identity.
         calibration: of the embedder; None refuses every deployment, since no budget can be shown to hold.
         clock_floor: the latest moment that certainly lies in the past, when the gate is made.
-        clock_confirmed: whether the clock can be believed at all; asked anew each time until it says yes once.
+        clock_confirmed: whether the clock can be believed at all; :meth:`ClockTrust.confirmed` is one.
     """
 
     def __init__(
@@ -67,8 +67,8 @@ class Gate:
         self._van = van
         self._calibration = calibration
         self._floor = clock_floor
-        self._confirmed = clock_confirmed
-        self._confirmed_once = False
+        self.clock_confirmed = clock_confirmed
+        """Whether anything vouches for the clock: without that nothing may be destroyed by its word."""
         self._authority: Authority | None = None
         self._digest = ""
         self._required: dict[int, float | None] = {}
@@ -127,13 +127,12 @@ class Gate:
                 "nobody has authorised it",
                 "Fetch the signed authority from the repository or a stick",
             )
-        self._confirmed_once = self._confirmed_once or self._confirmed()
         judge(
             authority,
             Facts(
                 now=now,
                 clock_floor=self._floor,
-                clock_confirmed=self._confirmed_once,
+                clock_confirmed=self.clock_confirmed(),
                 van=self._van,
                 position=position,
                 watchlist=watchlist.digest if watchlist else None,

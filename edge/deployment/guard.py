@@ -1,15 +1,17 @@
-"""Asks every second whether the van may still match, and acts on the answer within that second.
+"""Asks twice a second whether the van may still match, and acts on the answer within that second.
 
-Refusals of two kinds: some pass by themselves (not yet, outside the place, a clock that is not set) and
-suspend matching until they do; the others end it.
+Every yes grants the permit for two seconds (:mod:`edge.deployment.permit`); every no withdraws it. Refusals of two
+kinds: some pass by themselves (not yet, outside the place, a clock that is not set) and are asked again; the others
+end it for good. A question that cannot be answered, because the list cannot be read or the disk refuses, is a no that
+may pass. An exception that nobody expected ends the guard, and with it the service: see :mod:`edge.worker`.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Protocol
 
+from edge.deployment.permit import Permit
 from edge.errors import (
     AuthorityNotYet,
     ClockUntrusted,
@@ -18,12 +20,13 @@ from edge.errors import (
     PlaceUnknown,
     PolicyRefusal,
 )
-from edge.system.journal import get_logger
+from edge.worker import Supervisor, Worker
 
 __all__ = ["MAY_PASS", "Guard"]
 
-log = get_logger("guard")
 EVERY_S = 0.5
+SILENT_S = 10.0
+"""An answer that takes longer is a guard that hangs; the permit has lapsed long before."""
 MAY_PASS = (AuthorityNotYet, ClockUntrusted, OutsidePlace, PlaceUnknown)
 """Refusals that may pass while the van waits."""
 
@@ -34,38 +37,29 @@ class Asked(Protocol):
     def check(self) -> object: ...
 
 
-class Matching(Protocol):
-    """What the guard asks of the pipeline."""
-
-    def suspend(self) -> None: ...
-    def resume(self) -> None: ...
-
-
 class Guard:
     """See the module.
 
     Args:
         mandate: is asked.
-        matching: is suspended and resumed.
-        on_change: told of each new refusal, and of None when matching is allowed again.
+        permit: is granted and withdrawn.
+        on_answer: told of every answer: None for a yes, else why not.
         on_over: told once, when matching must end for good.
     """
 
     def __init__(
         self,
         mandate: Asked,
-        matching: Matching,
+        permit: Permit,
         *,
-        on_change: Callable[[PolicyRefusal | None], None],
+        on_answer: Callable[[EdgeError | None], None],
         on_over: Callable[[PolicyRefusal], None],
     ) -> None:
         self._mandate = mandate
-        self._matching = matching
-        self._on_change = on_change
+        self._permit = permit
+        self._on_answer = on_answer
         self._on_over = on_over
-        self._refused: type[PolicyRefusal] | None = None
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="guard", daemon=True)
+        self._worker: Worker | None = None
         self.over: PolicyRefusal | None = None
         """Why matching ended for good; None while it has not."""
 
@@ -73,35 +67,32 @@ class Guard:
         """Ask once and act on the answer."""
         try:
             self._mandate.check()
-        except PolicyRefusal as error:
-            self._matching.suspend()
-            if not isinstance(error, MAY_PASS):
+        except EdgeError as error:
+            self._permit.withdraw()
+            if isinstance(error, PolicyRefusal) and not isinstance(error, MAY_PASS):
+                self._permit.close()
                 self.over = error
                 self._on_over(error)
-            elif self._refused is not type(error):
-                self._refused = type(error)
-                self._on_change(error)
+            else:
+                self._on_answer(error)
             return
-        if self._refused is not None:
-            self._refused = None
-            self._on_change(None)
-        self._matching.resume()
+        except BaseException:
+            self._permit.close()
+            raise
+        self._permit.grant()
+        self._on_answer(None)
 
-    def start(self) -> None:
+    def start(self, workers: Supervisor) -> None:
         """Ask from now on."""
-        self._thread.start()
+        self._worker = workers.start("guard", self._run, silent_s=SILENT_S)
 
     def stop(self) -> None:
-        """Ask no more."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=5)
+        """Ask no more; nobody is matched without a guard."""
+        if self._worker is not None:
+            self._worker.stop()
+        self._permit.close()
 
-    def _run(self) -> None:
-        while not self._stop.wait(EVERY_S) and self.over is None:
-            try:
+    def _run(self, worker: Worker) -> None:
+        while not worker.wait(EVERY_S):
+            if self.over is None:
                 self.ask()
-            except EdgeError as error:
-                # What cannot be answered is a no.
-                self._matching.suspend()
-                log.error("guard", why=str(error))

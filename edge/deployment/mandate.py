@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import pyrage
@@ -150,12 +151,15 @@ class Mandate:
         return self._keeper.open(model=self._facts.model)
 
     def _end_what_is_over(self) -> None:
-        """Destroy a list that the last deployment left, whatever deployment comes now, or none."""
+        """Destroy a list that the last deployment left, whatever deployment comes now, or none.
+
+        On the word of a clock that nothing vouches for nothing is destroyed: :meth:`check` does it once something does.
+        """
         try:
             last = parse_authority((self._folder / AUTHORITY_FILE).read_bytes())
         except (OSError, AuthorityInvalid):
             return
-        if self._clock.now() >= last.ends:
+        if self._gate.clock_confirmed() and self._clock.now() >= last.ends:
             self._keeper.destroy("the authority ended")
 
     def _fetch(self) -> Authority:
@@ -197,28 +201,42 @@ class Mandate:
         Raises:
             AuthorityEnded: it is over, and the list has been destroyed.
             PolicyRefusal: any other kind: stop matching; ask again in a second.
+            EdgeError: the list cannot be read, or the log cannot be written: likewise.
         """
-        now, monotonic = self._clock.now(), self._clock.monotonic_ns()
         try:
-            if monotonic - self._expired_at_ns >= EXPIRY_EVERY_NS or self._expired_at_ns == 0:
-                self._expired_at_ns = monotonic
-                self._keeper.expire()
-            authority = self._gate.check(
-                now,
-                self._positions.position(),
-                self._list_facts(),
-                model=self._facts.model,
-                threshold=self.threshold,
-            )
-        except AuthorityEnded as error:
-            self._note(error)
-            self.finish("the authority ended")
-            raise
-        except PolicyRefusal as error:
-            self._note(error)
+            authority = self._judge()
+        except EdgeError as error:
+            over = error if isinstance(error, AuthorityEnded) else self._over_nevertheless(error)
+            self._note(over or error)
+            if over is not None:
+                self.finish("the authority ended")
+                raise over from None
             raise
         self._refused = ""
         return authority
+
+    def _over_nevertheless(self, error: EdgeError) -> AuthorityEnded | None:
+        """A list that cannot be read must not hide that the authority is over: then it is to be destroyed."""
+        if isinstance(error, PolicyRefusal):
+            return None
+        now, position = self._clock.now(), self._positions.position()
+        try:
+            self._gate.check(now, position, None, model=self._facts.model, threshold=1.0)
+        except AuthorityEnded as ended:
+            return ended
+        except PolicyRefusal:
+            return None
+        return None
+
+    def _judge(self) -> Authority:
+        now, monotonic = self._clock.now(), self._clock.monotonic_ns()
+        due = self._expired_at_ns == 0 or monotonic - self._expired_at_ns >= EXPIRY_EVERY_NS
+        if due and self._gate.clock_confirmed():
+            self._expired_at_ns = monotonic
+            self._keeper.expire()
+        return self._gate.check(
+            now, self._positions.position(), self._list_facts(), model=self._facts.model, threshold=self.threshold
+        )
 
     @property
     def threshold(self) -> float:
@@ -236,6 +254,12 @@ class Mandate:
     def authority(self) -> Authority | None:
         """The authority that is held, judged or not."""
         return self._gate.authority
+
+    @property
+    def retention(self) -> timedelta | None:
+        """How long alerts may be kept; None without an authority."""
+        authority = self._gate.authority
+        return None if authority is None else timedelta(hours=authority.retention_h)
 
     def _list_facts(self) -> ListFacts | None:
         try:

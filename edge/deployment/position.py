@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from edge.clock import Clock
 from edge.trust.place import Position
+from edge.worker import Supervisor, Worker
 
 __all__ = ["FixedSite", "Gpsd", "PositionSource"]
 
@@ -22,9 +23,13 @@ WATCH = b'?WATCH={"enable":true,"json":true};\n'
 RETRY_S = 2.0
 TIMEOUT_S = 5.0
 MAX_LINE = 65_536
+SILENT_S = 60.0
+"""Looking up a name and connecting may take long; a fix that is older than half a minute is refused anyway."""
 UNKNOWN_ACCURACY_M = 25.0
 """What an ordinary receiver keeps to when it reports no error estimate (NMEA receivers often do not)."""
 NO_FIX = 2
+LARGEST = 1e9
+"""No degree, metre or mode is as large."""
 
 
 class PositionSource(Protocol):
@@ -52,7 +57,7 @@ class FixedSite:
 
 
 class Gpsd:
-    """Listens to gpsd in a thread of its own and keeps the newest position.
+    """Listens to gpsd in a worker and keeps the newest position.
 
     Args:
         clock: stamps each report on arrival. The receiver's own time is not used for that: an age must not
@@ -67,21 +72,17 @@ class Gpsd:
         self._lock = threading.Lock()
         self._newest: Position | None = None
         self._satellite_time: datetime | None = None
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._worker: Worker | None = None
 
-    def start(self) -> None:
+    def start(self, workers: Supervisor) -> None:
         """Begin to listen; gpsd may come and go."""
-        self._stop.clear()
-        self._thread = threading.Thread(target=self._run, name="gpsd", daemon=True)
-        self._thread.start()
+        self._worker = workers.start("position", self._run, silent_s=SILENT_S)
 
     def stop(self) -> None:
-        """End the thread and forget the position."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join(timeout=TIMEOUT_S + 1)
-            self._thread = None
+        """Listen no more, and forget the position."""
+        if self._worker is not None:
+            self._worker.stop(TIMEOUT_S + 1)
+            self._worker = None
         with self._lock:
             self._newest = None
 
@@ -95,27 +96,28 @@ class Gpsd:
         with self._lock:
             return self._satellite_time
 
-    def _run(self) -> None:
-        while not self._stop.is_set():
+    def _run(self, worker: Worker) -> None:
+        while not worker.stopping:
             try:
                 with socket.create_connection(self._address, timeout=TIMEOUT_S) as connection:
                     connection.sendall(WATCH)
-                    self._listen(connection)
+                    self._listen(connection, worker)
             except OSError:
                 pass
             with self._lock:
                 self._newest = None
-            self._stop.wait(RETRY_S)
+            worker.wait(RETRY_S)
 
-    def _listen(self, connection: socket.socket) -> None:
+    def _listen(self, connection: socket.socket, worker: Worker) -> None:
         with connection.makefile("rb") as lines:
-            while not self._stop.is_set():
+            while not worker.stopping:
+                worker.beat()
                 line = lines.readline(MAX_LINE)
                 if not line:
                     return
                 try:
                     report = json.loads(line)
-                except ValueError:
+                except (ValueError, RecursionError):
                     continue
                 if isinstance(report, dict) and report.get("class") == "TPV":
                     self._take(report)
@@ -146,12 +148,13 @@ def _position(report: dict[str, Any], now: datetime) -> Position | None:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # Bounded, so that neither infinity nor an integer that no float can hold comes through.
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST
 
 
 def _time(text: str) -> datetime | None:
     try:
         found = datetime.fromisoformat(text)
-    except ValueError:
+        return found.astimezone(UTC) if found.tzinfo is not None else None
+    except (ValueError, OverflowError):
         return None
-    return found.astimezone(UTC) if found.tzinfo is not None else None

@@ -1,8 +1,12 @@
 """Frames from a camera, a stream, a video file or a folder of pictures: the newest wins, the rest is counted.
 
-A reader thread takes frames as they come and keeps exactly one. When the next one arrives before the
+A reader takes frames as they come, in a worker of its own, and keeps exactly one. When the next one arrives before the
 pipeline asked, the waiting one is overwritten and counted as dropped: the van looks at the street as it
 is, not as it was. Decoded pixels lie behind custody handles, one at a time, never in a queue.
+
+A live source is lost when no frame has come for ``stall_s``, whatever the reader does meanwhile: it may hang in a
+driver. It is back with its first frame, not when it opens, and the waits between attempts grow until a frame comes. A
+live source never ends by itself.
 
 Files are played at their own speed (``pace = "live"``), as a camera would deliver them, or frame by
 frame without drops (``pace = "every-frame"``) for tests and measurements.
@@ -10,6 +14,7 @@ frame without drops (``pace = "every-frame"``) for tests and measurements.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -22,17 +27,22 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.clock import Clock
-from edge.config import CameraSection
+from edge.clock import NS_PER_S, Clock
+from edge.config import CameraSection, hide_password
 from edge.custody.erase import Kind
 from edge.custody.retention import Custodian
 from edge.errors import CameraUnavailable, ImageUnreadable, VideoUnreadable
 from edge.records import Frame
 from edge.sight.picture import read_image
+from edge.worker import Supervisor, Worker
 
 __all__ = ["Capture", "CaptureCounts", "SourceKind", "source_kind"]
 
 PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+SILENT_S = 90.0
+"""A reader that hangs for so long is given up with the whole service: no driver waits as long (V4L2: 10 s a frame)."""
+STOP_S = 8.0
+"""How long a reader may take to come back from a driver when it is asked to stop."""
 FIRST_WAIT_S = 0.5
 """First wait before a lost source is opened again; doubles up to ``reconnect_s``."""
 
@@ -75,8 +85,9 @@ def source_kind(source: str) -> SourceKind:
 class _Source:
     """One opened source."""
 
-    def __init__(self, source: str, kind: SourceKind, stall_s: float) -> None:
+    def __init__(self, source: str, kind: SourceKind, settings: CameraSection) -> None:
         self.unreadable = 0
+        self._name = hide_password(source)
         self._video: cv2.VideoCapture | None = None
         self._pictures: Iterator[Path] = iter(())
         if kind is SourceKind.FOLDER:
@@ -88,12 +99,11 @@ class _Source:
             self._pictures = iter(found)
             self.fps = 0.0
             return
-        self._video = self._open(source, kind, stall_s)
+        self._video = self._open(source, kind, settings)
         rate = float(self._video.get(cv2.CAP_PROP_FPS))
         self.fps = rate if 1.0 <= rate <= 240.0 else 25.0
 
-    @staticmethod
-    def _open(source: str, kind: SourceKind, stall_s: float) -> cv2.VideoCapture:
+    def _open(self, source: str, kind: SourceKind, settings: CameraSection) -> cv2.VideoCapture:
         os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp")
         if kind is SourceKind.FILE:
             path = Path(source)
@@ -102,15 +112,9 @@ class _Source:
             if path.stat().st_size == 0:
                 raise VideoUnreadable(source, "is empty", "Copy the video again")
         if kind is SourceKind.DEVICE:
-            number = source.removeprefix("/dev/video")
-            if source.startswith("/dev/") and not Path(source).exists():
-                raise CameraUnavailable(
-                    source, "there is no such camera", "Check its cable; list cameras: ls /dev/video*"
-                )
-            video = cv2.VideoCapture(int(number), cv2.CAP_V4L2) if number.isdigit() else cv2.VideoCapture(source)
-            video.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+            video = self._open_device(source, settings)
         else:
-            stall_ms = int(stall_s * 1000)
+            stall_ms = int(settings.stall_s * 1000)
             limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, stall_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, stall_ms]
             video = cv2.VideoCapture(source, cv2.CAP_FFMPEG, limits)
         if not video.isOpened():
@@ -118,13 +122,31 @@ class _Source:
             if kind is SourceKind.FILE:
                 raise VideoUnreadable(source, "is no video, or is cut off", "Convert it to MP4 (H.264)")
             what = "does not open" if kind is SourceKind.DEVICE else "does not answer"
-            raise CameraUnavailable(source, what, "Check its cable, address and password")
+            raise CameraUnavailable(self._name, what, "Check its cable, address and password")
+        return video
+
+    @staticmethod
+    def _open_device(source: str, settings: CameraSection) -> cv2.VideoCapture:
+        if source.startswith("/dev/") and not Path(source).exists():
+            raise CameraUnavailable(source, "there is no such camera", "Check its cable; list cameras: ls /dev/video*")
+        number = source.removeprefix("/dev/video")
+        video = cv2.VideoCapture(int(number), cv2.CAP_V4L2) if number.isdigit() else cv2.VideoCapture(source)
+        # Asked for, not demanded: left alone, a camera sends a small uncompressed picture, or a large one too slowly.
+        video.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
+        video.set(cv2.CAP_PROP_FRAME_WIDTH, settings.width)
+        video.set(cv2.CAP_PROP_FRAME_HEIGHT, settings.height)
+        video.set(cv2.CAP_PROP_FPS, settings.max_fps)
+        video.set(cv2.CAP_PROP_BUFFERSIZE, 1)
         return video
 
     def read(self) -> NDArray[np.uint8] | None:
-        """The next frame; None at the end."""
+        """The next frame; None at the end, and where the decoder fails."""
         if self._video is not None:
-            good, image = self._video.read()
+            try:
+                good, image = self._video.read()
+            except cv2.error:
+                self.unreadable += 1
+                return None
             return np.asarray(image, np.uint8) if good and image is not None else None
         for path in self._pictures:
             try:
@@ -146,7 +168,7 @@ class Capture:
         settings: source and pace.
         custodian: gives out the handles.
         clock: stamps the frames.
-        on_event: told of ``lost`` and ``back`` with the reason, for the journal and the page.
+        on_event: told of ``delivers`` with the first frame, of ``lost``, and of ``back`` with the first frame after it.
 
     Raises:
         VideoUnreadable, CameraUnavailable: at :meth:`start`, when the source cannot be opened at all.
@@ -175,9 +197,11 @@ class Capture:
         self._dropped = 0
         self._unreadable = 0
         self._reconnects = 0
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._name = hide_password(self._source_name)
+        self._worker: Worker | None = None
         self._source: _Source | None = None
+        self._last_frame_ns = 0
+        self._lost = False
 
     @property
     def is_live(self) -> bool:
@@ -188,19 +212,41 @@ class Capture:
         with self._condition:
             return CaptureCounts(self._delivered, self._dropped, self._unreadable, self._reconnects)
 
-    def start(self) -> None:
+    @property
+    def name(self) -> str:
+        """The source as people may see it: without a password."""
+        return self._name
+
+    def start(self, workers: Supervisor) -> None:
         """Open the source and begin to read."""
-        self._source = _Source(self._source_name, self._kind, self._settings.stall_s)
-        self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
-        self._thread.start()
+        self._source = self._opened()
+        self._last_frame_ns = self._clock.monotonic_ns()
+        self._worker = workers.start("camera", self._run, silent_s=max(SILENT_S, 4 * self._settings.stall_s))
+
+    def _opened(self) -> _Source:
+        return _Source(self._source_name, self._kind, self._settings)
+
+    def watch(self) -> None:
+        """Say that a live source is lost once no frame has come for ``stall_s``; called several times a second."""
+        with self._condition:
+            if not self.is_live or self._lost or self._worker is None or self._worker.stopping:
+                return
+            silent_s = (self._clock.monotonic_ns() - self._last_frame_ns) / NS_PER_S
+            if silent_s < self._settings.stall_s:
+                return
+            self._lost = True
+        self._event(
+            "lost", f"{self._name} has delivered no picture for {silent_s:.0f} s. Check its cable and its power."
+        )
 
     def stop(self) -> None:
         """Stop reading; the frame that waits is erased."""
-        self._stop.set()
+        if self._worker is not None:
+            self._worker.ask_to_stop()
         with self._condition:
             self._condition.notify_all()
-        if self._thread is not None:
-            self._thread.join(timeout=8)
+        if self._worker is not None:
+            self._worker.stop(STOP_S)
         with self._condition:
             if self._waiting is not None:
                 self._waiting.pixels.erase()
@@ -229,45 +275,54 @@ class Capture:
         """Why the source ended, if not by its regular end."""
         return self._error
 
-    # -- the reader's thread ---------------------------------------------------------------------
+    # -- on the reader's thread ------------------------------------------------------------------
 
-    def _run(self) -> None:
+    def _run(self, worker: Worker) -> None:
         try:
-            while not self._stop.is_set():
-                if self._source is None:
-                    break
-                self._read_until_end(self._source)
+            attempts = 0
+            while self._source is not None and not worker.stopping:
+                delivered = self._delivered
+                self._read_until_end(self._source, worker)
                 self._unreadable += self._source.unreadable
                 self._source.close()
-                if not self.is_live or self._stop.is_set():
+                self._source = None
+                if not self.is_live:
                     break
-                self._source = self._reopen()
+                attempts = 0 if self._delivered > delivered else attempts
+                self._source, attempts = self._reopen(worker, attempts)
         finally:
             if self._source is not None:
                 self._source.close()
-            if self._delivered == 0 and not self._stop.is_set() and not self.is_live:
-                self._error = VideoUnreadable(
-                    self._source_name, "has no frame that can be decoded", "Check the file; convert it to MP4 (H.264)"
-                )
-            with self._condition:
-                self._ended = True
-                self._condition.notify_all()
+        if self._delivered == 0 and not worker.stopping:
+            self._error = VideoUnreadable(
+                self._name, "has no frame that can be decoded", "Check the file; convert it to MP4 (H.264)"
+            )
+        with self._condition:
+            self._ended = True
+            self._condition.notify_all()
+        while not worker.wait(1.0):  # a file has ended: whoever asks for frames is told so, and ends this worker
+            pass
 
-    def _reopen(self) -> _Source | None:
-        self._event("lost", f"{self._source_name} stopped delivering frames")
-        wait = FIRST_WAIT_S
-        while not self._stop.wait(wait):
-            try:
-                source = _Source(self._source_name, self._kind, self._settings.stall_s)
-            except (CameraUnavailable, VideoUnreadable):
-                wait = min(self._settings.reconnect_s, wait * 2)
-                continue
+    def _reopen(self, worker: Worker, attempts: int) -> tuple[_Source | None, int]:
+        """Open a lost source again; waits grow from attempt to attempt until a frame comes."""
+        while not worker.wait(min(self._settings.reconnect_s, FIRST_WAIT_S * 2 ** min(attempts, 16))):
+            attempts += 1
+            with contextlib.suppress(CameraUnavailable, VideoUnreadable):
+                return self._opened(), attempts
+        return None, attempts
+
+    def _delivers(self) -> None:
+        """A frame has come."""
+        self._last_frame_ns = self._clock.monotonic_ns()
+        first, back = self._delivered == 0, self._lost
+        self._delivered += 1
+        self._lost = False
+        if back:
             self._reconnects += 1
-            self._event("back", f"{self._source_name} delivers frames again")
-            return source
-        return None
+        if first or back:
+            self._event("back" if back else "delivers", f"{self._name} delivers pictures{' again' if back else ''}")
 
-    def _read_until_end(self, source: _Source) -> None:
+    def _read_until_end(self, source: _Source, worker: Worker) -> None:
         every = self._settings.pace == "every-frame" and not self.is_live
         played = not self.is_live and not every
         shortest = 1.0 / self._settings.max_fps
@@ -275,25 +330,30 @@ class Capture:
         begun = time.monotonic()
         next_kept = begun
         count = 0
-        while not self._stop.is_set():
+        while not worker.stopping:
+            worker.beat()
             due = begun + count * interval
-            if played and self._stop.wait(max(0.0, due - time.monotonic())):
+            if played and worker.wait(max(0.0, due - time.monotonic())):
                 break
+            asked = time.monotonic()
             image = source.read()
+            now = time.monotonic()
             if image is None:
                 break
+            if self.is_live and now - asked >= self._settings.stall_s:
+                image.fill(0)  # a decoder gives out what it had kept when it gives up waiting: nobody is there now
+                break
             count += 1
-            now = time.monotonic()
             with self._condition:
-                self._delivered += 1
+                self._delivers()
                 if not every and now < next_kept - shortest / 4:
                     image.fill(0)
                     self._dropped += 1
                     continue
             next_kept = max(next_kept, now - shortest) + shortest
-            self._offer(image, wait=every)
+            self._offer(image, worker, wait=every)
 
-    def _offer(self, image: NDArray[np.uint8], *, wait: bool) -> None:
+    def _offer(self, image: NDArray[np.uint8], worker: Worker, *, wait: bool) -> None:
         """Put a frame where the pipeline finds it, in place of the one that waits."""
         pixels = image
         if not (image.flags.owndata and image.flags.c_contiguous and image.flags.writeable):
@@ -301,8 +361,9 @@ class Capture:
             if image.flags.writeable:
                 image.fill(0)
         with self._condition:
-            while wait and self._waiting is not None and not self._stop.is_set():
+            while wait and self._waiting is not None and not worker.stopping:
                 self._condition.wait(0.5)
+                worker.beat()
             if self._waiting is not None:
                 self._waiting.pixels.erase()
                 self._dropped += 1

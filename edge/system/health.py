@@ -1,11 +1,10 @@
-"""How the van is doing, in counters: for the page, for ``lfr-edge status`` and for the health topic.
+"""How the van is doing, its state and counters: for the page, for ``lfr-edge status`` and for the health topic.
 
 Nothing here can describe a person: every field is a number, a moment or a word of our own.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -15,8 +14,9 @@ import numpy as np
 from msgspec import Struct
 
 from edge.errors import BadInput, StoreUnavailable
+from edge.files import replace_file
 
-__all__ = ["Health", "Spread", "read_status", "spread", "write_status"]
+__all__ = ["Health", "Reason", "Spread", "read_status", "spread", "write_status"]
 
 
 class Spread(Struct, frozen=True):
@@ -35,13 +35,29 @@ def spread(values: Sequence[float], digits: int = 1) -> Spread:
     return Spread(round(float(p50), digits), round(float(p99), digits), round(float(max(values)), digits))
 
 
+class Reason(Struct, frozen=True):
+    """One part that is in trouble.
+
+    Attributes:
+        part: a :class:`edge.state.Part`.
+        why: in words.
+        blocks: whether the van does not match because of it.
+    """
+
+    part: str
+    why: str
+    blocks: bool
+
+
 class Health(Struct, frozen=True, kw_only=True):
-    """Counters since the start.
+    """State and counters since the start.
 
     Attributes:
         van, deployment: who speaks.
-        state: ``starting``, ``watching``, ``camera lost``, ``stopped`` or ``refused``.
-        why: in words, when it is not watching.
+        state: a :class:`edge.state.Condition`: starting, matching, not matching, ended, failed.
+        why: in words, when it is not matching.
+        reasons: every part that is in trouble, the most important first.
+        before: why the service failed the last time it ran, while it starts again.
         at: when this was written, UTC.
         frames, dropped: frames processed, and frames overwritten by newer ones.
         given_up: frames whose deadline came before this machine was done with them: it is too slow, or stalls.
@@ -62,6 +78,8 @@ class Health(Struct, frozen=True, kw_only=True):
     state: str
     at: datetime
     why: str = ""
+    reasons: tuple[Reason, ...] = ()
+    before: str = ""
     frames: int = 0
     dropped: int = 0
     given_up: int = 0
@@ -85,13 +103,11 @@ def write_status(path: Path, health: Health) -> None:
     Raises:
         StoreUnavailable: the folder cannot be written.
     """
-    temporary = path.with_suffix(".new")
     try:
-        temporary.write_bytes(msgspec.json.encode(health))
-        os.replace(temporary, path)  # noqa: PTH105 - atomic, and says so by its name
+        replace_file(path, msgspec.json.encode(health), durable=False)
     except OSError as error:
         raise StoreUnavailable(
-            str(path), str(error.strerror), "Check the disk's space and the folder's owner"
+            str(path), f"cannot be written ({error.strerror})", "Check the memory's space and the folder's owner"
         ) from None
 
 

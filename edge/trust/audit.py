@@ -91,19 +91,16 @@ class AuditLog:
         van: who writes.
         clock: for the time of each entry.
         signer: the van's key.
-        publish: called with each checkpoint (a compact JWS), to send it off the van; may not block.
     """
 
-    def __init__(
-        self, path: Path, *, van: str, clock: Clock, signer: SigningKey, publish: Callable[[str], None] | None = None
-    ) -> None:
+    def __init__(self, path: Path, *, van: str, clock: Clock, signer: SigningKey) -> None:
         self.path = path
         self.deployment = ""
         """Written into every entry from now on."""
         self._van = van
         self._clock = clock
         self._signer = signer
-        self._publish = publish
+        self._publish: Callable[[str], None] | None = None
         self._lock = threading.Lock()
         self._seq = 0
         self._hash = START
@@ -112,6 +109,10 @@ class AuditLog:
         torn = self._recover()
         if torn:
             self.record(Event.LOG_REPAIRED, {"bytes": torn})
+
+    def publish_to(self, send: Callable[[str], None]) -> None:
+        """From now on, send each checkpoint (a compact JWS) off the van; ``send`` may not block."""
+        self._publish = send
 
     def _open(self) -> int:
         try:

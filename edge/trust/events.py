@@ -36,6 +36,10 @@ class Event(StrEnum):
     ALERTS_DELETED = "alerts.deleted"
     ERASURES = "erasure.totals"
     CUSTODY_BREACHED = "custody.breached"
+    SERVICE_FAILED = "service.failed"
+    STORE_DAMAGED = "store.damaged"
+    CLOCK_UNCONFIRMED = "clock.unconfirmed"
+    CLOCK_CONFIRMED = "clock.confirmed"
 
 
 FIELDS: dict[Event, dict[str, type]] = {
@@ -54,6 +58,10 @@ FIELDS: dict[Event, dict[str, type]] = {
     Event.ALERTS_DELETED: {"store": str, "count": int, "cause": str},
     Event.ERASURES: {"from": str, "to": str, "count": int, "longest_ms": int, "overdue": int},
     Event.CUSTODY_BREACHED: {"cause": str},
+    Event.SERVICE_FAILED: {"part": str, "cause": str},
+    Event.STORE_DAMAGED: {"store": str, "kept": str, "carried": int, "lost": int},
+    Event.CLOCK_UNCONFIRMED: {},
+    Event.CLOCK_CONFIRMED: {"by": str},
 }
 """Name and type of every field of every event; all are required. ``threshold_micro`` is a millionth of
 cosine similarity. ``copy`` tells one import of a list from another of the same list on the same van.

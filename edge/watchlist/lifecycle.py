@@ -66,7 +66,7 @@ class ListLifecycle:
         audit: every change is written there.
         device_secret: of this machine (a systemd credential, bound to the TPM where one is fitted). Mixed into
             each list's key, so that a copied disk alone opens nothing. Empty where there is none.
-        on_removed: told each reference that leaves the list, so that the index can be made again.
+        clock_confirmed: whether the clock may be believed; while it may not, no entry expires by it.
         step: called between the steps of a change; for the power-cut tests only.
     """
 
@@ -77,14 +77,15 @@ class ListLifecycle:
         clock: Clock,
         audit: AuditLog,
         device_secret: bytes = b"",
-        on_removed: Callable[[str], None] | None = None,
+        clock_confirmed: Callable[[], bool] = lambda: True,
         step: Callable[[str], None] | None = None,
     ) -> None:
         self.folder = folder
         self._clock = clock
         self._audit = audit
         self._device_secret = device_secret
-        self._on_removed = on_removed
+        self._clock_confirmed = clock_confirmed
+        self._on_removed: Callable[[str], None] | None = None
         self._step = step or (lambda _: None)
         self._lock = threading.RLock()
         self._store: WatchlistStore | None = None
@@ -92,6 +93,10 @@ class ListLifecycle:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise StoreUnavailable(str(folder), f"cannot be made ({error.strerror})", "Check the disk") from None
+
+    def on_removed(self, tell: Callable[[str], None]) -> None:
+        """From now on, tell each reference that leaves the list, so that the index forgets it, too."""
+        self._on_removed = tell
 
     # -- the list in force ---------------------------------------------------------------------
 
@@ -243,7 +248,7 @@ class ListLifecycle:
     def expire(self) -> tuple[str, ...]:
         """Remove every entry whose delete-by or review-by date is over. Call it once a minute; returns who left."""
         with self._lock:
-            if self._current is None:
+            if self._current is None or not self._clock_confirmed():
                 return ()
             due = self.open().due(self._clock.now().date().isoformat())
             for reference in due:

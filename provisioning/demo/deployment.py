@@ -20,7 +20,7 @@ import tomli_w
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from edge.assembly import AUDIT_FILE
+from edge.assembly.mandate import AUDIT_FILE
 from edge.errors import BrokerUnavailable, EnvironmentFault
 from provisioning.broker import write_broker
 from provisioning.demo.footage import Footage
@@ -152,6 +152,7 @@ class Deployment:
             "decision": decision,
             "position": {"fixed": list(PLACE)},
             "clock": {"require_confirmed": False},
+            "store": {"runtime": "run"},
             "repository": {"source": "../office/repository"},
             "alert": {"host": "localhost", "port": self._port},
         }

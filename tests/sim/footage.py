@@ -20,6 +20,7 @@ from edge.clock import NS_PER_S
 from edge.config import CameraSection, Config, DeploymentSection, ModelsSection, VanSection
 from edge.custody.erase import Kind
 from edge.custody.retention import Custodian
+from edge.deployment.permit import Permit
 from edge.errors import EntryNotFound, VideoUnreadable
 from edge.evaluate.extract import Recipe
 from edge.evaluate.passages import Passage
@@ -158,6 +159,8 @@ def watch(video: Path, recipe: Recipe, *, person: int) -> list[Passage]:
     embedder = runtime.load(recipe.embedders[0], directory=recipe.directory, kind="embedder", runtime=recipe.runtime)
     notebook = _Notebook(config, Embedder(embedder))
     film, nothing = _Film(video), _Nothing()
+    permit = Permit(film)
+    permit.grant()
     pipeline = Pipeline(
         config=config,
         clock=film,
@@ -169,6 +172,8 @@ def watch(video: Path, recipe: Recipe, *, person: int) -> list[Passage]:
         decider=notebook.decider,
         custodian=film.custodian,
         sink=nothing,
+        permit=permit,
+        on_turn=permit.grant,
     )
     pipeline.run()
     return [

@@ -18,6 +18,7 @@ from edge.config import MemorySection
 from edge.custody.erase import Kind
 from edge.custody.memory import protect
 from edge.custody.retention import Custodian
+from edge.deployment.permit import Permit
 from edge.match.decide import Decider
 from edge.match.index import Index
 from edge.pipeline import Pipeline
@@ -79,6 +80,8 @@ def main() -> None:
     detector, embedder = models()
     config = a_config()
     templates = np.eye(2, embedder.dimension, dtype=np.float32)
+    permit = Permit(clock)
+    permit.grant()
     pipeline = Pipeline(
         config=config,
         clock=clock,
@@ -90,6 +93,8 @@ def main() -> None:
         decider=Decider(config.decision, threshold=0.6),
         custodian=custodian,
         sink=Desk(),
+        permit=permit,
+        on_turn=permit.grant,
     )
     pipeline.run()
     assert pipeline.counts.embedded >= 6, pipeline.counts

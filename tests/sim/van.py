@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.assembly import load_models
+from edge.assembly.mandate import load_models
 from edge.clock import Clock, SystemClock
 from edge.config import CameraSection, Config, DecisionSection, DeploymentSection, ModelsSection, VanSection
 from edge.custody.retention import Custodian, CustodyTotals
+from edge.deployment.permit import Permit
+from edge.errors import EntryNotFound
 from edge.match.decide import Decider
 from edge.match.index import Index
 from edge.pipeline import Pipeline, PipelineCounts
@@ -20,6 +22,7 @@ from edge.records import Alert, ErasureReceipt, WatchlistEntry
 from edge.sight.capture import Capture
 from edge.sight.detect import Detector
 from edge.sight.embed import Embedder
+from edge.worker import Supervisor
 from provisioning.encoder import make_encoder
 from provisioning.enrol import enrol
 from provisioning.sources import Record, read_folder
@@ -46,6 +49,8 @@ class Subjects:
     digest: str = "sha256:of-a-test"
 
     def entry(self, reference: str) -> WatchlistEntry:
+        if reference not in self.entries:
+            raise EntryNotFound(reference, "is not on this list", "Check the reference")
         return self.entries[reference]
 
 
@@ -99,9 +104,11 @@ def watch(
     detector, embedder = models(config.models.detector)
     receipts: list[ErasureReceipt] = []
     custodian = Custodian(clock, on_receipt=receipts.append)
-    custodian.start()
+    workers = Supervisor()
+    custodian.start(workers)
     capture = Capture(config.camera, custodian, clock, source=str(source))
-    desk = Desk()
+    desk, permit = Desk(), Permit(clock)
+    permit.grant()
     pipeline = Pipeline(
         config=config,
         clock=clock,
@@ -113,11 +120,14 @@ def watch(
         decider=Decider(config.decision, threshold=config.decision.threshold or THRESHOLD),
         custodian=custodian,
         sink=desk,
+        permit=permit,
+        on_turn=permit.grant,
     )
-    capture.start()
+    capture.start(workers)
     try:
         pipeline.run()
     finally:
         capture.stop()
         custodian.stop()
+    assert workers.failure is None, workers.failure
     return Watched(desk.alerts, receipts, pipeline.counts, custodian.totals())

@@ -1,18 +1,20 @@
-"""The parts of a van that several commands need, built from the configuration: models, mandate, list, log."""
+"""May this van match, and what with? Mandate, list, log and models from the configuration.
+
+The service needs them, and so do the commands that run while it does not: :func:`at_rest` and :func:`retire`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
 from edge.clock import Clock, SystemClock
 from edge.config import Config
 from edge.custody.shred import shred
-from edge.deployment.clock_trust import built_at, clock_confirmed, clock_floor
+from edge.deployment.clock_trust import ClockTrust, built_at, clock_floor, ends_unconfirmed
 from edge.deployment.gate import Gate
 from edge.deployment.mandate import AUTHORITY_FILE, Mandate, VanFacts
 from edge.deployment.position import FixedSite, Gpsd, PositionSource
@@ -24,6 +26,7 @@ from edge.sight.embed import Embedder
 from edge.sight.runtime import Model
 from edge.sight.runtime import load as load_model
 from edge.trust.audit import AuditLog
+from edge.trust.events import Event
 from edge.trust.keys import KnownSigners, SigningKey
 from edge.trust.place import Position
 from edge.trust.repository import VanRepository
@@ -31,8 +34,19 @@ from edge.trust.secret import read_secret
 from edge.watchlist.bundle import identity_of
 from edge.watchlist.identity import DestructionReceipt
 from edge.watchlist.lifecycle import ListLifecycle, destroy_everything
+from edge.worker import Supervisor
 
-__all__ = ["AUDIT_FILE", "Mandated", "at_rest", "load_models", "mandated", "open_audit", "retire"]
+__all__ = [
+    "AUDIT_FILE",
+    "Mandated",
+    "Whereabouts",
+    "at_rest",
+    "load_models",
+    "mandated",
+    "open_audit",
+    "retire",
+    "whereabouts",
+]
 
 AUDIT_FILE = "audit.jsonl"
 REPOSITORY_FOLDER = "repository"
@@ -55,10 +69,10 @@ def load_models(config: Config) -> tuple[Detector, Embedder]:
     return detector, Embedder(load(models.embedder, "embedder"))
 
 
-def open_audit(
-    config: Config, clock: Clock, signer: SigningKey, publish: Callable[[str], None] | None = None
-) -> AuditLog:
+def open_audit(config: Config, clock: Clock, signer: SigningKey, clock_trust: ClockTrust) -> AuditLog:
     """This van's audit log, to be written. Where somebody has tampered with it, no list may stay on the van.
+
+    What is written while nothing vouches for the clock is marked, so that its times are never taken for the past.
 
     Raises:
         StoreUnavailable: it cannot be written, or another process writes it.
@@ -66,12 +80,21 @@ def open_audit(
     """
     path = config.path(config.store.directory) / AUDIT_FILE
     try:
-        audit = AuditLog(path, van=config.van.id, clock=clock, signer=signer, publish=publish)
+        audit = AuditLog(path, van=config.van.id, clock=clock, signer=signer)
     except AuditBroken:
         destroy_everything(config.path(config.watchlist.folder))
         raise
     audit.deployment = config.deployment.id
+    clock_trust.on_confirmed(lambda by: _note_clock(audit, by))
+    if not clock_trust.confirmed():
+        audit.record(Event.CLOCK_UNCONFIRMED, {})
+    elif ends_unconfirmed(path):
+        _note_clock(audit, clock_trust.by)
     return audit
+
+
+def _note_clock(audit: AuditLog, by: str) -> None:
+    audit.record(Event.CLOCK_CONFIRMED, {"by": by})
 
 
 class _Nowhere:
@@ -87,23 +110,49 @@ class Mandated:
 
     Attributes:
         mandate: is asked.
-        keeper: holds the list.
+        lists: the life of the list.
     """
 
     mandate: Mandate
-    keeper: ListLifecycle
+    lists: ListLifecycle
+
+
+@dataclass(frozen=True, slots=True)
+class Whereabouts:
+    """What tells the van where it is and what time it is.
+
+    Attributes:
+        positions: where it is.
+        clock_trust: whether its clock may be believed.
+    """
+
+    positions: PositionSource
+    clock_trust: ClockTrust
+
+
+def whereabouts(config: Config, clock: Clock, workers: Supervisor, parts: ExitStack) -> Whereabouts:
+    """Position and clock as the configuration describes them; ``parts`` ends what is started."""
+    required = config.clock.require_confirmed
+    if config.position.gpsd:
+        host, _, port = config.position.gpsd.rpartition(":")
+        receiver = Gpsd(clock, host=host, port=int(port))
+        receiver.start(workers)
+        parts.callback(receiver.stop)
+        return Whereabouts(receiver, ClockTrust(clock, required=required, satellite_time=receiver.satellite_time))
+    positions = FixedSite(*config.position.fixed, clock) if config.position.fixed is not None else _Nowhere()
+    return Whereabouts(positions, ClockTrust(clock, required=required))
 
 
 def mandated(
     config: Config,
     clock: Clock,
     audit: AuditLog,
+    here: Whereabouts,
     parts: ExitStack,
     *,
     model: str,
     source: str | None = None,
     wipe: bool = False,
-    on_removed: Callable[[str], None] | None = None,
 ) -> Mandated:
     """The mandate of a van as its configuration describes it; ``parts`` closes what it opens.
 
@@ -111,11 +160,11 @@ def mandated(
         config: the van's.
         clock: for everything with a date.
         audit: open.
-        parts: takes the callbacks that end threads and close files.
+        here: where and when.
+        parts: takes the callbacks that close files.
         model: digest of the embedder that runs.
         source: a stick's folder or an address, instead of the configured one.
         wipe: overwrite the list on the stick after the import.
-        on_removed: told each reference that leaves the list.
     """
     base, state = Path(config.base), config.path(config.store.directory)
     source = source or config.repository.source
@@ -128,23 +177,20 @@ def mandated(
         ca=config.path(config.repository.ca) if config.repository.ca else None,
     )
     secret = config.watchlist.device_secret
-    keeper = ListLifecycle(
+    lists = ListLifecycle(
         config.path(config.watchlist.folder),
         clock=clock,
         audit=audit,
         device_secret=read_secret(secret, base) if secret else b"",
-        on_removed=on_removed,
+        clock_confirmed=here.clock_trust.confirmed,
     )
-    parts.callback(keeper.close)
-    positions, satellite_time = _positions(config, clock, parts)
+    parts.callback(lists.close)
     directory = config.path(config.models.directory) if config.models.directory else default_directory()
     gate = Gate(
         config.van.id,
         calibration=ImpostorTail.load(directory / split(config.models.embedder)[0], model),
         clock_floor=clock_floor(built=built_at(), log=audit.path, published=repository.published_at()),
-        clock_confirmed=lambda: (
-            not config.clock.require_confirmed or clock_confirmed(clock.now(), satellite_time=satellite_time())
-        ),
+        clock_confirmed=here.clock_trust.confirmed,
     )
     revokers = config.path(config.watchlist.revokers)
     mandate = Mandate(
@@ -152,15 +198,15 @@ def mandated(
         folder=state,
         clock=clock,
         audit=audit,
-        keeper=keeper,
+        keeper=lists,
         gate=gate,
-        positions=positions,
+        positions=here.positions,
         repository=repository,
         identity=identity_of(read_secret(config.watchlist.identity, base), config.watchlist.identity),
         revokers=KnownSigners.load(revokers) if revokers.exists() else KnownSigners.of([]),
         wipe=Path(source) if wipe and source and not source.startswith("https://") else None,
     )
-    return Mandated(mandate, keeper)
+    return Mandated(mandate, lists)
 
 
 def _root_of_trust(config: Config) -> bytes:
@@ -173,18 +219,6 @@ def _root_of_trust(config: Config) -> bytes:
         ) from None
 
 
-def _positions(config: Config, clock: Clock, parts: ExitStack) -> tuple[PositionSource, Callable[[], datetime | None]]:
-    if config.position.gpsd:
-        host, _, port = config.position.gpsd.rpartition(":")
-        receiver = Gpsd(clock, host=host, port=int(port))
-        receiver.start()
-        parts.callback(receiver.stop)
-        return receiver, receiver.satellite_time
-    if config.position.fixed is not None:
-        return FixedSite(*config.position.fixed, clock), lambda: None
-    return _Nowhere(), lambda: None
-
-
 @contextmanager
 def at_rest(config: Config, *, source: str | None = None, wipe: bool = False) -> Iterator[Mandated]:
     """The mandate of a van whose service is not running.
@@ -194,10 +228,12 @@ def at_rest(config: Config, *, source: str | None = None, wipe: bool = False) ->
     """
     clock = SystemClock()
     with ExitStack() as parts:
-        audit = open_audit(config, clock, SigningKey.load(config.alert.signing_key, Path(config.base)))
+        here = whereabouts(config, clock, Supervisor(), parts)
+        signer = SigningKey.load(config.alert.signing_key, Path(config.base))
+        audit = open_audit(config, clock, signer, here.clock_trust)
         parts.callback(audit.close)
         _, embedder = load_models(config)
-        yield mandated(config, clock, audit, parts, model=embedder.digest, source=source, wipe=wipe)
+        yield mandated(config, clock, audit, here, parts, model=embedder.digest, source=source, wipe=wipe)
 
 
 def retire(config: Config, cause: str) -> DestructionReceipt:
@@ -208,14 +244,15 @@ def retire(config: Config, cause: str) -> DestructionReceipt:
         StoreUnavailable: a file could not be overwritten, or the service is running.
     """
     clock = SystemClock()
-    audit = open_audit(config, clock, SigningKey.load(config.alert.signing_key, Path(config.base)))
-    try:
-        keeper = ListLifecycle(config.path(config.watchlist.folder), clock=clock, audit=audit)
-        keeper.recover()
-        receipt = keeper.destroy(cause)
+    with ExitStack() as parts:
+        here = whereabouts(config, clock, Supervisor(), parts)
+        signer = SigningKey.load(config.alert.signing_key, Path(config.base))
+        audit = open_audit(config, clock, signer, here.clock_trust)
+        parts.callback(audit.close)
+        lists = ListLifecycle(config.path(config.watchlist.folder), clock=clock, audit=audit)
+        lists.recover()
+        receipt = lists.destroy(cause)
         shred(config.path(config.store.directory) / AUTHORITY_FILE)
-    finally:
-        audit.close()
     if receipt is None:
         raise WatchlistGone("the watchlist", "there is no list to destroy", "Nothing is left to do")
     return receipt

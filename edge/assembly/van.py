@@ -1,0 +1,231 @@
+"""A van as a parts list: what the service is made of, in the order in which it is put together.
+
+Nothing here starts to match: :class:`edge.appliance.Appliance` does, once every part is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from edge.alert.discovery import description
+from edge.alert.outbox import Outbox
+from edge.alert.publish import Broker, LinkState, Publisher
+from edge.alert.retention import DEFAULT_RETENTION, Sweeper
+from edge.alert.submit import AlertSubmitter
+from edge.assembly.mandate import load_models, mandated, open_audit, whereabouts
+from edge.audit_trail import AuditTrail
+from edge.clock import Clock
+from edge.config import Config
+from edge.custody.memory import MemoryProtection, protect
+from edge.custody.retention import Custodian
+from edge.deployment.guard import MAY_PASS, Guard
+from edge.deployment.mandate import Mandate
+from edge.deployment.permit import Permit
+from edge.errors import CustodyBreached, EdgeError, PolicyRefusal
+from edge.match.decide import Decider
+from edge.match.index import Index
+from edge.pipeline import Pipeline
+from edge.records import Alert, ErasureReceipt
+from edge.sight.capture import Capture
+from edge.trust.keys import KnownSigners, Recipients, SigningKey
+from edge.trust.secret import read_secret
+from edge.trust.tls import client_context
+from edge.worker import Supervisor
+
+__all__ = ["Listener", "Van", "assemble"]
+
+OUTBOX_FILE = "outbox.db"
+
+
+class Listener(Protocol):
+    """Whoever is told what happens to the parts; :class:`edge.appliance.Appliance` is."""
+
+    def answered(self, error: EdgeError | None) -> None:
+        """The guard has an answer: None for a yes."""
+
+    def over(self, error: PolicyRefusal) -> None:
+        """Matching must end for good."""
+
+    def camera(self, what: str, why: str) -> None:
+        """The camera ``delivers``, is ``lost`` or is ``back``."""
+
+    def link(self, state: LinkState, error: EdgeError | None) -> None:
+        """The way to the control room has changed."""
+
+    def incoming(self, kind: str, payload: bytes) -> None:
+        """A message for this van came; called on the network thread."""
+
+    def disbelieved(self, kind: str, error: EdgeError) -> None:
+        """A message for this van was refused."""
+
+    def forgotten(self, receipt: ErasureReceipt) -> None:
+        """A passage was forgotten."""
+
+    def alerted(self, alert: Alert) -> None:
+        """An alert was committed."""
+
+    def breached(self, breach: CustodyBreached) -> None:
+        """Something biometric outlived its deadline."""
+
+    def progress(self) -> None:
+        """The pipeline has done a turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Van:
+    """The parts, in the order in which they are made; see each module.
+
+    Attributes:
+        memory: what the operating system has granted.
+        control_rooms: whose decisions and receipts are believed.
+        trail: writes the audit log.
+        model: digest of the embedder.
+        mandate: may this van match?
+        threshold: the similarity in force.
+        outbox: alerts on their way.
+        publisher: sends them.
+        custodian: holds whatever is biometric.
+        capture: the camera.
+        permit: leave to match, two seconds at a time.
+        pipeline: the path of one face.
+        retention: deletes alerts that are due.
+        guard: asks the mandate and grants the permit.
+    """
+
+    memory: MemoryProtection
+    control_rooms: KnownSigners
+    trail: AuditTrail
+    model: str
+    mandate: Mandate
+    threshold: float
+    outbox: Outbox
+    publisher: Publisher
+    custodian: Custodian
+    capture: Capture
+    permit: Permit
+    pipeline: Pipeline
+    retention: Sweeper
+    guard: Guard
+
+
+def assemble(
+    config: Config,
+    clock: Clock,
+    listener: Listener,
+    *,
+    workers: Supervisor,
+    parts: ExitStack,
+    step: Callable[[str], None],
+) -> Van:
+    """Make a van from its configuration. Only what tells position and time is started.
+
+    Args:
+        config: checked.
+        clock: the machine's, or one turned by hand.
+        listener: is told what happens.
+        workers: start what runs by itself.
+        parts: takes what must be closed at the end, in whatever order things fail.
+        step: told what is being made, for the crew's page.
+
+    Raises:
+        EdgeError: something is missing or wrong; ``parts`` closes what was opened before it.
+    """
+    base, state, alert = Path(config.base), config.path(config.store.directory), config.alert
+    step("protecting the memory")
+    memory = protect(config.memory)
+
+    step("reading keys")
+    signer = SigningKey.load(alert.signing_key, base)
+    control_rooms = KnownSigners.load(config.path(alert.control_rooms))
+    recipients = Recipients.load(config.path(alert.recipients))
+    tls = client_context(alert.ca, alert.certificate, alert.certificate_key, base)
+
+    step("opening the audit log")
+    here = whereabouts(config, clock, workers, parts)
+    audit = open_audit(config, clock, signer, here.clock_trust)
+    parts.callback(audit.close)
+    trail = AuditTrail(audit, clock, recipients.key_ids)
+
+    step("loading the models")
+    detector, embedder = load_models(config)
+
+    step("fetching authority and list")
+    held = mandated(config, clock, audit, here, parts, model=embedder.digest, wipe=config.repository.wipe)
+    try:
+        store = held.mandate.start()
+    except MAY_PASS:  # the guard asks again and says so; a list that is over is destroyed by now
+        store = held.lists.open(model=embedder.digest)
+    threshold = held.mandate.threshold
+    matrix = store.matrix()
+    index = Index(
+        matrix.references, matrix.vectors, method=config.watchlist.index, exact_up_to=config.watchlist.exact_up_to
+    )
+    parts.callback(index.erase)
+
+    step("opening the outbox")
+    outbox = Outbox(
+        state / OUTBOX_FILE, read_secret(config.store.key, base), config.van.id, limit=config.store.outbox_limit
+    )
+    parts.callback(outbox.close)
+    publisher = Publisher(
+        outbox,
+        Broker(alert.host, alert.port, tls),
+        config.van.id,
+        receipts_by=control_rooms if alert.confirmed_by == "control-room" else None,
+        described=dict([description(alert.discovery, config.van.id)] if alert.discovery else []),
+        on_state=listener.link,
+        on_message=listener.incoming,
+        on_refused=listener.disbelieved,
+        clock=clock,
+        clock_confirmed=here.clock_trust.confirmed,
+    )
+    audit.publish_to(publisher.announce)
+
+    custodian = Custodian(clock, on_receipt=listener.forgotten, on_breach=listener.breached)
+    capture = Capture(config.camera, custodian, clock, source=config.source(), on_event=listener.camera)
+    permit = Permit(clock)
+    pipeline = Pipeline(
+        config=config,
+        clock=clock,
+        source=capture,
+        detector=detector,
+        embedder=embedder,
+        index=index,
+        subjects=store,
+        decider=Decider(config.decision, threshold=threshold),
+        custodian=custodian,
+        sink=AlertSubmitter(outbox, signer, recipients, publisher),
+        permit=permit,
+        on_turn=listener.progress,
+        on_alert=listener.alerted,
+        retention=held.mandate.retention or DEFAULT_RETENTION,
+    )
+    held.lists.on_removed(pipeline.remove)
+    retention = Sweeper(
+        {"outbox": lambda now, _: outbox.drop_expired(now)},
+        clock=clock,
+        audit=audit,
+        retention=lambda: held.mandate.retention,
+        clock_confirmed=here.clock_trust.confirmed,
+    )
+    guard = Guard(held.mandate, permit, on_answer=listener.answered, on_over=listener.over)
+    return Van(
+        memory=memory,
+        control_rooms=control_rooms,
+        trail=trail,
+        model=embedder.digest,
+        mandate=held.mandate,
+        threshold=threshold,
+        outbox=outbox,
+        publisher=publisher,
+        custodian=custodian,
+        capture=capture,
+        permit=permit,
+        pipeline=pipeline,
+        retention=retention,
+        guard=guard,
+    )
