@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -91,13 +92,14 @@ class Worker:
         self._thread.start()
 
     def _run(self) -> None:
+        died_of: BaseException | None = None
         try:
             self._body(self)
         except BaseException as error:  # noqa: BLE001 - nothing that a thread can die of may pass unseen
-            self._supervisor.fail(self.name, error)
-            return
-        if not self._stop.is_set():
-            self._supervisor.fail(self.name, None)
+            died_of = error
+        # Outside the handler: were on_failure to fail as well, its traceback would carry the text of the first error.
+        if died_of is not None or not self._stop.is_set():
+            self._supervisor.fail(self.name, died_of)
 
 
 class Supervisor:
@@ -137,9 +139,9 @@ class Supervisor:
             silent_s: for so long it may make no progress.
         """
         worker = Worker(name, body, silent_s, self)
-        with self._lock:
+        with self._lock:  # or one that is asked for between the two would be taken for one that has ended
+            worker._start()  # noqa: SLF001 - the other half of one mechanism
             self._workers.append(worker)
-        worker._start()  # noqa: SLF001 - the other half of one mechanism
         return worker
 
     def fail(self, name: str, error: BaseException | None) -> None:
@@ -177,8 +179,7 @@ class Supervisor:
         before = threading.excepthook
 
         def hook(args: threading.ExceptHookArgs) -> None:
-            if args.exc_value is not None:
-                self.fail(args.thread.name if args.thread else "a thread", args.exc_value)
+            self.fail(args.thread.name if args.thread else "nameless", args.exc_value)
 
         threading.excepthook = hook
         try:
@@ -188,7 +189,11 @@ class Supervisor:
 
 
 def _failure(name: str, error: BaseException | None) -> WorkerFailed:
-    """What a person reads. Of an unexpected exception only its type: its text may hold anything."""
+    """What a person reads. Of an unexpected exception only its type and its place: its text may hold anything.
+
+    An error of ours stays the ``__cause__``. Of no exception are the variables of the frames kept that it went through:
+    a picture may be among them.
+    """
     if error is None:
         cause = "ended although nothing asked it to"
     elif isinstance(error, EdgeError):
@@ -200,8 +205,19 @@ def _failure(name: str, error: BaseException | None) -> WorkerFailed:
     failure = WorkerFailed(
         f"the {name} part", cause, "It starts again by itself; if this comes back, call the engineer"
     )
-    failure.__cause__ = error
+    if isinstance(error, EdgeError):
+        failure.__cause__ = error
+    _let_go(error)
     return failure
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Drop what the frames of an exception held, and of those that led to it."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def _where(error: BaseException) -> str:

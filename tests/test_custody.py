@@ -18,6 +18,9 @@ from edge.records import CHIP_SIZES, ErasureCause, ErasureReceipt
 from edge.worker import Supervisor
 from tests.sim.clock import HandClock
 
+SWEEP_NS = 100_000_000
+"""The sweeper looks ten times a second."""
+
 
 def an_embedding(value: float = 0.5) -> np.ndarray:
     return np.full(8, value, np.float32)
@@ -117,6 +120,37 @@ def test_a_wrong_shape_or_borrowed_memory_is_refused(kind: Kind, array: np.ndarr
         Biometric(kind, array, HandClock())
 
 
+LIMITS_S = {
+    Kind.FRAME: (2.0, "gone once processed; a machine that needs longer gives the frame up"),
+    Kind.CHIP: (1.0, "gone once embedded, in the same turn"),
+    Kind.EMBEDDING: (1.0, "gone once folded into the template, in the same turn"),
+    Kind.TEMPLATE: (5.0, "gone when the passage has ended, and 5 s after it was last needed at the latest"),
+    Kind.PROBE: (5.0, "gone once encoded: the clear picture lives only while its alert is made"),
+}
+"""How long each may live, in seconds, and why: written down a second time on purpose, because it is a promise."""
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_everything_biometric_lives_exactly_as_long_as_was_promised(kind: Kind) -> None:
+    limit_s, _ = LIMITS_S[kind]
+    clock = HandClock()
+    held = {
+        Kind.FRAME: np.ones((4, 4, 3), np.uint8), Kind.PROBE: np.ones((4, 4, 3), np.uint8),
+        Kind.CHIP: np.ones((112, 112, 3), np.uint8),
+    }.get(kind, an_embedding())  # fmt: skip
+    handle = Biometric(kind, held, clock)
+    assert handle.created_ns == clock.monotonic_ns()
+    clock.advance(limit_s)
+    assert not handle.overdue(), "its last moment is still its own"
+    assert handle.array is held
+    clock.advance(1e-9)
+    assert handle.overdue()
+    with pytest.raises(BiometricErased):
+        _ = handle.array
+    assert not held.any()
+    assert not handle.overdue(), "what is gone cannot be overdue"
+
+
 def test_only_a_template_may_have_its_limit_renewed() -> None:
     clock = HandClock()
     template = Biometric(Kind.TEMPLATE, an_embedding(), clock)
@@ -156,6 +190,40 @@ def test_something_overdue_trips_a_purge_of_everything_and_nothing_new_is_held()
     with pytest.raises(CustodyBreached):
         custodian.hold(Kind.EMBEDDING, late)
     assert not late.any()
+    assert custodian.totals().overdue == 1
+
+
+@pytest.mark.parametrize(
+    ("before_deadline_ns", "erased"),
+    [(2 * SWEEP_NS + 1, False), (2 * SWEEP_NS, True), (1, True), (0, True)],
+    ids=["it outlives the next two sweeps", "it would end with the sweep after the next", "a moment before", "at it"],
+)
+def test_the_sweeper_erases_what_would_reach_its_deadline_before_it_looks_twice_again(
+    before_deadline_ns: int, erased: bool
+) -> None:
+    clock = HandClock()
+    custodian = Custodian(clock)
+    array = an_embedding()
+    handle = custodian.hold(Kind.EMBEDDING, array)
+    clock.advance((handle.deadline_ns - clock.monotonic_ns() - before_deadline_ns) / 1e9)
+    assert handle.deadline_ns - clock.monotonic_ns() == before_deadline_ns
+    custodian.sweep()
+    assert handle.erased is erased
+    assert array.any() is not erased
+    assert custodian.breach is None, "not before it is past its deadline"
+    assert custodian.totals().overdue == 0
+
+
+def test_one_moment_past_its_deadline_is_a_breach() -> None:
+    clock = HandClock()
+    custodian = Custodian(clock)
+    array = an_embedding()
+    custodian.hold(Kind.EMBEDDING, array)
+    clock.advance(1)
+    clock.advance(1e-9)
+    custodian.sweep()
+    assert not array.any()
+    assert custodian.breach is not None
     assert custodian.totals().overdue == 1
 
 

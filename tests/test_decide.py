@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from uuid import uuid4
 
+import pytest
+
 from edge.config import DecisionSection
 from edge.match.decide import Decider
 from edge.records import Candidate, Outcome, SearchResult
@@ -59,6 +61,71 @@ def test_a_subject_cools_down_over_passages_and_then_may_alert_again() -> None:
     assert outcomes(decider, found("A", 0.9), at=29 * SECOND) == [Outcome.COOLING_DOWN]
     assert outcomes(decider, found("B", 0.9), at=29 * SECOND) == [Outcome.ALERT]
     assert outcomes(decider, found("A", 0.9), at=31 * SECOND) == [Outcome.ALERT]
+
+
+@pytest.mark.parametrize(
+    ("after_ns", "outcome"),
+    [
+        (30 * SECOND - 1, Outcome.COOLING_DOWN),
+        (30 * SECOND, Outcome.ALERT),
+        (30 * SECOND + 1, Outcome.ALERT),
+    ],
+    ids=["just before", "exactly at", "just after"],
+)
+@pytest.mark.parametrize("began_ns", [0, 7 * SECOND])
+def test_the_cool_down_is_over_exactly_when_it_says(began_ns: int, after_ns: int, outcome: Outcome) -> None:
+    decider = Decider(DecisionSection(votes=1, window=1, cooldown_s=30), threshold=0.5)
+    assert outcomes(decider, found("A", 0.9), at=began_ns) == [Outcome.ALERT]
+    assert outcomes(decider, found("A", 0.9), at=began_ns + after_ns) == [outcome]
+
+
+def test_an_alert_that_was_held_back_does_not_begin_the_cool_down_anew() -> None:
+    decider = Decider(DecisionSection(votes=1, window=1, cooldown_s=30), threshold=0.5)
+    assert outcomes(decider, found("A", 0.9), at=0) == [Outcome.ALERT]
+    assert outcomes(decider, found("A", 0.9), at=29 * SECOND) == [Outcome.COOLING_DOWN]
+    assert outcomes(decider, found("A", 0.9), at=30 * SECOND) == [Outcome.ALERT]
+
+
+def test_an_alert_that_was_withdrawn_may_be_raised_with_the_next_frame() -> None:
+    decider = Decider(DecisionSection(votes=1, window=1, cooldown_s=30), threshold=0.5)
+    track, other = uuid4(), uuid4()
+    decider.decide(other, found("B", 0.9), 0)
+    first = decider.decide(track, found("A", 0.9), 0)
+    decider.withdraw(first)
+    assert decider.decide(track, found("A", 0.9), SECOND).outcome is Outcome.ALERT
+    assert decider.decide(track, found("A", 0.9), SECOND).outcome is Outcome.COOLING_DOWN
+    assert decider.decide(other, found("B", 0.9), SECOND).outcome is Outcome.COOLING_DOWN, "it is another's alert"
+    assert outcomes(decider, found("B", 0.9), at=SECOND) == [Outcome.COOLING_DOWN]
+
+
+def test_withdrawing_a_decision_that_named_nobody_changes_nothing() -> None:
+    decider = Decider(DecisionSection(votes=1, window=1, cooldown_s=30), threshold=0.5)
+    assert outcomes(decider, found("A", 0.9)) == [Outcome.ALERT]
+    decider.withdraw(decider.decide(uuid4(), found("A", 0.1), 0))
+    assert outcomes(decider, found("A", 0.9)) == [Outcome.COOLING_DOWN]
+
+
+def test_nothing_of_a_passage_is_kept_when_it_has_ended() -> None:
+    decider = Decider(DecisionSection(votes=2, window=3, cooldown_s=0), threshold=0.5)
+    track = uuid4()
+    first = [decider.decide(track, found("A", 0.9), 0).outcome for _ in range(3)]
+    assert first == [Outcome.GATHERING, Outcome.ALERT, Outcome.COOLING_DOWN]
+    decider.forget(track)
+    again = [decider.decide(track, found("A", 0.9), 0).outcome for _ in range(3)]
+    assert again == first, "neither its votes nor its alert were kept"
+
+
+def test_a_decision_says_what_it_rests_on() -> None:
+    decider = Decider(DecisionSection(votes=3, window=5), threshold=0.5)
+    assert decider.threshold == 0.5
+    track = uuid4()
+    decider.decide(track, found("A", 0.9), 0)
+    decider.decide(track, found("B", 0.7), 0)
+    decision = decider.decide(track, found("A", 0.6), 0)
+    assert (decision.track_id, decision.reference, decision.similarity) == (track, "A", 0.6)
+    assert (decision.threshold, decision.votes, decision.window) == (0.5, 2, 3)
+    below = decider.decide(track, found("C", 0.4), 0)
+    assert (below.reference, below.similarity, below.votes, below.window) == (None, 0.4, 0, 4)
 
 
 def test_forgotten_votes_must_be_gathered_anew() -> None:

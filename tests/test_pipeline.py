@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 import edge.pipeline
+from edge.config import Config
 from edge.custody.erase import Kind
 from edge.custody.retention import Custodian
 from edge.deployment.permit import Permit
@@ -78,7 +81,7 @@ class Street:
 
 
 class Van:
-    def __init__(self, frames: int = 10) -> None:
+    def __init__(self, frames: int = 10, config: Config | None = None, **settings: Any) -> None:
         self.clock = HandClock()
         self.custodian = Custodian(self.clock)
         self.street = Street(self.clock, self.custodian, frames)
@@ -87,7 +90,7 @@ class Van:
             "S-1", "wanted", "test", "test", None, False, None, None, "unknown", VECTOR[None].copy(), b"\xff\xd8\xff"
         )
         self.pipeline = Pipeline(
-            config=a_config(),
+            config=config or a_config(),
             clock=self.clock,
             source=self.street,
             detector=self.detector,
@@ -98,6 +101,7 @@ class Van:
             custodian=self.custodian,
             sink=self.desk,
             permit=self.street.permit,
+            **settings,
         )
 
     @property
@@ -205,3 +209,93 @@ def test_a_stage_that_fails_leaves_nothing_behind() -> None:
     with pytest.raises(RuntimeError):
         van.pipeline.run()
     assert van.nothing_is_held
+
+
+class Pause:
+    """A street whose frames end while the van goes on looking: for two seconds nobody comes by."""
+
+    def __init__(self, street: Street, clock: HandClock, embedder: HoldingEmbedder) -> None:
+        self._street, self._clock, self._embedder = street, clock, embedder
+        self._pauses = 2
+        self.held: list[bool] = []
+        """Whether the embedder held a chip, each time that nobody came by."""
+
+    @property
+    def ended(self) -> bool:
+        return self._pauses == 0
+
+    def next(self, timeout: float) -> Frame | None:
+        if not self._street.ended:
+            return self._street.next(timeout)
+        self._pauses -= 1
+        self._clock.advance(1)
+        self.held.append(self._embedder.chip is not None)
+        return None
+
+
+class HoldingEmbedder(Embedder):
+    """Keeps the last chip until it is flushed, as a model's arena does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.chip: np.ndarray | None = None
+
+    def embed(self, chip: np.ndarray) -> np.ndarray:
+        self.chip = chip.copy()
+        return super().embed(chip)
+
+    def flush(self) -> None:
+        self.chip = None
+
+
+def test_no_chip_stays_in_the_model_when_a_passage_has_ended_although_the_van_goes_on() -> None:
+    van = Van(frames=5)
+    embedder = HoldingEmbedder()
+    pause = Pause(van.street, van.clock, embedder)
+    van.pipeline._embedder, van.pipeline._source = embedder, pause
+    van.pipeline.run()
+    assert pause.held == [True, False], "a chip was held, and the end of the passage took it away"
+
+
+class Embeddings(Embedder):
+    """Gives the vectors that it was told, one a frame."""
+
+    def __init__(self, *vectors: np.ndarray) -> None:
+        super().__init__()
+        self._vectors = list(vectors)
+
+    def embed(self, chip: np.ndarray) -> np.ndarray:
+        return self._vectors.pop(0).copy()
+
+
+SOMEBODY_ELSE = np.array([0, 1, 0, 0], np.float32)
+
+
+@pytest.mark.parametrize(("searches", "alerts"), [(5, 0), (6, 1)])
+def test_votes_of_before_a_template_began_anew_do_not_count(searches: int, alerts: int) -> None:
+    """Three of five searches must agree; two before somebody else came into the passage and one after are not three."""
+    van = Van(1 + searches)  # the first frame only says that somebody is there
+    van.pipeline._embedder = Embeddings(VECTOR, VECTOR, SOMEBODY_ELSE, VECTOR, VECTOR, VECTOR)
+    van.pipeline.run()
+    assert van.pipeline.counts.restarts == 2
+    assert len(van.desk.alerts) == alerts
+
+
+@pytest.mark.parametrize(
+    ("configured", "retention", "lives"),
+    [
+        (4 * 3600, timedelta(hours=1), timedelta(hours=1)),
+        (600, timedelta(hours=1), timedelta(minutes=10)),
+        (86_400, None, timedelta(hours=24)),
+    ],
+    ids=["retention is shorter", "the configuration is shorter", "no retention is given"],
+)
+def test_an_alert_expires_no_later_than_its_retention_allows(
+    configured: int, retention: timedelta | None, lives: timedelta
+) -> None:
+    config = a_config()
+    config = replace(config, alert=replace(config.alert, expiry_s=configured))
+    van = Van(config=config, **({} if retention is None else {"retention": retention}))
+    van.pipeline.run()
+    (alert,) = van.desk.alerts
+    assert alert.expires_at - alert.raised_at == lives

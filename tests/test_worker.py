@@ -1,0 +1,495 @@
+"""A thread that dies, ends or hangs is never a secret. Real threads; time is turned by hand, nothing is slept for."""
+
+from __future__ import annotations
+
+import gc
+import re
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import edge.worker
+from edge.errors import StoreUnavailable, WorkerFailed
+from edge.worker import Supervisor, Worker
+
+SECRET = "the-text-of-an-exception-may-hold-anything"
+SOON = 10.0
+"""Seconds within which something must have happened; nothing waits for so long when all is well."""
+
+
+class Time:
+    """Stands in for the ``time`` of edge.worker, and says when a worker has looked at it."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.looks = threading.Semaphore(0)
+
+    def monotonic(self) -> float:
+        if threading.current_thread() is not threading.main_thread():
+            self.looks.release()
+        return self.now
+
+    def was_looked_at(self, times: int) -> None:
+        while self.looks.acquire(blocking=False):
+            pass
+        for _ in range(times):
+            assert self.looks.acquire(timeout=SOON)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Time:
+    hand = Time()
+    monkeypatch.setattr(edge.worker, "time", SimpleNamespace(monotonic=hand.monotonic))
+    return hand
+
+
+class Told:
+    """An owner who is told of the failure."""
+
+    def __init__(self) -> None:
+        self.failures: list[WorkerFailed] = []
+        self.threads: list[str] = []
+
+    def __call__(self, failure: WorkerFailed) -> None:
+        self.failures.append(failure)
+        self.threads.append(threading.current_thread().name)
+
+
+def until_asked(worker: Worker) -> None:
+    while not worker.wait(1):
+        pass
+
+
+def fails_with(error: BaseException):
+    def body(_: Worker) -> None:
+        raise error
+
+    return body
+
+
+class Hang:
+    """A body that does nothing for ever, until the test lets it go."""
+
+    def __init__(self) -> None:
+        self.entered, self.release = threading.Event(), threading.Event()
+
+    def __call__(self, _: Worker) -> None:
+        self.entered.set()
+        self.release.wait()
+
+
+@pytest.fixture
+def hang():
+    body = Hang()
+    yield body
+    body.release.set()
+
+
+def a_moment_later(supervisor: Supervisor, clock: Time) -> bool:
+    """What the supervisor says when it has looked twice, with two seconds between."""
+    supervisor.check()
+    clock.now += 2
+    return supervisor.check()
+
+
+# -- the three failures, and a fourth ----------------------------------------------------------------------------------
+
+
+def test_an_exception_in_the_body_is_a_failure_that_names_the_worker_its_type_and_its_place() -> None:
+    told = Told()
+    supervisor = Supervisor(told)
+    supervisor.start("publisher", fails_with(KeyError(SECRET)), silent_s=60)
+    assert supervisor.wait(SOON)
+    assert supervisor.failure is told.failures[0]
+    text = str(supervisor.failure)
+    assert "publisher" in text
+    assert "KeyError" in text
+    assert "in body, line" in text
+    assert told.threads == ["publisher"], "it is told at once, where it was found"
+
+
+@pytest.mark.parametrize("error", [SystemExit(SECRET), KeyboardInterrupt(SECRET), MemoryError(SECRET)], ids=repr)
+def test_whatever_a_thread_can_die_of_is_a_failure(error: BaseException) -> None:
+    supervisor = Supervisor()
+    supervisor.start("sweeper", fails_with(error), silent_s=60)
+    assert supervisor.wait(SOON)
+    assert type(error).__name__ in str(supervisor.failure)
+
+
+def test_the_reason_that_one_of_our_own_errors_gives_is_passed_on() -> None:
+    error = StoreUnavailable("the outbox", "the disk is full", "Free some space")
+    supervisor = Supervisor()
+    supervisor.start("publisher", fails_with(error), silent_s=60)
+    assert supervisor.wait(SOON)
+    assert "the outbox: the disk is full" in str(supervisor.failure)
+    assert supervisor.failure is not None
+    assert supervisor.failure.__cause__ is error
+
+
+def test_a_body_that_returns_although_nobody_asked_it_is_a_failure() -> None:
+    supervisor = Supervisor()
+    supervisor.start("camera", lambda _: None, silent_s=60)
+    assert supervisor.wait(SOON)
+    assert "camera" in str(supervisor.failure)
+    assert "nothing asked it" in str(supervisor.failure)
+
+
+def test_a_body_that_makes_no_progress_is_a_failure_and_the_time_is_told(clock: Time, hang: Hang) -> None:
+    told = Told()
+    supervisor = Supervisor(told)
+    supervisor.start("camera", hang, silent_s=30)
+    assert hang.entered.wait(SOON)
+    clock.now += 27
+    assert a_moment_later(supervisor, clock), "29 s of silence are allowed"
+    clock.now += 10
+    assert not a_moment_later(supervisor, clock)
+    assert supervisor.wait(0)
+    assert "camera" in str(supervisor.failure)
+    assert re.search(r"no progress for (39|41) s", str(supervisor.failure))
+    assert told.threads == [threading.main_thread().name]
+
+
+def test_it_may_be_silent_for_exactly_as_long_as_it_may(clock: Time, hang: Hang) -> None:
+    supervisor = Supervisor()
+    worker = supervisor.start("camera", hang, silent_s=30)
+    clock.now += 30
+    assert worker.silent_for() == 0
+    assert supervisor.check()
+
+
+def test_the_death_of_a_thread_that_a_library_made_is_a_failure_while_strangers_count() -> None:
+    told = Told()
+    supervisor = Supervisor(told)
+    before = threading.excepthook
+
+    def dies() -> None:
+        raise ValueError(SECRET)
+
+    with supervisor.strangers():
+        thread = threading.Thread(target=dies, name="paho-mqtt-client")
+        thread.start()
+        thread.join(SOON)
+        assert supervisor.wait(0)
+    assert threading.excepthook is before
+    assert "paho-mqtt-client" in str(supervisor.failure)
+    assert "ValueError" in str(supervisor.failure)
+    assert SECRET not in str(supervisor.failure)
+    assert len(told.failures) == 1
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_stranger_that_died_without_a_name_or_a_value_counts_too(named: bool) -> None:
+    supervisor = Supervisor()
+    thread = threading.Thread(name="a library's") if named else None
+    with supervisor.strangers():
+        threading.excepthook(threading.ExceptHookArgs((ValueError, None, None, thread)))
+    assert supervisor.failure is not None
+    assert ("a library's" in str(supervisor.failure)) is named
+
+
+def test_strangers_no_longer_count_even_when_the_block_ends_with_an_exception() -> None:
+    before = threading.excepthook
+    with pytest.raises(ZeroDivisionError), Supervisor().strangers():
+        _ = 1 / 0
+    assert threading.excepthook is before
+
+
+# -- the first one, told once ------------------------------------------------------------------------------------------
+
+
+def test_the_first_failure_stays_and_is_told_once() -> None:
+    told = Told()
+    supervisor = Supervisor(told)
+    supervisor.start("first", fails_with(ValueError(SECRET)), silent_s=60)
+    assert supervisor.wait(SOON)
+    second = supervisor.start("second", fails_with(KeyError(SECRET)), silent_s=60)
+    second.stop(SOON)
+    supervisor.fail("third", None)
+    assert [("first" in str(failure)) for failure in told.failures] == [True]
+    assert supervisor.failure is told.failures[0]
+    assert not supervisor.check()
+
+
+def test_of_many_that_fail_at_one_moment_one_is_told() -> None:
+    told = Told()
+    supervisor = Supervisor(told)
+    together = threading.Barrier(8)
+
+    def body(_: Worker) -> None:
+        together.wait(SOON)
+        raise ValueError(SECRET)
+
+    workers = [supervisor.start(f"worker-{number}", body, silent_s=60) for number in range(8)]
+    assert all(worker.stop(SOON) for worker in workers)
+    assert len(told.failures) == 1
+
+
+def test_an_owner_who_fails_to_act_still_lets_everybody_see_the_failure() -> None:
+    def clumsy(_: WorkerFailed) -> None:
+        raise RuntimeError("the page could not be told")
+
+    supervisor = Supervisor(clumsy)
+    with supervisor.strangers():
+        worker = supervisor.start("publisher", fails_with(ValueError(SECRET)), silent_s=60)
+        assert supervisor.wait(SOON)
+        assert worker.stop(SOON)
+    assert "publisher" in str(supervisor.failure)
+    assert not supervisor.check()
+
+
+def test_when_the_owner_fails_too_the_text_of_the_first_error_does_not_come_out_with_its_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[BaseException | None] = []
+    monkeypatch.setattr(threading, "excepthook", lambda arguments: seen.append(arguments.exc_value))
+
+    def clumsy(_: WorkerFailed) -> None:
+        raise RuntimeError("the page could not be told")
+
+    worker = Supervisor(clumsy).start("publisher", fails_with(ValueError(SECRET)), silent_s=60)
+    assert worker.stop(SOON)
+    assert [type(error) for error in seen] == [RuntimeError]
+    assert seen[0] is not None
+    assert seen[0].__context__ is None
+
+
+def test_the_owner_is_told_before_whoever_waits_goes_on() -> None:
+    told = Told()
+    supervisor = Supervisor(told)
+    supervisor.start("camera", lambda _: None, silent_s=60)
+    assert supervisor.wait(SOON)
+    assert len(told.failures) == 1
+
+
+def test_waiting_ends_without_a_failure_when_nothing_fails() -> None:
+    supervisor = Supervisor()
+    worker = supervisor.start("camera", until_asked, silent_s=60)
+    assert not supervisor.wait(0)
+    assert supervisor.failure is None
+    assert supervisor.check()
+    assert worker.stop(SOON)
+
+
+# -- nothing of what it worked on -------------------------------------------------------------------------------------
+
+
+def test_nothing_of_an_unexpected_exception_but_its_type_is_kept() -> None:
+    supervisor = Supervisor()
+
+    def body(_: Worker) -> None:
+        try:
+            raise ValueError(SECRET)
+        except ValueError as error:
+            raise KeyError(SECRET) from error
+
+    supervisor.start("camera", body, silent_s=60)
+    assert supervisor.wait(SOON)
+    assert supervisor.failure is not None
+    assert SECRET not in f"{supervisor.failure} {supervisor.failure!r}"
+    assert supervisor.failure.__cause__ is None
+    assert supervisor.failure.__context__ is None
+
+
+class Picture(np.ndarray):
+    """An array that can be watched."""
+
+
+@pytest.mark.parametrize("error", [ValueError(SECRET), StoreUnavailable("the outbox", "is full", "Wait")], ids=repr)
+def test_what_a_body_held_when_it_died_is_let_go(error: Exception) -> None:
+    watched: list[weakref.ref[Picture]] = []
+
+    def inner() -> None:
+        picture = np.ones((4, 4, 3), np.uint8).view(Picture)
+        watched.append(weakref.ref(picture))
+        raise TypeError(SECRET)
+
+    def body(_: Worker) -> None:
+        try:
+            inner()
+        except TypeError as first:
+            raise error from first
+
+    supervisor = Supervisor()
+    worker = supervisor.start("camera", body, silent_s=60)
+    assert worker.stop(SOON)
+    gc.collect()
+    assert supervisor.failure is not None
+    assert watched[0]() is None
+
+
+# -- progress ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_beat_is_progress(clock: Time) -> None:
+    go, done = threading.Semaphore(0), threading.Semaphore(0)
+
+    def body(worker: Worker) -> None:
+        while not worker.stopping:
+            go.acquire()
+            worker.beat()
+            done.release()
+
+    supervisor = Supervisor()
+    worker = supervisor.start("pipeline", body, silent_s=30)
+    for _ in range(5):
+        clock.now += 25
+        go.release()
+        assert done.acquire(timeout=SOON)
+        assert a_moment_later(supervisor, clock)
+    clock.now += 31
+    assert not a_moment_later(supervisor, clock)
+    worker.ask_to_stop()
+    go.release()
+    assert worker.stop(SOON)
+
+
+def test_waiting_is_progress_however_long_it_takes(clock: Time) -> None:
+    answers: list[bool] = []
+
+    def body(worker: Worker) -> None:
+        answers.append(worker.wait(3.0))
+        worker.wait(3600)
+
+    supervisor = Supervisor()
+    worker = supervisor.start("sweeper", body, silent_s=0.08)  # it looks every 20 ms
+    for _ in range(30):
+        clock.now += 0.07
+        clock.was_looked_at(4)
+        assert worker.silent_for() < 0
+        assert supervisor.check()
+        assert answers == []
+    clock.now += 3.0
+    clock.was_looked_at(4)
+    assert answers == [False], "the time is over and nobody asked it to stop"
+    assert worker.stop(SOON)
+
+
+def test_a_wait_of_no_time_returns_at_once_and_counts(clock: Time) -> None:
+    beaten = threading.Event()
+    go = threading.Event()
+
+    def body(worker: Worker) -> None:
+        go.wait(SOON)
+        worker.wait(0)
+        beaten.set()
+        until_asked(worker)
+
+    worker = Supervisor().start("pipeline", body, silent_s=30)
+    clock.now += 100
+    go.set()
+    assert beaten.wait(SOON)
+    assert worker.silent_for() <= -30
+    assert worker.stop(SOON)
+
+
+# -- the regular end --------------------------------------------------------------------------------------------------
+
+
+def test_a_worker_that_is_stopped_returns_from_its_wait_at_once_and_is_no_failure() -> None:
+    told = Told()
+    supervisor = Supervisor(told)
+    answers: list[bool] = []
+    worker = supervisor.start("sweeper", lambda worker: answers.append(worker.wait(3600)), silent_s=60)
+    assert worker.alive
+    assert worker in supervisor.workers
+    assert worker.stop(SOON)
+    assert answers == [True]
+    assert not worker.alive
+    assert supervisor.workers == ()
+    assert supervisor.check()
+    assert not supervisor.wait(0)
+    assert told.failures == []
+
+
+def test_asking_does_not_wait(hang: Hang) -> None:
+    supervisor = Supervisor()
+    worker = supervisor.start("camera", hang, silent_s=60)
+    assert not worker.stopping
+    worker.ask_to_stop()
+    assert worker.stopping
+    assert worker.alive
+    hang.release.set()
+    assert worker.stop(SOON)
+    assert supervisor.failure is None
+
+
+def test_an_exception_on_the_way_out_is_a_failure_all_the_same() -> None:
+    supervisor = Supervisor()
+
+    def body(worker: Worker) -> None:
+        until_asked(worker)
+        raise OSError(SECRET)
+
+    assert supervisor.start("publisher", body, silent_s=60).stop(SOON)
+    assert "OSError" in str(supervisor.failure)
+
+
+def test_stopping_one_that_hangs_says_so_and_does_not_wait_for_ever(hang: Hang) -> None:
+    supervisor = Supervisor()
+    worker = supervisor.start("camera", hang, silent_s=0.001)
+    assert hang.entered.wait(SOON)
+    begun = time.monotonic()
+    assert worker.stop(0.05) is False
+    assert time.monotonic() - begun < SOON
+    assert worker.alive
+    assert worker in supervisor.workers
+    assert supervisor.check(), "it was asked to stop: that it is late is known"
+
+
+def test_one_that_hangs_does_not_keep_the_process() -> None:
+    script = """
+import threading
+from edge.worker import Supervisor
+supervisor = Supervisor()
+worker = supervisor.start("camera", lambda worker: threading.Event().wait(), silent_s=60)
+print(worker.stop(0.05))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["False"]
+
+
+def test_a_worker_may_stop_itself() -> None:
+    supervisor = Supervisor()
+    answers: list[bool] = []
+    ended = threading.Event()
+
+    def body(worker: Worker) -> None:
+        answers.append(worker.stop(SOON))
+        ended.set()
+
+    worker = supervisor.start("guard", body, silent_s=60)
+    assert ended.wait(SOON / 2), "it does not wait for itself"
+    assert answers == [False], "it still runs"
+    assert worker.stop(SOON)
+    assert supervisor.failure is None
+
+
+def test_a_worker_is_looked_after_from_its_first_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks for the workers while one is being started must not drop it as one that has ended."""
+    supervisor = Supervisor()
+    start = Worker._start
+    asked = threading.Event()
+    others: list[threading.Thread] = []
+
+    def ask() -> None:
+        asked.set()
+        _ = supervisor.workers
+
+    def slowly(worker: Worker) -> None:
+        others.append(threading.Thread(target=ask))
+        others[0].start()
+        assert asked.wait(SOON)
+        others[0].join(0.2)  # as long as it may not look, it cannot end
+        start(worker)
+
+    monkeypatch.setattr(Worker, "_start", slowly)
+    worker = supervisor.start("camera", until_asked, silent_s=60)
+    others[0].join(SOON)
+    assert supervisor.workers == (worker,)
+    assert worker.stop(SOON)
