@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from edge.errors import ConfigInvalid
+from edge.names import Name
 
 __all__ = [
     "AlertSection",
@@ -38,7 +39,6 @@ __all__ = [
     "parse",
 ]
 
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 Positive = Annotated[float, Meta(gt=0.0)]
 

@@ -31,13 +31,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from edge.errors import BadInput, EnvironmentFault, KeyUnusable
+from edge.names import NAME
 from edge.trust.keys import DecryptionKeys, SigningKey, write_private, write_public
 from edge.trust.secret import create_secret
 
 __all__ = [
     "CONTROL_ROOM",
     "HOME_ASSISTANT",
-    "NAME",
     "VAN_LIFE",
     "Enrolment",
     "certify",
@@ -63,7 +63,6 @@ CRL_LIFE = timedelta(days=397)
 """Mosquitto refuses everybody when its list of revocations has lapsed: as long as the broker's certificate."""
 BACKDATE = timedelta(minutes=5)
 """A van's clock may be a little behind the enrolment's."""
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 Pair = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
 
@@ -309,7 +308,7 @@ def check_name(van: str) -> None:
         BadInput: it is one.
     """
     others = (CONTROL_ROOM, HOME_ASSISTANT, "broker")
-    if not NAME.fullmatch(van) or van in others:
+    if not re.fullmatch(NAME, van) or van in others:
         raise BadInput(
             f"van {van!r}", "cannot be a van's name", f"Use letters, digits, . _ - ; not {', '.join(others)}"
         )

@@ -21,25 +21,13 @@ from edge.watchlist.identity import ListMeta
 from edge.watchlist.lifecycle import ListLifecycle
 from edge.watchlist.store import WatchlistStore
 from provisioning.bundle import new_identity, write_bundle
+from tests.sim.clock import HandClock
 
 START = datetime(2026, 3, 1, 10, 0, tzinfo=UTC)
 MODEL = "a" * 64
 DIMENSION = 192
 CANARY = 0x4C46
 """Seeds the templates and pictures, so that a search for them knows what to look for."""
-
-
-class HandClock:
-    """A clock that a test turns by hand."""
-
-    def __init__(self, at: datetime = START) -> None:
-        self.at = at
-
-    def monotonic_ns(self) -> int:
-        return int(self.at.timestamp() * 1e9)
-
-    def now(self) -> datetime:
-        return self.at
 
 
 def entry(reference: str, **changes: Any) -> WatchlistEntry:
@@ -67,7 +55,7 @@ class Site:
 
     def __init__(self, folder: Path, signing: SigningKey | None = None) -> None:
         self.folder = folder
-        self.clock = HandClock()
+        self.clock = HandClock(START)
         self.signing = signing or SigningKey.generate()
         self.signers = KnownSigners.of([self.signing.public_jwk(owner="van-1")])
         self.log = folder / "audit.jsonl"

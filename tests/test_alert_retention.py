@@ -16,8 +16,9 @@ from edge.trust.audit import verify
 from edge.trust.events import Event
 from edge.worker import Supervisor
 from tests.broker import make_alert
-from tests.lists import HandClock, Site
+from tests.lists import Site
 from tests.sealedpages import decrypted_pages
+from tests.sim.clock import HandClock
 
 PICTURE = b"\xff\xd8" + secrets.token_bytes(9000) + b"\xff\xd9"
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

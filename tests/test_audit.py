@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -15,28 +15,14 @@ from edge.trust.audit import AuditLog, checkpoints_of, read_log, verify
 from edge.trust.canonical import canonical, sha256
 from edge.trust.events import Event
 from edge.trust.keys import KnownSigners, SigningKey
-
-
-class HandClock:
-    """A clock that a test turns by hand."""
-
-    def __init__(self) -> None:
-        self.at = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
-
-    def monotonic_ns(self) -> int:
-        return int(self.at.timestamp() * 1e9)
-
-    def now(self) -> datetime:
-        self.at += timedelta(milliseconds=1)
-        return self.at
-
+from tests.sim.clock import HandClock
 
 VAN = SigningKey.generate()
 SIGNERS = KnownSigners.of([VAN.public_jwk(owner="van-1")])
 
 
 def new_log(path: Path, publish: Callable[[str], None] | None = None, key: SigningKey = VAN) -> AuditLog:
-    log = AuditLog(path, van="van-1", clock=HandClock(), signer=key)
+    log = AuditLog(path, van="van-1", clock=HandClock(tick=timedelta(milliseconds=1)), signer=key)
     if publish is not None:
         log.publish_to(publish)
     return log

@@ -21,6 +21,7 @@ from edge.alert.message import seal
 from edge.alert.receipt import ReceiptBody
 from edge.alert.status import HealthBody, StateBody
 from edge.trust.keys import DecryptionKeys, Recipients, SigningKey
+from edge.trust.revocation import Revocation
 from tests.broker import make_alert
 from tests.node import FOLDER, node_modules
 
@@ -63,6 +64,9 @@ MESSAGES: dict[str, bytes] = {
     "adjudication-body": msgspec.json.encode(
         AdjudicationBody(alert_id=uuid4(), van="van-1", state="engage", by="op-1", role="operator", at=NOW)
     ),
+    "revocation-body": msgspec.json.encode(
+        Revocation(deployment="*", reference="R-1", cause="deletion was granted", issued_at=NOW)
+    ),
 }
 
 
@@ -84,6 +88,10 @@ def test_the_asyncapi_document_is_valid_and_the_validator_would_notice(tmp_path:
     broken["operations"]["receiveAlert"]["action"] = "fetch"
     (tmp_path / "broken.json").write_text(json.dumps(broken))
     assert validate("asyncapi", tmp_path / "broken.json").returncode == 1
+
+
+def test_every_body_on_the_wire_is_tried_against_its_schema() -> None:
+    assert {file.stem for file in (ROOT / "docs" / "schemas").glob("*.json")} == set(MESSAGES)
 
 
 @pytest.mark.parametrize("name", MESSAGES)

@@ -14,10 +14,9 @@ import msgspec
 from msgspec import Meta, Struct
 
 from edge.alert.control_message import Kind
+from edge.names import Name
 
 __all__ = ["ADJUDICATION", "AdjudicationBody"]
-
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
 class AdjudicationBody(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

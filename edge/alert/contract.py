@@ -17,6 +17,9 @@ from edge.alert.message import CONTENT_TYPE, JWS_TYPE, MAX_MESSAGE, MEDIA_TYPE, 
 from edge.alert.receipt import RECEIPT, ReceiptBody
 from edge.alert.status import MAX_STATUS, HealthBody, StateBody
 from edge.trust.audit import CHECKPOINT as AUDIT_CHECKPOINT
+from edge.trust.revocation import MAX_BYTES as LONGEST_REVOCATION
+from edge.trust.revocation import REVOCATION as SIGNED_REVOCATION
+from edge.trust.revocation import Revocation
 
 __all__ = ["asyncapi", "render", "schemas"]
 
@@ -28,14 +31,15 @@ _TYPES: dict[str, type[msgspec.Struct]] = {
     "health": HealthBody,
     "receipt-body": ReceiptBody,
     "adjudication-body": AdjudicationBody,
+    "revocation-body": Revocation,
 }
 _MARKUP = re.compile(r":\w+:`~?([^`]*)`")
 
 
 def _plain(value: Any) -> Any:
-    """Without the mark-up of docstrings."""
+    """Without the mark-up of docstrings; the end of a text as JSON Schema's patterns write it."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: item.replace(r"\Z", "$") if key == "pattern" else _plain(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_plain(item) for item in value]
     return _MARKUP.sub(r"\1", value) if isinstance(value, str) else value
@@ -112,8 +116,12 @@ _ABOUT = {
     topics.REVOCATION: (
         "revocation",
         "Revocation",
-        "application/json",
-        "TUF metadata that revokes; the van believes its signatures and not the topic. Retained.",
+        "application/jose",
+        (
+            f"A compact JWS of type {SIGNED_REVOCATION} by one who may revoke; the signed body is revocation-body. The "
+            f"van believes the signature and not the topic. At most {LONGEST_REVOCATION} bytes. Published with QoS 1, "
+            "retained."
+        ),
         "",
     ),
 }

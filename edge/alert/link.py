@@ -28,6 +28,7 @@ __all__ = [
     "Event",
     "Link",
     "LinkLost",
+    "MQTTMessage",
     "VersionRefused",
     "Will",
     "refused",

@@ -21,6 +21,7 @@ from msgspec import Meta, Struct
 
 from edge.alert import topics
 from edge.errors import AlertRejected, EdgeError, SignatureInvalid
+from edge.names import Name
 from edge.records import Alert
 from edge.trust.keys import DecryptionKeys, KnownSigners, Recipients, SigningKey
 
@@ -46,7 +47,6 @@ MAX_PICTURE = 256 * 1024
 MAX_MESSAGE = 2 * 1024 * 1024
 """Bytes of a whole message; the broker's limit is set to the same."""
 
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Words = Annotated[str, Meta(max_length=200)]
 Digest = Annotated[str, Meta(max_length=200)]
 Score = Annotated[float, Meta(ge=-1.001, le=1.001)]

@@ -26,10 +26,20 @@ from typing import Final
 from uuid import UUID
 
 import msgspec
-from paho.mqtt.client import MQTTMessage
 
 from edge.alert import topics
-from edge.alert.link import FAILED, NO_SUBSCRIBER, Broker, Event, Link, LinkLost, VersionRefused, Will, refused
+from edge.alert.link import (
+    FAILED,
+    NO_SUBSCRIBER,
+    Broker,
+    Event,
+    Link,
+    LinkLost,
+    MQTTMessage,
+    VersionRefused,
+    Will,
+    refused,
+)
 from edge.alert.outbox import Outbox, Pending
 from edge.alert.receipt import RECEIPT
 from edge.alert.status import HealthBody, StateBody

@@ -16,14 +16,13 @@ import msgspec
 from msgspec import Meta, Struct
 
 from edge.alert.control_message import Kind
+from edge.names import Name
 from edge.trust.keys import SigningKey
 
 __all__ = ["MOST_TOGETHER", "RECEIPT", "ReceiptBody", "sign_receipts"]
 
 MOST_TOGETHER = 100
 """Alerts that one receipt may name."""
-
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
 class ReceiptBody(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

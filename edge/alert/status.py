@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from edge.errors import AlertRejected
+from edge.names import Name
 
 __all__ = ["MAX_STATUS", "HealthBody", "StateBody", "read_health", "read_state"]
 
@@ -19,7 +20,6 @@ MAX_STATUS = 16 * 1024
 """Bytes of a state or health message."""
 
 Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
 class StateBody(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

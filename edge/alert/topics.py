@@ -9,7 +9,7 @@ topic                                 from → to       retained  content
 ``lfr/1/<van>/checkpoint``            van → control   no        signed checkpoints of the van's audit log
 ``lfr/1/<van>/receipt``               control → van   no        which alerts the control room holds, signed
 ``lfr/1/<van>/adjudication``          control → van   no        what a person decided on an alert, signed
-``lfr/1/<van>/revocation``            control → van   yes       TUF metadata that revokes, signed
+``lfr/1/<van>/revocation``            control → van   yes       who must leave the list now, signed
 ====================================  ==============  ========  ================================================
 
 The ``1`` is the version of the contract: a change that an old reader would misunderstand takes another.
@@ -20,6 +20,7 @@ from __future__ import annotations
 import re
 
 from edge.errors import AlertRejected
+from edge.names import NAME
 
 __all__ = [
     "ADJUDICATION",
@@ -46,7 +47,7 @@ ADJUDICATION = "adjudication"
 REVOCATION = "revocation"
 KINDS = (ALERT, STATE, HEALTH, CHECKPOINT, RECEIPT, ADJUDICATION, REVOCATION)
 
-_TOPIC = re.compile(rf"{ROOT}/([A-Za-z0-9][A-Za-z0-9._-]{{0,63}})/({'|'.join(KINDS)})")
+_TOPIC = re.compile(rf"{ROOT}/({NAME})/({'|'.join(KINDS)})")
 
 
 def topic(van: str, kind: str) -> str:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pyrage
-
 from edge.custody.shred import shred
 from edge.deployment.gate import Gate
 from edge.errors import TargetMissing
@@ -18,6 +16,7 @@ from edge.trust.events import Event
 from edge.trust.keys import KnownSigners
 from edge.trust.repository import VanRepository
 from edge.trust.revocation import apply_all
+from edge.watchlist.bundle import AgeIdentity
 from edge.watchlist.lifecycle import ListLifecycle
 from edge.watchlist.store import WatchlistStore
 
@@ -54,7 +53,7 @@ def fetch_list(
     repository: VanRepository,
     keeper: ListLifecycle,
     authority: Authority,
-    identity: pyrage.x25519.Identity,
+    identity: AgeIdentity,
     *,
     van: str,
     model: str,

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-import pyrage
-
 from edge.clock import NS_PER_S, Clock
 from edge.custody.shred import shred
 from edge.deployment.fetch import accept_authority, fetch_list, fetch_revocations
@@ -37,6 +35,7 @@ from edge.trust.events import Event
 from edge.trust.keys import KnownSigners
 from edge.trust.repository import VanRepository
 from edge.trust.revocation import Revocation, parse_revocation
+from edge.watchlist.bundle import AgeIdentity
 from edge.watchlist.identity import DestructionReceipt
 from edge.watchlist.lifecycle import ListLifecycle
 from edge.watchlist.store import WatchlistStore
@@ -93,7 +92,7 @@ class Mandate:
         gate: Gate,
         positions: PositionSource,
         repository: VanRepository,
-        identity: pyrage.x25519.Identity,
+        identity: AgeIdentity,
         revokers: KnownSigners,
         wipe: Path | None = None,
         on_refused: Callable[[EdgeError], None] | None = None,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +23,6 @@ __all__ = ["Model", "RuntimeName", "Tensor", "load"]
 
 RuntimeName = Literal["litert", "tflite-runtime"]
 
-_MODULES = {"litert": "ai_edge_litert.interpreter", "tflite-runtime": "tflite_runtime.interpreter"}
 _PACKAGES = {"litert": "ai-edge-litert", "tflite-runtime": "tflite-runtime==2.14.0"}
 
 
@@ -190,9 +188,18 @@ def _content(path: Path, variant: VariantCard) -> bytes:
     return content
 
 
+def _library(runtime: RuntimeName) -> Any:
+    """Only the runtime that is asked for: a van need not have both."""
+    if runtime == "litert":
+        from ai_edge_litert import interpreter  # noqa: PLC0415 - see above
+    else:
+        from tflite_runtime import interpreter  # noqa: PLC0415 - see above
+    return interpreter
+
+
 def _interpreter(path: Path, content: bytes, runtime: RuntimeName, threads: int, delegate: Path | None) -> Any:
     try:
-        library = import_module(_MODULES[runtime])
+        library = _library(runtime)
     except ImportError as error:
         raise RuntimeUnavailable(
             f"runtime {runtime}", f"it cannot be imported ({error})", f"Run pip install {_PACKAGES[runtime]}"

@@ -28,13 +28,13 @@ from edge.errors import (
     WatchlistGone,
     WatchlistNotNamed,
 )
+from edge.names import Name
 from edge.trust.canonical import sha256
 from edge.trust.place import Place, Position
 
 __all__ = ["CLOCK_BACK", "Authority", "Facts", "Notice", "authority_digest", "judge", "parse_authority"]
 
 Time = Annotated[datetime, Meta(tz=True)]
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Words = Annotated[str, Meta(min_length=3, max_length=1000)]
 
 LONGEST = timedelta(hours=24)

@@ -26,21 +26,20 @@ MAX_BYTES = 8192
 
 
 class Revocation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One revocation.
+    """One person must leave the list."""
 
-    Attributes:
-        schema: version of this record.
-        deployment: whose list; ``*`` for every deployment.
-        reference: who leaves it.
-        cause: why, for the audit log, for example ``deletion of the custody image was granted``.
-        issued_at: when it was signed.
-    """
-
-    schema: Annotated[int, Meta(ge=1, le=1)] = 1
-    deployment: Annotated[str, Meta(min_length=1, max_length=64)]
-    reference: Annotated[str, Meta(min_length=1, max_length=64)]
-    cause: Annotated[str, Meta(min_length=3, max_length=300)]
-    issued_at: Annotated[datetime, Meta(tz=True)]
+    schema: Annotated[int, Meta(ge=1, le=1, description="version of this record")] = 1
+    deployment: Annotated[str, Meta(min_length=1, max_length=64, description="whose list; `*` for every deployment's")]
+    reference: Annotated[str, Meta(min_length=1, max_length=64, description="who leaves it")]
+    cause: Annotated[
+        str,
+        Meta(
+            min_length=3,
+            max_length=300,
+            description="why, for the audit log, for example: deletion of the custody image was granted",
+        ),
+    ]
+    issued_at: Annotated[datetime, Meta(tz=True, description="when it was signed")]
 
 
 def parse_revocation(token: bytes, signers: KnownSigners, *, deployment: str) -> Revocation | None:

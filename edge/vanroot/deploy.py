@@ -13,8 +13,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-from . import AS_SERVICE, volumes
-from .health import CAMERA
+from . import AS_SERVICE, CAMERA, volumes
 
 __all__ = ["main"]
 

@@ -16,15 +16,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from . import CAMERA
+
 if TYPE_CHECKING:
     from edge.config import Config
     from edge.selftest import Check
 
-__all__ = ["CAMERA", "DEPLOYED", "bare", "failures", "main", "required"]
+__all__ = ["DEPLOYED", "bare", "failures", "main", "required"]
 
 CONFIG = Path("/ops/lfr/lfr.toml")
-CAMERA = Path("/data/lfr/camera")
-"""The last deployment's camera, where it was a device or a stream: an image that loses it may not stay."""
 DATA = Path("/data/lfr")
 BARE = """[van]
 id = "van"

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import msgspec
 import numpy as np
@@ -24,7 +24,10 @@ from edge.errors import BundleRefused, KeyUnusable, RecordInvalid
 from edge.records import WatchlistEntry
 from edge.watchlist.identity import FIELDS
 
-__all__ = ["MAGIC", "Manifest", "frames_of", "identity_of", "parse_manifest", "read_bundle"]
+__all__ = ["MAGIC", "AgeIdentity", "Manifest", "frames_of", "identity_of", "parse_manifest", "read_bundle"]
+
+AgeIdentity: TypeAlias = pyrage.x25519.Identity
+"""The private key that a van's bundles are encrypted to; :func:`identity_of` reads it."""
 
 MAGIC = b"LFR-LIST-1\n"
 MAX_FRAME = 4_000_000
@@ -189,9 +192,7 @@ class _Frames:
         self._filled = 0
 
 
-def read_bundle(
-    path: Path, identity: pyrage.x25519.Identity, manifest: Manifest, take: Callable[[WatchlistEntry], None]
-) -> int:
+def read_bundle(path: Path, identity: AgeIdentity, manifest: Manifest, take: Callable[[WatchlistEntry], None]) -> int:
     """Decrypt a bundle and hand each entry to ``take``, which must not keep it. Returns how many there were.
 
     Raises:
@@ -250,7 +251,7 @@ def _damaged(cause: str) -> BundleRefused:
     return BundleRefused("the bundle", cause, "Fetch it again; if that does not help, have the list built again")
 
 
-def identity_of(secret: bytes, name: str) -> pyrage.x25519.Identity:
+def identity_of(secret: bytes, name: str) -> AgeIdentity:
     """The van's age identity from the content of its key file.
 
     Raises:
@@ -258,7 +259,7 @@ def identity_of(secret: bytes, name: str) -> pyrage.x25519.Identity:
     """
     try:
         lines = secret.decode("ascii").split()
-        return pyrage.x25519.Identity.from_str(next(line for line in lines if line.startswith("AGE-SECRET-KEY-")))
+        return AgeIdentity.from_str(next(line for line in lines if line.startswith("AGE-SECRET-KEY-")))
     except (UnicodeDecodeError, StopIteration, pyrage.IdentityError):
         raise KeyUnusable(name, "is not an age identity", "Enrol the van again") from None
 

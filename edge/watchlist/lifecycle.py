@@ -26,8 +26,6 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-import pyrage
-
 from edge.clock import Clock
 from edge.custody.shred import shred
 from edge.errors import (
@@ -46,7 +44,7 @@ from edge.trust.events import Event
 from edge.trust.history import CopyState, copies
 from edge.trust.secret import create_secret, read_secret
 from edge.watchlist.admission import judge_import
-from edge.watchlist.bundle import Manifest, parse_manifest, read_bundle
+from edge.watchlist.bundle import AgeIdentity, Manifest, parse_manifest, read_bundle
 from edge.watchlist.identity import DestructionReceipt, ListMeta
 from edge.watchlist.store import WatchlistStore, destroy_files
 
@@ -146,7 +144,7 @@ class ListLifecycle:
         self,
         bundle: Path,
         manifest: bytes,
-        identity: pyrage.x25519.Identity,
+        identity: AgeIdentity,
         authority: Authority,
         *,
         van: str,
@@ -197,9 +195,7 @@ class ListLifecycle:
             self.expire()
             return self.open(model=model)
 
-    def _stage(
-        self, staged: Path, bundle: Path, identity: pyrage.x25519.Identity, manifest: Manifest
-    ) -> tuple[str, ...]:
+    def _stage(self, staged: Path, bundle: Path, identity: AgeIdentity, manifest: Manifest) -> tuple[str, ...]:
         staged.mkdir(mode=0o700)
         create_secret(staged / KEY)
         self._step("key made")

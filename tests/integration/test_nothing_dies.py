@@ -142,9 +142,7 @@ def test_a_camera_that_comes_back_does_not_make_a_refused_van_green(van: Van) ->
         van.content["camera"] = {"source": camera.address, "stall_s": 0.6, "reconnect_s": 1}
         van.write()
         with (van.folder / "journal").open("w") as journal:
-            process = subprocess.Popen(
-                van.command("run"), stdout=subprocess.DEVNULL, stderr=journal, cwd=van.folder
-            )
+            process = subprocess.Popen(van.command("run"), stdout=subprocess.DEVNULL, stderr=journal, cwd=van.folder)
         try:
             wait_for(van, lambda health: parts(health) - {"link"} == {"permission"})
             camera.mute()

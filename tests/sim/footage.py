@@ -8,7 +8,7 @@ Time is the film's own, so that a busy machine finds the same tracks as an idle 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
@@ -16,7 +16,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.clock import NS_PER_S
 from edge.config import CameraSection, Config, DeploymentSection, ModelsSection, VanSection
 from edge.custody.erase import Kind
 from edge.custody.retention import Custodian
@@ -31,6 +30,7 @@ from edge.records import Alert, Decision, Frame, SearchResult, WatchlistEntry
 from edge.sight import runtime
 from edge.sight.detect import Detector
 from edge.sight.embed import Embedder
+from tests.sim.clock import HandClock
 
 __all__ = ["watch"]
 
@@ -101,17 +101,11 @@ class _Film:
         self._film = cv2.VideoCapture(str(video))
         self._rate = float(self._film.get(cv2.CAP_PROP_FPS))
         self._frames = 0
-        self._elapsed_ns = 0
-        self.custodian = Custodian(self)
+        self.clock = HandClock(datetime(2000, 1, 1, tzinfo=UTC))
+        self.custodian = Custodian(self.clock)
         self.ended = False
         if not self._film.isOpened() or self._rate <= 0:
             raise VideoUnreadable(str(video), "is missing, or no video with a frame rate", "Check the path")
-
-    def monotonic_ns(self) -> int:
-        return self._elapsed_ns
-
-    def now(self) -> datetime:
-        return datetime(2000, 1, 1, tzinfo=UTC) + timedelta(microseconds=self._elapsed_ns / 1000)
 
     def next(self, timeout: float) -> Frame | None:
         good, image = self._film.read()
@@ -119,10 +113,11 @@ class _Film:
             self.ended = True
             self._film.release()
             return None
-        self._elapsed_ns = round(self._frames * NS_PER_S / self._rate)
+        if self._frames:
+            self.clock.advance(1 / self._rate)
         pixels = self.custodian.hold(Kind.FRAME, np.array(image, np.uint8))
         self._frames += 1
-        return Frame(self._frames - 1, self._elapsed_ns, self.now(), pixels)
+        return Frame(self._frames - 1, self.clock.monotonic_ns(), self.clock.now(), pixels)
 
 
 class _Nothing:
@@ -163,7 +158,7 @@ def watch(video: Path, recipe: Recipe, *, person: int) -> list[Passage]:
     permit.grant()
     pipeline = Pipeline(
         config=config,
-        clock=film,
+        clock=film.clock,
         source=film,
         detector=Detector(detector, score=config.detector.score, iou=config.detector.iou),
         embedder=notebook.embedder,
