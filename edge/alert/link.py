@@ -110,8 +110,8 @@ class Will:
 
 
 Event = tuple[str, Any]
-"""``("connected"|"closed", reason)``, ``("acked"|"subscribed", (packet id, reason))``, ``("failed", exception)``, or what
-the owner puts there. The reason of ``closed`` is None when the network thread itself failed."""
+"""``("connected"|"closed", reason)``, ``("acked"|"subscribed", (packet id, reason))``, ``("failed", exception)``, or
+what the owner puts there. The reason of ``closed`` is None when the network thread itself failed."""
 
 
 def raise_if_ended(event: Event) -> None:
@@ -227,7 +227,9 @@ class Link:
             self._client.connect(self._broker.host, self._broker.port, KEEPALIVE_S, **options)
         except ssl.SSLCertVerificationError as error:
             raise BrokerUnavailable(
-                where, f"shows a certificate that cannot be trusted ({error.verify_message})", "Check alert.ca and host"
+                where,
+                f"shows a certificate that cannot be trusted ({error.verify_message})",
+                "Check the broker's name and the authority's certificate in the configuration",
             ) from None
         except (OSError, ValueError) as error:
             raise LinkLost(f"{where} cannot be reached ({error})") from None

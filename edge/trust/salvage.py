@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from edge.errors import StoreDamaged, StoreUnavailable
 from edge.trust.sealed import SealedStore, StoreKind
 
-__all__ = ["salvage"]
+__all__ = ["Salvage"]
 
 MOST_FAILURES = 4000
 """Ranges of one table that may turn out unreadable: each costs a new connection, about a millisecond."""
-HIGHEST = 1 << 20
+TOGETHER = 64
+"""Rows that are held in memory at a time: a row may hold two pictures."""
+HIGHEST = 1 << 18
 """Rows that are looked for where the table itself cannot say how many it has."""
 
 
@@ -35,75 +37,73 @@ class _Damaged(SealedStore):
         self._db.execute("PRAGMA cipher_log_level = NONE")
 
 
-def salvage(path: Path, key: bytes, kind: StoreKind, tables: Mapping[str, str]) -> dict[str, list[tuple[Any, ...]]]:
-    """Read what can be read of a damaged store; the file stays as it is.
+class Salvage:
+    """Reads a damaged store, which stays as it is. Reads a sound one just as well.
 
     Args:
-        path: the damaged file.
+        path: the file.
         key: its key.
         kind: what it is.
-        tables: columns to read, separated by commas, for each table.
 
-    Returns:
-        Rows per table, in the order of their row numbers.
-
-    Raises:
-        KeyUnusable: the key does not fit, or the first page is damaged: nothing can be read then.
-        WatchlistUnreadable: it is a store of another kind.
+    Attributes:
+        damaged: tables of which at least one row could not be read.
     """
-    return {table: _Salvage(path, key, kind, table, columns).rows() for table, columns in tables.items()}
 
-
-class _Salvage:
-    """One table. SQLCipher refuses everything after the first page that does not verify, so each failure reopens."""
-
-    def __init__(self, path: Path, key: bytes, kind: StoreKind, table: str, columns: str) -> None:
-        self._open = lambda: _Damaged(path, key, kind)
-        self._table, self._columns = table, columns
+    def __init__(self, path: Path, key: bytes, kind: StoreKind) -> None:
+        self._path, self._key, self._kind = path, key, kind
         self._store: SealedStore | None = None
+        self.damaged: set[str] = set()
 
-    def rows(self) -> list[tuple[Any, ...]]:
-        found: list[tuple[Any, ...]] = []
-        ranges = deque([(1, self._highest())])
+    def rows(self, table: str, columns: str) -> Iterator[tuple[Any, ...]]:
+        """Every row of ``table`` that can be read: its ``columns``, which are separated by commas.
+
+        Raises:
+            KeyUnusable: the key does not fit, or the first page is damaged: nothing can be read then.
+            WatchlistUnreadable: it is a store of another kind.
+        """
+        highest = self._highest(table)
+        ranges = deque((low, min(low + TOGETHER - 1, highest)) for low in range(1, highest + 1, TOGETHER))
         failures = 0
         while ranges and failures < MOST_FAILURES:
             low, high = ranges.popleft()
-            rows = self._read(
-                f"SELECT rowid, {self._columns} FROM {self._table} WHERE rowid BETWEEN ? AND ?",  # noqa: S608 - ours
-                (low, high),
-            )
+            question = f"SELECT {columns} FROM {table} WHERE rowid BETWEEN ? AND ? ORDER BY rowid"  # noqa: S608 - ours
+            rows = self._read(question, (low, high))
             if rows is not None:
-                found += rows
+                yield from rows
                 continue
             failures += 1
+            self.damaged.add(table)
             if low < high:
                 middle = (low + high) // 2
                 ranges += [(low, middle), (middle + 1, high)]
-        self._close()
-        return [row[1:] for row in sorted(found, key=lambda row: row[0])]
 
-    def _highest(self) -> int:
+    def _highest(self, table: str) -> int:
         for question in (
-            f"SELECT max(rowid) FROM {self._table}",  # noqa: S608 - ours
-            f"SELECT seq FROM sqlite_sequence WHERE name = '{self._table}'",  # noqa: S608 - ours
+            f"SELECT max(rowid) FROM {table}",  # noqa: S608 - ours
+            f"SELECT seq FROM sqlite_sequence WHERE name = '{table}'",  # noqa: S608 - ours
         ):
             answer = self._read(question, ())
-            if answer and answer[0][0] is not None:
-                return int(answer[0][0])
-            if answer:
-                return 1  # empty
+            if answer is not None:
+                return int(answer[0][0] or 0) if answer else 0
         return HIGHEST
 
     def _read(self, question: str, values: tuple[int, ...]) -> list[tuple[Any, ...]] | None:
         with contextlib.suppress(StoreDamaged, StoreUnavailable):
             if self._store is None:
-                self._store = self._open()
+                self._store = _Damaged(self._path, self._key, self._kind)
             return self._store.read(question, values)
-        self._close()
+        # SQLCipher refuses everything on a connection that has seen one page that does not verify.
+        self.close()
         return None
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Close the file; safe to call twice."""
         if self._store is not None:
-            with contextlib.suppress(StoreDamaged, StoreUnavailable):
-                self._store.close()
+            self._store.close()
             self._store = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
