@@ -43,7 +43,15 @@ _CASES = {
     "officers": "number, role, trained_until, password",
     "outgoing": "at, topic, payload",
 }
-_ALL = {**_ALERTS, **_CASES, "damage": "kept, at, store, carried, lost, audited"}
+_ALL = {
+    **_ALERTS,
+    "alerts": f"number, {_ALERTS['alerts']}",
+    "cases": f"number, {_CASES['cases']}",
+    "officers": _CASES["officers"],
+    "outgoing": _CASES["outgoing"],
+    "damage": "kept, at, store, carried, lost, audited",
+}
+"""A rebuilt store keeps its order of arrival; one that is taken over is put behind what is there."""
 
 
 @dataclass(frozen=True, slots=True)

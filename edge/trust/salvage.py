@@ -18,7 +18,7 @@ from edge.trust.sealed import SealedStore, StoreKind
 
 __all__ = ["Salvage"]
 
-MOST_FAILURES = 4000
+MOST_FAILURES = 2000
 """Ranges of one table that may turn out unreadable: each costs a new connection, about a millisecond."""
 TOGETHER = 64
 """Rows that are held in memory at a time: a row may hold two pictures."""
@@ -78,14 +78,12 @@ class Salvage:
                 ranges += [(low, middle), (middle + 1, high)]
 
     def _highest(self, table: str) -> int:
-        for question in (
-            f"SELECT max(rowid) FROM {table}",  # noqa: S608 - ours
-            f"SELECT seq FROM sqlite_sequence WHERE name = '{table}'",  # noqa: S608 - ours
-        ):
-            answer = self._read(question, ())
-            if answer is not None:
-                return int(answer[0][0] or 0) if answer else 0
-        return HIGHEST
+        last = self._read(f"SELECT max(rowid) FROM {table}", ())  # noqa: S608 - ours
+        if last is not None:
+            return int(last[0][0] or 0)
+        self.damaged.add(table)
+        counted = self._read(f"SELECT seq FROM sqlite_sequence WHERE name = '{table}'", ())  # noqa: S608 - ours
+        return int(counted[0][0]) if counted else HIGHEST
 
     def _read(self, question: str, values: tuple[int, ...]) -> list[tuple[Any, ...]] | None:
         with contextlib.suppress(StoreDamaged, StoreUnavailable):
