@@ -326,7 +326,10 @@ class Appliance:
     def link(self, state: LinkState, error: EdgeError | None) -> None:
         if error is not None:
             part = Part.DISK if isinstance(error, StoreUnavailable) else Part.LINK
+            known = any(t.part is part and t.why == str(error) for t in self.board.state.troubles)
             self.board.take(Trouble(part, str(error), blocks=False, key="outbox"))
+            if not known and self._van is not None:
+                self._van.trail.refused(error)
         elif state in _OFFLINE:
             self.board.take(Trouble(Part.LINK, f"{_OFFLINE[state]}.", blocks=False, key="outbox"))
         else:

@@ -24,13 +24,14 @@ from edge.alert.publish import LinkState, Publisher
 from edge.alert.submit import AlertSubmitter
 from edge.clock import SystemClock, uuid7
 from edge.controlroom.config import load
-from edge.controlroom.inbox import Inbox
 from edge.controlroom.receive import LinkChanged, Receiver, ReceiverEvent, connect
+from edge.controlroom.store import AlertStore
 from edge.errors import EdgeError
 from edge.records import Alert
 from edge.trust.keys import KnownSigners, Recipients, SigningKey
 from edge.trust.secret import read_secret
 from edge.trust.tls import client_context
+from edge.worker import Supervisor
 from provisioning.broker import write_broker
 from provisioning.site import CONTROL_ROOM, enrol_van, init_site
 
@@ -103,6 +104,8 @@ class Site:
     port: int
     process: subprocess.Popen[bytes] | None = None
     log: Path = field(init=False)
+    supervisor: Supervisor = field(default_factory=Supervisor)
+    """Of the workers that a test starts in its own process."""
 
     def __post_init__(self) -> None:
         self.log = self.folder.with_suffix(".log")
@@ -153,15 +156,17 @@ class Site:
         key = SigningKey.load("van-signing.jwk", self.van(signer or alert.van))
         return seal(alert, key, self.recipients())
 
-    def inbox(self, name: str = "test") -> Inbox:
-        return Inbox(self.room / "control-state" / f"{name}.db", read_secret("control-store.key", self.room))
+    def store(self, name: str = "test") -> AlertStore:
+        """The store of ``lfr-control watch --name NAME``."""
+        path = self.room / "control-state" / f"{name}.watch.db"
+        return AlertStore(path, read_secret("control-store.key", self.room), opens_cases=False)
 
     def receiver(
         self, heard: Callable[[ReceiverEvent], None], name: str = "control-room-test", **options: Any
     ) -> Receiver:
-        inbox = options.pop("inbox", None) or self.inbox(name)
+        store = options.pop("store", None) or self.store(name)
         options.setdefault("backoff_s", (0.05, 0.3))
-        return connect(load(self.room / "control.toml"), name, inbox, heard, **options)
+        return connect(load(self.room / "control.toml"), name, store, heard, **options)
 
 
 class Heard:

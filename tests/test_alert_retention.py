@@ -10,7 +10,7 @@ import pytest
 
 from edge.alert.outbox import Outbox
 from edge.alert.retention import Sweeper
-from edge.controlroom.inbox import Inbox
+from edge.controlroom.store import AlertStore
 from edge.errors import EdgeError, StoreDamaged, StoreUnavailable
 from edge.trust.audit import verify
 from edge.trust.events import Event
@@ -41,7 +41,7 @@ def test_an_alert_goes_when_its_retention_is_over(
     key = secrets.token_bytes(32)
     site = Site(tmp_path)
     path = tmp_path / "inbox.db"
-    inbox = Inbox(path, key)
+    inbox = AlertStore(path, key)
     inbox.accept(make_alert(probe_jpeg=PICTURE), NOW - age)
     inbox.accept(make_alert(2, reference="S-kept"), NOW)
     with site.audit() as audit:
@@ -53,7 +53,7 @@ def test_an_alert_goes_when_its_retention_is_over(
         )
         assert sweeper.sweep() == int(gone)
         assert sweeper.sweep() == 0
-    assert len(inbox.all()) == 2 - int(gone)
+    assert len(inbox.alerts()) == 2 - int(gone)
     inbox.close()
     found = PICTURE[4000:4064] in decrypted_pages(path, key)
     assert found is not gone

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from edge.controlroom import cases
-from edge.controlroom.casebook import Casebook, SignInRefused
 from edge.controlroom.cases import Case, Demographics, NotYours, Officer, Result, Role, State, TooSoon, TrainingLapsed
+from edge.controlroom.officers import SignInRefused
 from edge.controlroom.record import BlueList, Facts, make_record, share
+from edge.controlroom.store import AlertStore
 from edge.errors import BadInput, EdgeError
 from edge.trust.secret import create_secret
 from tests.broker import make_alert
@@ -102,41 +103,41 @@ def close(
     return cases.close(case, officer, correct=True, result=result, demographics=demographics, now=NOW)
 
 
-class TestCasebook:
+class TestStore:
     def test_a_case_and_what_the_van_is_told_are_stored_together_or_not_at_all(self, tmp_path: Path) -> None:
-        book = Casebook(tmp_path / "c.db", bytes(32))
+        store = AlertStore(tmp_path / "c.db", bytes(32))
         case = new_case()
-        assert book.add(case)
-        assert not book.add(case)
+        assert store.add_case(case)
+        assert not store.add_case(case)
 
         def fails(_: Case) -> tuple[str, bytes]:
             raise RuntimeError("no signature")
 
         with pytest.raises(RuntimeError):
-            book.change(case.alert_id, seen, fails)
-        assert book.get(case.alert_id) == case
-        book.change(case.alert_id, seen, lambda _: ("topic", b"signed"))
-        assert [(topic, payload) for _, topic, payload in book.outgoing()] == [("topic", b"signed")]
-        book.close()
-        book = Casebook(tmp_path / "c.db", bytes(32))
-        again = book.get(case.alert_id)
+            store.change(case.alert_id, seen, fails)
+        assert store.case(case.alert_id) == case
+        store.change(case.alert_id, seen, lambda _: ("topic", b"signed"))
+        assert [(topic, payload) for _, topic, payload in store.outgoing()] == [("topic", b"signed")]
+        store.close()
+        store = AlertStore(tmp_path / "c.db", bytes(32))
+        again = store.case(case.alert_id)
         assert again is not None
         assert again.state is State.SEEN
-        book.close()
+        store.close()
 
     def test_passwords_are_checked_and_never_stored(self, tmp_path: Path) -> None:
-        book = Casebook(tmp_path / "c.db", bytes(32))
-        book.enrol_officer(OPERATOR, "correct horse battery")
-        assert book.authenticate("op-1", "correct horse battery") == OPERATOR
+        store = AlertStore(tmp_path / "c.db", bytes(32))
+        store.officers.enrol(OPERATOR, "correct horse battery")
+        assert store.officers.authenticate("op-1", "correct horse battery") == OPERATOR
         for number, password in (("op-1", "wrong"), ("op-2", "correct horse battery"), ("op-1", "")):
             with pytest.raises(SignInRefused):
-                book.authenticate(number, password)
-        stored = book._connection.execute("SELECT password FROM officers").fetchone()[0]
+                store.officers.authenticate(number, password)
+        stored = store.sealed.read("SELECT password FROM officers")[0][0]
         assert stored.startswith("$argon2id$v=19$m=65536,t=3,p=4$")
         assert "horse" not in stored
         with pytest.raises(BadInput):
-            book.enrol_officer(OPERATOR, "short")
-        book.close()
+            store.officers.enrol(OPERATOR, "short")
+        store.close()
 
 
 FACTS = Facts(

@@ -1,4 +1,4 @@
-"""The outbox and the inbox: numbers without gaps, nothing lost, nothing twice, nothing kept too long."""
+"""The outbox: numbers without gaps, nothing lost, nothing twice, nothing kept too long."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from uuid import uuid4
 import pytest
 
 from edge.alert.outbox import Outbox
-from edge.controlroom.inbox import Inbox, Verdict
+from edge.controlroom.store import AlertStore
 from edge.errors import KeyUnusable, OutboxFull, StoreUnavailable, WatchlistUnreadable
 from edge.records import Alert
 from tests.broker import make_alert
@@ -30,13 +30,6 @@ def seal(alert: Alert) -> bytes:
 def outbox(tmp_path: Path) -> Iterator[Outbox]:
     with Outbox(tmp_path / "outbox.db", KEY, "van-1", limit=5) as made:
         yield made
-
-
-@pytest.fixture
-def inbox(tmp_path: Path) -> Iterator[Inbox]:
-    made = Inbox(tmp_path / "inbox.db", KEY)
-    yield made
-    made.close()
 
 
 class TestOutbox:
@@ -125,7 +118,7 @@ class TestOutbox:
         with pytest.raises(StoreUnavailable, match="outbox of van-1, not of van-2"):
             Outbox(tmp_path / "o.db", KEY, "van-2")
         with pytest.raises(WatchlistUnreadable):
-            Inbox(tmp_path / "o.db", KEY)
+            AlertStore(tmp_path / "o.db", KEY)
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
     def test_a_full_disk_refuses_loudly_and_what_was_committed_stays(self, tmp_path: Path) -> None:
@@ -155,48 +148,3 @@ class TestOutbox:
                 assert pending.sequence == 1
         finally:
             subprocess.run(["umount", "-l", small], check=True)
-
-
-class TestInbox:
-    def test_an_alert_is_new_once(self, inbox: Inbox) -> None:
-        alert = make_alert()
-        assert inbox.accept(alert, NOW).verdict is Verdict.NEW
-        assert inbox.accept(alert, NOW).verdict is Verdict.DUPLICATE
-
-    def test_what_was_accepted_survives_a_restart_with_its_pictures(self, tmp_path: Path) -> None:
-        alert = make_alert()
-        first = Inbox(tmp_path / "i.db", KEY)
-        first.accept(alert, NOW)
-        first.close()
-        second = Inbox(tmp_path / "i.db", KEY)
-        (left,) = second.unshown()
-        assert left.alert == alert
-        assert left.alert.probe_jpeg == alert.probe_jpeg
-        second.shown(alert.alert_id)
-        assert second.unshown() == []
-        assert second.accept(alert, NOW).verdict is Verdict.DUPLICATE
-        second.close()
-
-    def test_gaps_are_listed_per_van_until_they_close(self, inbox: Inbox) -> None:
-        for van, number in (("van-1", 5), ("van-1", 8), ("van-2", 1), ("van-1", 7)):
-            inbox.accept(make_alert(number, van), NOW)
-        assert inbox.missing("van-1") == [6]
-        assert inbox.missing("van-2") == []
-
-    def test_a_van_that_counts_from_1_again_is_noticed_and_followed(self, inbox: Inbox) -> None:
-        inbox.accept(make_alert(40), NOW)
-        assert inbox.accept(make_alert(1), NOW).verdict is Verdict.RESTARTED
-        assert inbox.accept(make_alert(2), NOW).verdict is Verdict.NEW
-
-    def test_a_huge_jump_of_numbers_does_not_fill_the_disk(self, inbox: Inbox) -> None:
-        inbox.accept(make_alert(1), NOW)
-        assert inbox.accept(make_alert(2**53 - 1), NOW).missing == (2, 2**53 - 2)
-        assert len(inbox.missing("van-1")) <= 100_001
-
-    def test_pictures_go_after_their_retention_and_the_identifier_stays_known(self, inbox: Inbox) -> None:
-        alert = make_alert(expires_at=NOW + timedelta(hours=4))
-        inbox.accept(alert, NOW)
-        assert inbox.erase_due(NOW + timedelta(hours=23), timedelta(hours=24)) == []
-        assert inbox.erase_due(NOW + timedelta(hours=24), timedelta(hours=24)) == [alert.alert_id]
-        assert inbox.get(alert.alert_id) is None
-        assert inbox.accept(alert, NOW + timedelta(hours=24)).verdict is Verdict.DUPLICATE

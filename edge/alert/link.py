@@ -2,6 +2,10 @@
 
 A :class:`Link` never reconnects by itself and keeps no queue, so that what is undelivered stands in one place
 only: the outbox on the van, the broker's session towards the control room.
+
+Nothing dies on its network thread unseen: what the owner's callback raises comes to the owner's own thread as a
+``failed`` event, and a fault inside paho ends the connection as a :class:`LinkLost`. The owner reads events with
+:meth:`Link.wait`, or from the queue and through :func:`raise_if_ended`.
 """
 
 from __future__ import annotations
@@ -9,12 +13,13 @@ from __future__ import annotations
 import queue
 import re
 import ssl
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from paho.mqtt.client import Client, MQTTMessage, MQTTv5, MQTTv311
-from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
@@ -29,8 +34,10 @@ __all__ = [
     "Link",
     "LinkLost",
     "MQTTMessage",
+    "SessionTakenOver",
     "VersionRefused",
     "Will",
+    "raise_if_ended",
     "refused",
 ]
 
@@ -40,6 +47,10 @@ ANSWER_S = 20.0
 NO_SUBSCRIBER = 0x10
 IN_FLIGHT = 50
 """Messages that are taken in together. Not asked of the broker: mosquitto 2.0.11 exceeds such a limit and stalls."""
+CLOSE_S = 5.0
+"""How long the network thread may take to end; one that does not is left behind and ends with the process."""
+TAKEN_OVER = 0x8E
+"""MQTT 5, 3.14.2.1: another client connected under our identifier."""
 UNSUPPORTED_VERSION = 0x84
 TLS_ALERT = re.compile(r"\[SSL: (?:SSLV3|TLSV1|TLSV13)_ALERT_(\w+)\]")
 FAILED = 0x80
@@ -56,7 +67,20 @@ PERSON_MUST_ACT = {
 
 
 class LinkLost(Exception):
-    """A connection ended or was not answered in time; nothing is known to be wrong but the way."""
+    """A connection ended or was not answered in time; nothing is known to be wrong but the network.
+
+    Attributes:
+        reason: the reason code with which the connection was closed; None when it was not closed but fell silent or
+            failed on our side.
+    """
+
+    def __init__(self, message: str, reason: int | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class SessionTakenOver(LinkLost):
+    """Another program connected under our name, and the broker gave it our session. MQTT 3.1.1 does not say so."""
 
 
 class VersionRefused(BrokerUnavailable):
@@ -87,7 +111,50 @@ class Will:
 
 
 Event = tuple[str, Any]
-"""``("connected"|"closed", reason)``, ``("acked"|"subscribed", (packet id, reason))``, or what the owner puts there."""
+"""``("connected"|"closed", reason)``, ``("acked"|"subscribed", (packet id, reason))``, ``("failed", exception)``, or
+what the owner puts there. The reason of ``closed`` is None when the network thread itself failed."""
+
+
+def raise_if_ended(event: Event) -> None:
+    """Raise what an event says of the connection's end; every other event passes.
+
+    Raises:
+        SessionTakenOver: another program has our session now.
+        LinkLost: the connection ended.
+        Exception: whatever the owner's callback raised on the network thread.
+    """
+    kind, content = event
+    if kind == "failed":
+        raise content
+    if kind != "closed":
+        return
+    if content is None:
+        raise LinkLost("the connection failed on this side")
+    if content == TAKEN_OVER:
+        raise SessionTakenOver("another program took this connection over", content)
+    raise LinkLost("the broker closed the connection", content)
+
+
+class _Client(Client):
+    """paho's client, whose network thread says so when it dies."""
+
+    def __init__(self, on_death: Callable[[Exception], None], *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._on_death = on_death
+
+    def loop_forever(self, timeout: float = 1.0, retry_first_connection: bool = False) -> MQTTErrorCode:  # noqa: FBT001, FBT002 - paho's
+        try:
+            return super().loop_forever(timeout, retry_first_connection)
+        except Exception as error:  # noqa: BLE001 - handed on: the owner loses the link and opens another
+            self._on_death(error)
+            return MQTTErrorCode.MQTT_ERR_UNKNOWN
+
+    def end(self) -> None:
+        """As ``loop_stop``, which waits for ever, and which fails when the thread ends at the same moment."""
+        thread = self._thread
+        self._thread_terminate = True
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(CLOSE_S)
 
 
 class Link:
@@ -97,7 +164,7 @@ class Link:
         broker: where to.
         client_id: who we are; a second link of the same name takes over from the first.
         events: where everything that happens on the network thread is told.
-        on_message: called on the network thread with each message; it must not raise.
+        on_message: called on the network thread with each message; what it raises becomes a ``failed`` event.
         will: see :class:`Will`.
         session_s: how long the broker keeps what it owes us while we are away.
         manual_ack: whether the owner acknowledges messages itself, with :meth:`acknowledge`.
@@ -120,7 +187,8 @@ class Link:
         self._events = events
         self._session_s = session_s
         self.version = version
-        self._client = Client(
+        self._client = _Client(
+            self._died,
             CallbackAPIVersion.VERSION2,
             client_id,
             clean_session=session_s == 0 if version == 4 else None,
@@ -141,7 +209,7 @@ class Link:
         self._tls_alert: str | None = None
         self._client.on_log = self._listen_for_alert
         if on_message is not None:
-            self._client.on_message = lambda _c, _u, message: on_message(message)
+            self._client.on_message = lambda _c, _u, message: self._hand_over(on_message, message)
 
     def open(self) -> None:
         """Connect and wait for the broker's answer.
@@ -160,14 +228,18 @@ class Link:
             self._client.connect(self._broker.host, self._broker.port, KEEPALIVE_S, **options)
         except ssl.SSLCertVerificationError as error:
             raise BrokerUnavailable(
-                where, f"shows a certificate that cannot be trusted ({error.verify_message})", "Check alert.ca and host"
+                where,
+                f"shows a certificate that cannot be trusted ({error.verify_message})",
+                "Check the broker's name and the authority's certificate in the configuration",
             ) from None
         except (OSError, ValueError) as error:
             raise LinkLost(f"{where} cannot be reached ({error})") from None
         self._client.loop_start()
         try:
             reason = self.wait("connected")
-        except LinkLost:
+        except LinkLost as lost:
+            if lost.reason is None:
+                raise
             said = f" ({self._tls_alert})" if self._tls_alert else ""
             raise BrokerUnavailable(
                 where,
@@ -178,6 +250,15 @@ class Link:
             raise VersionRefused(where, PERSON_MUST_ACT[reason], "Update the broker")
         if reason >= FAILED:
             raise refused(where, reason)
+
+    def _hand_over(self, on_message: Callable[[MQTTMessage], None], message: MQTTMessage) -> None:
+        try:
+            on_message(message)
+        except Exception as error:  # noqa: BLE001 - handed on to the thread that must answer for it
+            self._events.put(("failed", error))
+
+    def _died(self, _: Exception) -> None:
+        self._events.put(("closed", None))
 
     def _listen_for_alert(self, _client: Client, _data: Any, _level: int, line: str) -> None:
         # With TLS 1.3 a server judges our certificate after the handshake has ended for us: the only trace of
@@ -190,6 +271,7 @@ class Link:
 
         Raises:
             LinkLost: the connection ended first, or no answer came in time.
+            Exception: what the owner's callback raised on the network thread.
         """
         aside: list[Event] = []
         try:
@@ -198,8 +280,7 @@ class Link:
                     found, content = self._events.get(timeout=ANSWER_S)
                 except queue.Empty:
                     raise LinkLost("the broker does not answer") from None
-                if found == "closed":
-                    raise LinkLost("the broker closed the connection")
+                raise_if_ended((found, content))
                 if found != kind:
                     aside.append((found, content))
                 elif packet is None:
@@ -232,7 +313,7 @@ class Link:
 
         Raises:
             LinkLost: no answer.
-            BrokerUnavailable: the broker refuses: its access rules must be mended.
+            BrokerUnavailable: the broker refuses: its access rules must be corrected.
         """
         _, mid = self._client.subscribe([(name, 1) for name in filters])
         reason = self.wait("subscribed", mid)
@@ -251,7 +332,7 @@ class Link:
         """Say goodbye, so that the will stays unsaid, and end the network thread."""
         self._client.on_disconnect = None
         self._client.disconnect()
-        self._client.loop_stop()
+        self._client.end()
 
 
 def refused(thing: str, reason: int) -> BrokerUnavailable:

@@ -36,15 +36,17 @@ from edge.alert.link import (
     Link,
     LinkLost,
     MQTTMessage,
+    SessionTakenOver,
     VersionRefused,
     Will,
+    raise_if_ended,
     refused,
 )
 from edge.alert.outbox import Outbox, Pending
 from edge.alert.receipt import RECEIPT
 from edge.alert.status import HealthBody, StateBody
 from edge.clock import NS_PER_S, Clock, SystemClock
-from edge.errors import EdgeError, EnvironmentFault, StoreDamaged
+from edge.errors import BrokerUnavailable, EdgeError, EnvironmentFault, StoreDamaged
 from edge.trust.keys import KnownSigners
 from edge.worker import Supervisor, Worker
 
@@ -54,6 +56,13 @@ SILENT_S = 120.0
 """Looking up the broker's name, connecting and waiting for an answer may take a minute; two are a thread that hangs."""
 STOP_S = 25.0
 """How long an answer of the broker that is waited for may hold up the end."""
+BRIEF_S = 20.0
+BRIEF_LINKS = 3
+"""So many links in a row that live no longer than that are no accident of the network."""
+TAKEN_OVER_S = 300.0
+"""For so long after another machine took the connection over, a person is told of it."""
+TAKEN_OVER_FAILURES = 8
+"""The wait before it is taken back is as if so many attempts had failed: two machines must not fight for it."""
 MAX_DETAIL = 200
 
 
@@ -140,6 +149,12 @@ class Publisher:
         self._version = 5
         self._link: Link | None = None
         self._worker: Worker | None = None
+        self._taken_ns = 0
+        """When another machine last took our connection over; 0 when none has."""
+        self._accepted_ns = 0
+        """When the broker accepted the link; 0 before."""
+        self._brief = 0
+        """Links in a row that the broker accepted and closed soon after."""
         self._condition: tuple[str, str] = ("", "")
         """What the van is, and why, as the control room is told."""
         self._through = 0
@@ -202,8 +217,8 @@ class Publisher:
                 self._serve(worker)
             except StoreDamaged:
                 raise
-            except LinkLost:
-                self._set(LinkState.AWAY)
+            except LinkLost as lost:
+                self._lost(lost)
             except EdgeError as error:
                 self._set(LinkState.REFUSED, error)
             finally:
@@ -215,7 +230,7 @@ class Publisher:
     def _serve(self, worker: Worker) -> None:
         """Open one link and send over it until it ends or we stop."""
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self._events = events
+        self._events, self._accepted_ns = events, 0
         self._link = link = Link(
             self._broker,
             self._van,
@@ -232,6 +247,7 @@ class Publisher:
         except VersionRefused:
             self._version = 4 if self._version == 5 else 5  # for the next attempt; 4 is MQTT 3.1.1
             raise
+        self._accepted_ns = self._clock.monotonic_ns()
         worker.beat()
         self._tell_state(link)
         for topic, payload in self._described.items():
@@ -316,10 +332,7 @@ class Publisher:
         """Wait for one event, ``longest`` seconds at most, and take it in."""
         with contextlib.suppress(queue.Empty):
             kind, content = events.get(timeout=longest)
-            if kind == "closed":
-                raise LinkLost("the broker closed the connection")
-            if kind == "failed":
-                raise content
+            raise_if_ended((kind, content))
             if kind == "receipt":
                 self._delivered(*content)
             if kind == "state":
@@ -389,7 +402,36 @@ class Publisher:
         with self._progress:
             self._progress.notify_all()
 
+    def _lost(self, lost: LinkLost) -> None:
+        """A link has ended: by itself, or because another machine has taken it over.
+
+        MQTT 5 has a reason code for that, which mosquitto 2.0.11 does not send: there, it shows in links that the
+        broker accepts and closes at once, again and again.
+        """
+        now = self._clock.monotonic_ns()
+        closed = lost.reason is not None and self._accepted_ns > 0
+        brief = now - self._accepted_ns < BRIEF_S * NS_PER_S
+        self._brief = self._brief + 1 if closed and brief else 0
+        if isinstance(lost, SessionTakenOver) or self._brief >= BRIEF_LINKS or (closed and self._taken_lately()):
+            self._taken_ns = now
+            self._failures = TAKEN_OVER_FAILURES
+            self._set(LinkState.REFUSED, self._taken_over())
+        else:
+            self._set(LinkState.AWAY)
+
+    def _taken_lately(self) -> bool:
+        return self._taken_ns > 0 and self._clock.monotonic_ns() - self._taken_ns < TAKEN_OVER_S * NS_PER_S
+
+    def _taken_over(self) -> EdgeError:
+        return BrokerUnavailable(
+            f"the connection of {self._van}",
+            "is closed again and again, as when another machine uses the same certificate",
+            "Look for a second machine with this van's identity; if there is one, have the certificate revoked",
+        )
+
     def _set(self, state: LinkState, trouble: EdgeError | None = None) -> None:
+        if self._taken_lately() and trouble is None and state in LINKED:
+            trouble = self._taken_over()  # to have it back for a moment is no end of it
         changed = (state, str(trouble)) != (self.state, str(self.trouble))
         self.state, self.trouble = state, trouble
         if changed and self._on_state is not None:

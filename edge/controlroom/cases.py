@@ -31,6 +31,7 @@ __all__ = [
     "close",
     "decide",
     "due_for_escalation",
+    "escalate",
     "open_case",
     "require_trained",
     "see",
@@ -105,7 +106,7 @@ class Demographics:
     def __post_init__(self) -> None:
         for name, known in (("age_band", AGE_BANDS), ("sex", SEXES), ("ethnicity", ETHNICITIES)):
             if getattr(self, name) not in known:
-                raise BadInput(name.replace("_", " "), "is none of the choices", f"Choose one of {', '.join(known)}")
+                raise BadInput(name.replace("_", " "), "is not one of the choices", f"Choose one of {', '.join(known)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +174,7 @@ def require_trained(officer: Officer, today: date) -> None:
         raise TrainingLapsed(
             f"officer {officer.number}",
             f"was trained until {officer.trained_until}",
-            "Renew the training; then lfr-control staff renew",
+            "Ask whoever keeps the list of officers to record your renewed training",
         )
 
 
@@ -205,13 +206,13 @@ def decide(
     """
     thing = f"alert no. {case.sequence} of {case.van}"
     if case.state is State.CLOSED:
-        raise NotYours(thing, "is closed", "Ask the officer who closed it")
+        raise NotYours(thing, "is closed", "Read its outcome; a closed alert cannot be changed")
     if case.state is State.NEW:
         raise NotYours(thing, "has not been opened", "Open it and look at both pictures")
     if looked < minimum:
         raise TooSoon(
             thing,
-            f"has been looked at for {looked.total_seconds():.0f} of at least {minimum.total_seconds():.0f} s",
+            f"has been looked at for {looked.total_seconds():.0f} of at least {minimum.total_seconds():.0f} seconds",
             "Compare both pictures, then decide",
         )
     return replace(
@@ -241,13 +242,23 @@ def close(
     """
     thing = f"alert no. {case.sequence} of {case.van}"
     if officer.role is not Role.ENGAGEMENT:
-        raise NotYours(thing, "can be closed by an engagement officer only", "Ask the one who was there")
+        raise NotYours(
+            thing, "can be closed by an engagement officer only", "Ask the engagement officer who was there to close it"
+        )
     if case.state not in {State.ENGAGE, State.DO_NOT_ENGAGE}:
-        raise NotYours(thing, f"is {case.state}", "Decide first" if case.closed_at is None else "It stays as it is")
+        if case.closed_at is not None:
+            raise NotYours(thing, "is closed already", "Read its outcome; a closed alert cannot be changed")
+        raise NotYours(thing, "has no decision yet", "Record the decision first, then the outcome")
     if result is not Result.NO_ACTION and not case.engaged:
-        raise BadInput(thing, f"cannot end in {result}: nobody was asked to engage", "Correct the outcome")
+        raise BadInput(
+            thing,
+            f"cannot end in {result}: nobody was asked to engage",
+            "Choose another outcome, or correct the decision",
+        )
     if demographics is not None and correct is not False:
-        raise BadInput(thing, "records demographics though it was not incorrect", "Leave them out")
+        raise BadInput(
+            thing, "gives details of the person although the alert was not incorrect", "Leave the details out"
+        )
     return replace(
         case,
         state=State.CLOSED,
@@ -264,9 +275,14 @@ def due_for_escalation(case: Case, now: datetime, after: timedelta) -> bool:
     return case.state is State.NEW and case.escalated_at is None and now - case.received_at >= after
 
 
+def escalate(case: Case, now: datetime, after: timedelta) -> Case:
+    """Nobody opened the alert for ``after``; a case that was opened meanwhile stays as it is."""
+    return replace(case, escalated_at=now) if due_for_escalation(case, now, after) else case
+
+
 def _reason(text: str) -> str:
     tidy = " ".join(text.split())
     shortest, longest = REASON_LENGTH
     if not shortest <= len(tidy) <= longest:
-        raise BadInput("reason", f"has {len(tidy)} characters", f"Write {shortest} to {longest}")
+        raise BadInput("reason", f"has {len(tidy)} characters", f"Write {shortest} to {longest} characters")
     return tidy

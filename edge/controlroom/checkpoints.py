@@ -25,7 +25,7 @@ def keep_checkpoint(folder: Path | None, van: str, token: bytes, vans: KnownSign
         StoreUnavailable: the disk refuses.
     """
     if len(token) > MAX_CHECKPOINT:
-        raise AlertRejected(f"checkpoint of {van}", f"has {len(token)} bytes", "Check who sent it")
+        raise AlertRejected(f"checkpoint of {van}", f"is too large ({len(token)} bytes)", "Check who sent it")
     if vans.verify(token, CHECKPOINT).signer != van:
         raise SignatureInvalid(f"checkpoint of {van}", "is signed by another van", "Check who sent it")
     if folder is not None:

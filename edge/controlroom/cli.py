@@ -6,13 +6,16 @@ import json
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edge.commandline import run
 from edge.controlroom import audit_cli
 from edge.controlroom.cases import Role
+
+if TYPE_CHECKING:
+    from edge.controlroom.store import AlertStore
 
 __all__ = ["app", "main"]
 
@@ -79,13 +82,11 @@ def record(
 ) -> None:
     """Write the public record of a deployment whose cases are all closed."""
     from edge.controlroom.record import load_facts, make_record
-    from edge.controlroom.serve import open_casebook
     from edge.errors import EnvironmentFault
 
     known = load_facts(facts)
-    book = open_casebook(config)
-    made = make_record(known, book.all())
-    book.close()
+    with _store(config) as store:
+        made = make_record(known, store.cases())
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / "record.csv").write_text(made.as_csv(), "utf-8")
@@ -112,15 +113,13 @@ def staff_add(
 ) -> None:
     """Add an officer, or give them a new role, date and password."""
     from edge.controlroom.cases import Officer
-    from edge.controlroom.serve import open_casebook
 
     if password_stdin:
         password = sys.stdin.readline().rstrip("\n")
     else:
         password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
-    book = open_casebook(config)
-    book.enrol_officer(Officer(number, role, trained_until.date()), password)
-    book.close()
+    with _store(config) as store:
+        store.officers.enrol(Officer(number, role, trained_until.date()), password)
 
 
 @staff.command("renew")
@@ -130,11 +129,8 @@ def staff_renew(
     config: ConfigOption = Path("control.toml"),
 ) -> None:
     """Record that an officer's training was renewed."""
-    from edge.controlroom.serve import open_casebook
-
-    book = open_casebook(config)
-    book.renew_training(number, trained_until.date())
-    book.close()
+    with _store(config) as store:
+        store.officers.renew_training(number, trained_until.date())
 
 
 @staff.command("list")
@@ -143,17 +139,21 @@ def staff_list(
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Show the officers."""
-    from edge.controlroom.serve import open_casebook
-
-    book = open_casebook(config)
-    officers = book.officers()
-    book.close()
+    with _store(config) as store:
+        officers = store.officers.all()
     if as_json:
         rows = [{"number": o.number, "role": str(o.role), "trained_until": str(o.trained_until)} for o in officers]
         typer.echo(json.dumps(rows))
     else:
         for officer in officers:
             typer.echo(f"{officer.number}  {officer.role}  trained until {officer.trained_until}")
+
+
+def _store(config: Path) -> AlertStore:
+    from edge.controlroom import config as configuration
+    from edge.controlroom.service import open_room_store
+
+    return open_room_store(configuration.load(config))
 
 
 def main() -> None:

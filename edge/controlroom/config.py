@@ -94,7 +94,7 @@ def parse(text: str, *, name: str = "configuration", base: str = "") -> ControlC
     try:
         raw = msgspec.toml.decode(text)
     except msgspec.DecodeError as error:
-        raise ConfigInvalid(name, f"is not valid TOML ({error})", "Mend the line that is named") from error
+        raise ConfigInvalid(name, f"is not valid TOML ({error})", "Correct the line that is named") from error
     raw.pop("base", None)
     try:
         return msgspec.convert({**raw, "base": base}, ControlConfig)
@@ -104,7 +104,9 @@ def parse(text: str, *, name: str = "configuration", base: str = "") -> ControlC
         field = _FIELD.search(cause)
         key = ".".join(filter(None, (where["path"] if where else "", field["key"] if field else "")))
         cause = "is unknown" if field else cause[:1].lower() + cause[1:]
-        raise ConfigInvalid(f"{name}: key {key}", cause, "Mend it; docs/control-room.md describes every key") from error
+        raise ConfigInvalid(
+            f"{name}: key {key}", cause, "Correct it; docs/control-room.md describes every key"
+        ) from error
 
 
 def load(path: Path) -> ControlConfig:

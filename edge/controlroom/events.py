@@ -7,7 +7,7 @@ from datetime import datetime
 
 from edge.alert.publish import LinkState
 from edge.alert.status import HealthBody, StateBody
-from edge.controlroom.inbox import Acceptance
+from edge.controlroom.store import Acceptance
 from edge.errors import EdgeError
 from edge.records import Alert
 
@@ -59,7 +59,7 @@ class VanCheckpoint:
 
 @dataclass(frozen=True, slots=True)
 class LinkChanged:
-    """The way to the broker changed; ``trouble`` is set where a person must act."""
+    """The connection to the broker changed; ``trouble`` is set where a person must act."""
 
     state: LinkState
     trouble: EdgeError | None

@@ -1,6 +1,6 @@
 """The public record of a deployment: the columns that the Home Office publishes, with what they can and cannot show.
 
-Counts come from the casebook, so from what people decided; facts that no alert knows (how long, how many faces,
+Counts come from the cases, so from what people decided; facts that no alert knows (how long, how many faces,
 the tally of volunteers) come from a small TOML file of the crew::
 
     id = "d-1"
@@ -174,7 +174,9 @@ def load_facts(path: Path) -> Facts:
     try:
         return msgspec.toml.decode(path.read_bytes(), type=Facts)
     except (OSError, ValueError, msgspec.DecodeError) as error:
-        raise BadInput(str(path), f"is no description of a deployment ({error})", "See docs/control-room.md") from None
+        raise BadInput(
+            str(path), f"is not a valid description of a deployment ({error})", "See docs/control-room.md"
+        ) from None
 
 
 def make_record(facts: Facts, cases: Iterable[Case]) -> Record:

@@ -1,61 +1,166 @@
-"""``lfr-control console`` and ``lfr-control staff``: run the page, keep the officers' list."""
+"""``lfr-control console``: the page and the workers behind it, from their start to the end of the process.
+
+The main thread looks after the others. When the first of them fails, the page has a moment to say so, and then the
+process ends with the exit code of an environment fault, so that a service manager starts it anew. A worker that hangs
+cannot hold that up.
+"""
 
 from __future__ import annotations
 
 import ipaddress
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Self
 
 import uvicorn
 
 from edge.controlroom import config as configuration
-from edge.controlroom.casebook import Casebook
-from edge.controlroom.config import ConsoleSection
+from edge.controlroom.config import ConsoleSection, ControlConfig
 from edge.controlroom.service import ControlRoom
-from edge.controlroom.web import create_app
-from edge.errors import ConfigInvalid, KeyUnusable
-from edge.trust.secret import read_secret
+from edge.controlroom.web import Page, create_app
+from edge.errors import ConfigInvalid, EdgeError, EnvironmentFault, KeyUnusable
+from edge.system import journal
+from edge.worker import Supervisor, Worker
 
-__all__ = ["open_casebook", "serve"]
+__all__ = ["serve"]
+
+CHECK_S = 0.5
+SHOW_S = 2.0
+"""How long the page goes on after a failure: every browser has fetched it by then."""
+SILENT_S = 15.0
+"""For so long the page's event loop may not come round."""
 
 
 def serve(path: Path) -> None:
-    """Run the page until it is interrupted.
+    """Run the control room until it is interrupted or told to end.
 
     Raises:
         ConfigInvalid: the file is wrong, or the page would be open to others without TLS.
-        EdgeError: a key, a store or the log cannot be used.
+        EdgeError: a key, a store, the log or the page's address cannot be used.
+        WorkerFailed: a part of it failed.
     """
     config = configuration.load(path)
-    console = config.console
-    secure = bool(console.certificate)
-    if not secure and not _loopback(console):
-        raise ConfigInvalid(
-            f"{path}: key console.host",
-            f"is {console.host}: beyond this machine the page needs TLS",
-            "Set console.certificate and console.certificate_key, or listen on 127.0.0.1",
+    tls = _tls(path, config)
+    journal.configure()
+    with _listening(config.console) as listener, _Signals() as signals:
+        room = ControlRoom.open(config)
+        supervisor = Supervisor(room.fail)
+        page = Page(room, secure=bool(tls))
+        server = uvicorn.Server(
+            uvicorn.Config(
+                create_app(page),
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=2,
+                **tls,  # type: ignore[arg-type]
+            )
         )
-    tls = {}
-    if secure:
-        certificate, key = config.path(console.certificate), config.path(console.certificate_key)
-        for file in (certificate, key):
-            if not file.is_file():
-                raise KeyUnusable(str(file), "is not there", "Give the page's certificate and key")
-        tls = {"ssl_certfile": str(certificate), "ssl_keyfile": str(key)}
-    room = ControlRoom.open(config)
+        with supervisor.strangers():
+            room.start(supervisor)
+            web = supervisor.start("page", _serving(page, server, listener), silent_s=SILENT_S)
+            while not signals.end.is_set() and not supervisor.wait(CHECK_S):
+                supervisor.check()
+            if supervisor.failure is not None:
+                signals.end.wait(SHOW_S)
+            page.end()
+            server.should_exit = True
+            web.stop()
+            _stop(room, supervisor)
+    if supervisor.failure is not None:
+        raise supervisor.failure
+    if signals.interrupted:
+        raise KeyboardInterrupt
+
+
+def _serving(page: Page, server: uvicorn.Server, listener: socket.socket) -> Callable[[Worker], None]:
+    def body(worker: Worker) -> None:
+        page.beat = worker.beat
+        server.run(sockets=[listener])
+
+    return body
+
+
+def _stop(room: ControlRoom, supervisor: Supervisor) -> None:
+    """End the workers. After a failure nothing that a store or a worker does may keep the process from ending."""
+    failure = supervisor.failure
     try:
-        room.start()
-        uvicorn.run(
-            create_app(room, secure=secure),
-            host=console.host,
-            port=console.port,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=2,
-            **tls,  # type: ignore[arg-type]
-        )
-    finally:
         room.stop()
+    except EdgeError:
+        if failure is None:
+            raise
+    if supervisor.workers:
+        code = EnvironmentFault.exit_code
+        if failure is not None:
+            print(f"lfr-control: {failure}", file=sys.stderr, flush=True)  # noqa: T201 - nobody above will
+        os._exit(code)
+
+
+class _Signals:
+    """SIGTERM and SIGINT while this is entered: they ask the main thread to end."""
+
+    def __init__(self) -> None:
+        self.end = threading.Event()
+        self.interrupted = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._before[number] = signal.signal(number, self._asked)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _asked(self, number: int, _: object) -> None:
+        self.interrupted = number == signal.SIGINT
+        self.end.set()
+
+
+def _tls(path: Path, config: ControlConfig) -> dict[str, str]:
+    """What the page needs for TLS; nothing when it listens on this machine only.
+
+    Raises:
+        ConfigInvalid: it would be open to others without TLS.
+        KeyUnusable: its certificate or key is not there.
+    """
+    console = config.console
+    if not console.certificate:
+        if not _loopback(console):
+            raise ConfigInvalid(
+                f"{path}: key console.host",
+                f"is {console.host}: beyond this machine the page needs TLS",
+                "Set console.certificate and console.certificate_key, or listen on 127.0.0.1",
+            )
+        return {}
+    certificate, key = config.path(console.certificate), config.path(console.certificate_key)
+    for file in (certificate, key):
+        if not file.is_file():
+            raise KeyUnusable(str(file), "is not there", "Give the page's certificate and key")
+    return {"ssl_certfile": str(certificate), "ssl_keyfile": str(key)}
+
+
+def _listening(console: ConsoleSection) -> socket.socket:
+    """The page's address, taken before anything else is begun.
+
+    Raises:
+        EnvironmentFault: another program has it, or it is not this machine's.
+    """
+    family = socket.AF_INET6 if ":" in console.host else socket.AF_INET
+    try:
+        return socket.create_server((console.host, console.port), family=family, backlog=128)
+    except OSError as error:
+        raise EnvironmentFault(
+            f"the page's address {console.host}:{console.port}",
+            f"cannot be used ({error.strerror})",
+            "Stop the program that uses it, or change console.host or console.port",
+        ) from None
 
 
 def _loopback(console: ConsoleSection) -> bool:
@@ -63,14 +168,3 @@ def _loopback(console: ConsoleSection) -> bool:
         return ipaddress.ip_address(console.host).is_loopback
     except ValueError:
         return console.host == "localhost"
-
-
-def open_casebook(path: Path) -> Casebook:
-    """The casebook that the configuration at ``path`` names.
-
-    Raises:
-        EdgeError: the configuration, key or store cannot be used.
-    """
-    config = configuration.load(path)
-    key = read_secret(config.store.key, Path(config.base))
-    return Casebook(config.path(config.store.directory) / "casebook.db", key)

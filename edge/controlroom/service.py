@@ -1,7 +1,11 @@
-"""The control room behind its page: alerts become cases, people act on them, everything is written down.
+"""The control room behind its page: alerts have cases, people act on them, everything is written down.
 
 Every view and decision goes into the audit log before its answer goes to the page. Decisions are signed and
 queued for the van in the transaction that stores them.
+
+Three workers run beside the page: the receiver, the escalation of what nobody opens, and the erasure of what is old.
+A disk that refuses is said on the page, and tried again. Anything else that goes wrong in one of them turns the page
+red, is written to the audit log and to the journal, and ends the process: see :meth:`ControlRoom.fail`.
 """
 
 from __future__ import annotations
@@ -22,22 +26,28 @@ from edge.alert.adjudication import ADJUDICATION, AdjudicationBody
 from edge.alert.publish import LinkState
 from edge.clock import NS_PER_S, Clock, SystemClock
 from edge.controlroom import cases
-from edge.controlroom.casebook import Casebook
 from edge.controlroom.cases import Case, Demographics, NotYours, Officer, Result, State
 from edge.controlroom.config import ControlConfig
-from edge.controlroom.inbox import Inbox, Stored, Verdict
 from edge.controlroom.receive import Arrived, LinkChanged, Receiver, ReceiverEvent, Refused, VanState, connect
-from edge.errors import BadInput, ConfigInvalid, EdgeError
+from edge.controlroom.recovery import erase_kept, former_casebook, former_inbox, open_store
+from edge.controlroom.store import AlertStore, Damage, Stored, Verdict
+from edge.errors import BadInput, ConfigInvalid, EdgeError, EnvironmentFault, PolicyRefusal, StoreDamaged, WorkerFailed
+from edge.system.journal import get_logger
 from edge.trust.audit import AuditLog
 from edge.trust.events import Event
 from edge.trust.keys import SigningKey
 from edge.trust.secret import read_secret
+from edge.worker import Supervisor, Worker
 
-__all__ = ["Auditor", "ControlRoom", "VanLine"]
+__all__ = ["Auditor", "ControlRoom", "VanLine", "open_room_store"]
 
 NAME = "control-room-console"
 ARCHIVE_AFTER = timedelta(minutes=10)
 """How long a closed case stays in the list."""
+ESCALATION_S, RETENTION_S = 1.0, 60.0
+"""How often it is looked for what is to be escalated, and for what is to be erased."""
+SILENT_S = 60.0
+"""Longer than either of them takes with a full store."""
 
 
 class Auditor(Protocol):
@@ -68,8 +78,7 @@ class ControlRoom:
 
     Args:
         config: the control room's file.
-        inbox: alerts with their pictures.
-        book: cases and officers.
+        store: alerts with their pictures, cases and officers.
         audit: where views and decisions are written.
         signing_key: signs decisions.
         on_change: called after every change; must not block.
@@ -80,16 +89,14 @@ class ControlRoom:
         self,
         config: ControlConfig,
         *,
-        inbox: Inbox,
-        book: Casebook,
+        store: AlertStore,
         audit: Auditor,
         signing_key: SigningKey,
         on_change: Callable[[], None] = lambda: None,
         clock: Clock | None = None,
     ) -> None:
         self.config = config
-        self.inbox = inbox
-        self.book = book
+        self.store = store
         self.on_change = on_change
         self._audit = audit
         self._signing_key = signing_key
@@ -100,8 +107,15 @@ class ControlRoom:
         self.link = LinkState.STOPPED
         self.trouble: EdgeError | None = None
         self.refused = 0
+        self.failure: WorkerFailed | None = None
+        """Why the control room ends; the page shows it and nothing else matters any more."""
+        self.delayed: dict[str, EnvironmentFault] = {}
+        """What cannot be done at the moment and is tried again, by the name of the worker."""
+        self.damages: list[Damage] = []
         self.siblings = _siblings(config)
         self.receiver: Receiver | None = None
+        self._supervisor: Supervisor | None = None
+        self._workers: list[Worker] = []
         self._parts = ExitStack()
 
     @classmethod
@@ -112,31 +126,85 @@ class ControlRoom:
             EdgeError: a key, a store or the log cannot be used.
         """
         base = Path(config.base)
-        key, signing_key = read_secret(config.store.key, base), SigningKey.load(config.keys.signing, base)
+        signing_key = SigningKey.load(config.keys.signing, base)
         folder = config.path(config.store.directory)
-        real_clock: Clock = clock or SystemClock()
+        clock = clock or SystemClock()
         with ExitStack() as parts:
-            inbox = Inbox(folder / "console.db", key)
-            parts.callback(inbox.close)
-            book = Casebook(folder / "casebook.db", key, real_clock)
-            parts.callback(book.close)
-            audit = AuditLog(folder / "audit.log", van="control-room", clock=real_clock, signer=signing_key)
+            # First the log: it lets nobody else in, and no other process may repair a store that this one works with.
+            audit = AuditLog(folder / "audit.log", van="control-room", clock=clock, signer=signing_key)
             parts.callback(audit.close)
-            room = cls(config, inbox=inbox, book=book, audit=audit, signing_key=signing_key, clock=real_clock)
-            room.receiver = connect(config, NAME, inbox, room.hear, outgoing=book, clock=real_clock)
+            store = open_room_store(config, clock, repair=True)
+            parts.callback(store.close)
+            room = cls(config, store=store, audit=audit, signing_key=signing_key, clock=clock)
+            room.receiver = connect(config, NAME, store, room.hear, outgoing=store, clock=clock)
+            room._report_damage()
             room._parts = parts.pop_all()
         return room
 
-    def start(self) -> None:
-        """Begin to receive."""
+    def start(self, supervisor: Supervisor) -> None:
+        """Begin to receive, to escalate and to erase."""
         assert self.receiver is not None
-        self.receiver.start()
+        self._supervisor = supervisor
+        self.receiver.start(supervisor)
+        self._workers = [
+            supervisor.start(name, self._every(seconds, name, work), silent_s=SILENT_S)
+            for name, seconds, work in (
+                ("escalation", ESCALATION_S, self.escalate),
+                ("retention", RETENTION_S, self.erase_due),
+            )
+        ]
 
     def stop(self) -> None:
-        """End receiving and close everything."""
-        if self.receiver is not None:
-            self.receiver.stop()
-        self._parts.close()
+        """End the workers and close everything; what a hanging worker may hold is left to the end of the process."""
+        for worker in self._workers:
+            worker.ask_to_stop()
+        ended = [self.receiver is None or self.receiver.stop(), *(worker.stop() for worker in self._workers)]
+        if all(ended):
+            self._parts.close()
+
+    def fail(self, failure: WorkerFailed) -> None:
+        """Say that the control room ends: on the page, in the audit log and in the journal.
+
+        For :class:`~edge.worker.Supervisor`; may be called from any thread.
+        """
+        self.failure = failure
+        self.on_change()
+        part = failure.thing.removeprefix("the ").removesuffix(" part")
+        get_logger("control-room").error("service failed", failed=part, cause=failure.cause)
+        try:
+            self._audit.record(Event.SERVICE_FAILED, {"part": part, "cause": failure.cause[:1000]})
+        except EdgeError as error:
+            get_logger("control-room").error("service failed, and the audit log cannot be written", cause=str(error))
+
+    def damaged(self, error: StoreDamaged) -> None:
+        """Somebody who asked for a page met damage in the store: the control room ends, and repairs it at the start."""
+        if self._supervisor is not None:
+            self._supervisor.fail("store", error)
+
+    def _every(self, seconds: float, name: str, work: Callable[[], object]) -> Callable[[Worker], None]:
+        def body(worker: Worker) -> None:
+            while not worker.stopping:
+                before = self.delayed.get(name)
+                try:
+                    work()
+                    self.delayed.pop(name, None)
+                except StoreDamaged:
+                    raise
+                except EnvironmentFault as error:
+                    self.delayed[name] = error
+                if str(before) != str(self.delayed.get(name)):
+                    self.on_change()
+                worker.wait(seconds)
+
+        return body
+
+    def _report_damage(self) -> None:
+        for damage in self.store.unaudited_damages():
+            words = {"store": damage.store, "kept": damage.kept, "carried": damage.carried, "lost": damage.lost}
+            get_logger("control-room").error("store damaged", **words)
+            self._audit.record(Event.STORE_DAMAGED, words)
+            self.store.mark_audited(damage)
+        self.damages = self.store.damages()
 
     def now(self) -> datetime:
         return self._clock.now()
@@ -147,11 +215,9 @@ class ControlRoom:
         """Take in what the receiver tells."""
         match event:
             case Arrived(alert, acceptance, received_at):
-                self.book.add(cases.open_case(alert, received_at))
-                self.inbox.shown(alert.alert_id)
                 line = self.vans.get(alert.van) or VanLine(alert.van, "online", received_at)
                 if acceptance.missing or acceptance.verdict is not Verdict.NEW or line.missing:
-                    line = replace(line, missing=len(self.inbox.missing(alert.van)))
+                    line = replace(line, missing=len(self.store.missing(alert.van)))
                 self.vans[alert.van] = line
             case Refused(topic, error):
                 self.refused += 1
@@ -159,7 +225,7 @@ class ControlRoom:
                     Event.REFUSED, {"error": type(error).__name__, "thing": topic, "cause": error.cause[:1000]}
                 )
             case VanState(body):
-                missing = len(self.inbox.missing(body.van))
+                missing = len(self.store.missing(body.van))
                 self.vans[body.van] = VanLine(body.van, body.state, body.since, missing)
             case LinkChanged(state, trouble):
                 self.link, self.trouble = state, trouble
@@ -167,23 +233,50 @@ class ControlRoom:
                 return
         self.on_change()
 
-    def tick(self) -> None:
-        """Escalate what was left unseen, forget what is due; called about once a second."""
+    def escalate(self) -> None:
+        """Escalate what was left unseen for too long.
+
+        Raises:
+            StoreDamaged, StoreUnavailable: the store or the audit log cannot be written; nothing of it was done.
+        """
         now, after = self.now(), timedelta(seconds=self.config.console.escalate_s)
-        for case in self.book.all(open_only=True):
-            if cases.due_for_escalation(case, now, after):
-                self.book.change(case.alert_id, lambda c: replace(c, escalated_at=now), lambda _: None)
-                self._audit.record(
-                    Event.ALERT_ADJUDICATED, {"alert": str(case.alert_id), "verdict": "escalated", "by": "system"}
-                )
-                self.on_change()
+        for case in self.store.cases(open_only=True):
+            if not cases.due_for_escalation(case, now, after):
+                continue
+            with self.store.writing():
+                changed = self.store.change(case.alert_id, lambda c: cases.escalate(c, now, after), lambda _: None)
+                if changed.escalated_at == now:
+                    self._audit.record(
+                        Event.ALERT_ADJUDICATED, {"alert": str(case.alert_id), "verdict": "escalated", "by": "system"}
+                    )
+            self.on_change()
+
+    def erase_due(self) -> None:
+        """Erase alerts whose retention is over, and damaged stores that were kept aside for as long.
+
+        Raises:
+            StoreDamaged, StoreUnavailable: the store or the audit log cannot be written.
+        """
+        hours = self.config.store.retention_h
+        now, retention = self.now(), timedelta(hours=hours)
+        erased = self.store.erase_due(now, retention)
+        if erased:
+            self._audit.record(
+                Event.ALERTS_DELETED,
+                {"store": "control room", "count": len(erased), "cause": f"older than {hours} hours"},
+            )
+        gone = erase_kept(self.store, now, retention)
+        if gone:
+            self.damages = self.store.damages()
+        if erased or gone:
+            self.on_change()
 
     # -- what people see and do ------------------------------------------------------------------
 
     def listed(self) -> list[Case]:
         """Cases for the list: open ones, unseen first, and those closed a moment ago; newest first."""
         now = self.now()
-        shown = [c for c in self.book.all() if c.closed_at is None or now - c.closed_at < ARCHIVE_AFTER]
+        shown = [c for c in self.store.cases() if c.closed_at is None or now - c.closed_at < ARCHIVE_AFTER]
         return sorted(shown, key=lambda c: (c.state is not State.NEW, -c.received_at.timestamp()))
 
     def open_alert(self, alert_id: UUID, officer: Officer) -> tuple[Case, Stored | None]:
@@ -192,8 +285,8 @@ class ControlRoom:
         Raises:
             BadInput: there is no such alert.
         """
-        case = self.book.change(alert_id, lambda c: cases.see(c, officer, self.now()), self._told(officer))
-        stored = self.inbox.get(alert_id)
+        case = self.store.change(alert_id, lambda c: cases.see(c, officer, self.now()), self._told(officer))
+        stored = self.store.alert(alert_id)
         if stored is not None:
             self._audit.record(
                 Event.ENTRY_CONSULTED,
@@ -214,15 +307,21 @@ class ControlRoom:
             BadInput: the alert is not known or its pictures were erased.
             NotYours: the list's picture was asked for first.
         """
-        stored = self.inbox.get(alert_id)
+        stored = self.store.alert(alert_id)
         if stored is None:
-            raise BadInput(f"alert {alert_id}", "has no pictures here any more", "See the record")
+            raise BadInput(
+                f"alert {alert_id}",
+                "has no pictures any more: they were erased when their retention was over",
+                "Ask the van's crew",
+            )
         if which == "probe":
             with self._lock:
                 self._looks.setdefault((officer.number, alert_id), self._clock.monotonic_ns())
             return stored.alert.probe_jpeg
         if (officer.number, alert_id) not in self._looks:
-            raise NotYours(f"alert {alert_id}", "shows the probe before the list's picture", "Open the alert first")
+            raise NotYours(
+                f"alert {alert_id}", "shows the camera's picture before the list's", "Open the alert from the list"
+            )
         return stored.alert.reference_jpeg
 
     def looked(self, alert_id: UUID, officer: Officer) -> timedelta:
@@ -234,7 +333,7 @@ class ControlRoom:
         """See :func:`edge.controlroom.cases.decide`."""
         minimum = timedelta(seconds=self.config.console.look_s)
         looked = self.looked(alert_id, officer)
-        case = self.book.change(
+        case = self.store.change(
             alert_id,
             lambda c: cases.decide(
                 c, officer, engage=engage, reason=reason, looked=looked, minimum=minimum, now=self.now()
@@ -254,7 +353,7 @@ class ControlRoom:
         demographics: Demographics | None = None,
     ) -> Case:
         """See :func:`edge.controlroom.cases.close`."""
-        case = self.book.change(
+        case = self.store.change(
             alert_id,
             lambda c: cases.close(
                 c, officer, correct=correct, result=result, demographics=demographics, now=self.now()
@@ -272,9 +371,9 @@ class ControlRoom:
             TrainingLapsed: the training is out of date.
         """
         try:
-            officer = self.book.authenticate(number, password)
+            officer = self.store.officers.authenticate(number, password)
             cases.require_trained(officer, self.now().date())
-        except EdgeError as error:
+        except PolicyRefusal as error:
             self._audit.record(
                 Event.REFUSED, {"error": type(error).__name__, "thing": "sign-in", "cause": error.cause[:1000]}
             )
@@ -311,6 +410,28 @@ class ControlRoom:
         return message
 
 
+def open_room_store(config: ControlConfig, clock: Clock | None = None, *, repair: bool = False) -> AlertStore:
+    """The store that the configuration names, with what the stores before it held.
+
+    Args:
+        config: the control room's file.
+        clock: for the moment.
+        repair: see :func:`edge.controlroom.recovery.open_store`; only the control room itself may.
+
+    Raises:
+        EdgeError: the key or the store cannot be used.
+    """
+    folder = config.path(config.store.directory)
+    return open_store(
+        folder / "control-room.db",
+        read_secret(config.store.key, Path(config.base)),
+        repair=repair,
+        former=(former_inbox(folder / "console.db"), former_casebook(folder / "casebook.db")),
+        retention=timedelta(hours=config.store.retention_h),
+        clock=clock,
+    )
+
+
 def _siblings(config: ControlConfig) -> Mapping[str, list[str]]:
     if not config.console.siblings:
         return {}
@@ -319,5 +440,7 @@ def _siblings(config: ControlConfig) -> Mapping[str, list[str]]:
         return msgspec.toml.decode(path.read_bytes(), type=dict[str, list[str]])
     except (OSError, msgspec.DecodeError) as error:
         raise ConfigInvalid(
-            str(path), f"is no list of siblings ({error})", 'Write lines such as "S-0042" = ["brother of S-0077"]'
+            str(path),
+            f"is not a valid list of siblings ({error})",
+            'Write lines such as "S-0042" = ["brother of S-0077"]',
         ) from None

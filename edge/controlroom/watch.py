@@ -12,6 +12,7 @@ import queue
 import sys
 import threading
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
 from uuid import UUID
@@ -21,8 +22,8 @@ from rich.console import Console
 from rich.text import Text
 
 from edge.alert.publish import LinkState
+from edge.clock import Clock, SystemClock
 from edge.controlroom import config as configuration
-from edge.controlroom.inbox import Inbox, Verdict
 from edge.controlroom.receive import (
     Arrived,
     LinkChanged,
@@ -33,29 +34,46 @@ from edge.controlroom.receive import (
     VanState,
     connect,
 )
-from edge.errors import BrokerUnavailable, EdgeError, EnvironmentFault
+from edge.controlroom.recovery import erase_kept, former_inbox, open_store
+from edge.controlroom.store import AlertStore, Verdict
+from edge.errors import BrokerUnavailable, EdgeError, EnvironmentFault, StoreDamaged
 from edge.records import Alert
 from edge.trust.secret import read_secret
+from edge.worker import Supervisor, Worker
 
 __all__ = ["Watch"]
 
+CHECK_S, ERASE_S = 1.0, 60.0
+"""How often it is looked whether all is well, and for what is to be erased."""
 MOST_WAITING = 100
-"""Happenings that may wait to be printed; after a kill as many may be printed a second time."""
+"""Events that may wait to be printed; after a kill as many may be printed a second time."""
 
 
 class Watch:
     """Prints what a receiver tells.
 
     Args:
-        receiver_of: makes the receiver, given whom to tell.
-        inbox: to mark what has been shown.
+        store: where alerts are, and marked when they have been shown.
+        retention: how long they are kept there.
         pictures: folder for pictures, or None.
         as_json: JSON lines instead of text.
         health: whether to print counters.
+        clock: for the retention.
     """
 
-    def __init__(self, inbox: Inbox, pictures: Path | None, *, as_json: bool, health: bool) -> None:
-        self._inbox = inbox
+    def __init__(
+        self,
+        store: AlertStore,
+        retention: timedelta,
+        pictures: Path | None,
+        *,
+        as_json: bool,
+        health: bool,
+        clock: Clock | None = None,
+    ) -> None:
+        self._store = store
+        self._retention = retention
+        self._clock: Clock = clock or SystemClock()
         self._pictures = pictures
         self._as_json = as_json
         self._health = health
@@ -96,12 +114,19 @@ class Watch:
                 pictures.mkdir(parents=True, exist_ok=True, mode=0o700)
             except OSError as error:
                 raise EnvironmentFault(
-                    str(pictures), f"cannot be a folder for pictures ({error.strerror})", "Give another --pictures"
+                    str(pictures), f"cannot be used for pictures ({error.strerror})", "Give another --pictures"
                 ) from None
         key = read_secret(settings.store.key, Path(settings.base))
-        inbox = Inbox(settings.path(settings.store.directory) / f"{Path(name).name}.db", key)
-        watch = cls(inbox, pictures, as_json=as_json, health=health)
-        watch._receiver = connect(settings, name, inbox, watch._hear)
+        folder, retention = settings.path(settings.store.directory), timedelta(hours=settings.store.retention_h)
+        store = open_store(
+            folder / f"{Path(name).name}.watch.db",
+            key,
+            opens_cases=False,
+            former=[former_inbox(folder / f"{Path(name).name}.db")],
+            retention=retention,
+        )
+        watch = cls(store, retention, pictures, as_json=as_json, health=health)
+        watch._receiver = connect(settings, name, store, watch._hear)
         return watch
 
     def _hear(self, event: ReceiverEvent) -> None:
@@ -110,6 +135,20 @@ class Watch:
             with contextlib.suppress(queue.Full):
                 self._waiting.put(event, timeout=0.2)
                 return
+            if self._receiver is not None:
+                self._receiver.beat()
+
+    def _erase(self, worker: Worker) -> None:
+        while not worker.stopping:
+            try:
+                now = self._clock.now()
+                self._store.erase_due(now, self._retention)
+                erase_kept(self._store, now, self._retention)
+            except StoreDamaged:
+                raise
+            except EnvironmentFault as error:
+                self._complain(error)
+            worker.wait(ERASE_S)
 
     def run(self, count: int | None, timeout: float | None) -> None:
         """Print until ``count`` alerts were shown or ``timeout`` seconds have passed.
@@ -117,28 +156,38 @@ class Watch:
         Raises:
             BrokerUnavailable: fewer than ``count`` alerts came in time.
             EnvironmentFault: a picture cannot be written.
+            WorkerFailed: the receiver or the erasure of old alerts failed.
         """
         assert self._receiver is not None
         deadline = None if timeout is None else time.monotonic() + timeout
         shown = 0
-        self._receiver.start()
+        supervisor = Supervisor()
+        for damage in self._store.unaudited_damages():
+            self._complain(
+                f"{damage.store} was damaged and is kept as {damage.kept}; {damage.carried} rows of it were saved"
+            )
+            self._store.mark_audited(damage)
+        self._receiver.start(supervisor)
+        erasing = supervisor.start("retention", self._erase, silent_s=2 * ERASE_S)
         try:
             while count is None or shown < count:
-                left = None if deadline is None else deadline - time.monotonic()
-                if left is not None and left <= 0:
+                left = CHECK_S if deadline is None else min(CHECK_S, deadline - time.monotonic())
+                if not supervisor.check() and supervisor.failure is not None:
+                    raise supervisor.failure
+                if left <= 0:
                     break
                 try:
                     event = self._waiting.get(timeout=left)
                 except queue.Empty:
-                    break
+                    continue
                 shown += self._show(event)
                 if self._waiting.empty() or len(self._printed) >= MOST_WAITING:
                     self._mark_shown()
         finally:
             self._ending.set()
-            self._receiver.stop()
-            self._mark_shown()
-            self._inbox.close()
+            if all([self._receiver.stop(), erasing.stop()]):
+                self._mark_shown()
+                self._store.close()
         if count is not None and shown < count:
             raise self._trouble or BrokerUnavailable(
                 "alerts", f"{shown} of {count} arrived within {timeout:g} s", "Check that the van and the broker run"
@@ -165,9 +214,12 @@ class Watch:
             case LinkChanged(state, trouble):
                 self._trouble = trouble
                 if trouble is not None:
-                    self._problems.print(f"lfr-control: {trouble}", style="red", markup=False)
+                    self._complain(trouble)
                 elif not self._as_json:
-                    words = {LinkState.ONLINE: "listening", LinkState.AWAY: "the broker is away; trying again"}
+                    words = {
+                        LinkState.ONLINE: "listening",
+                        LinkState.AWAY: "the broker cannot be reached; trying again",
+                    }
                     if state in words:
                         self._problems.print(words[state], style="dim")
             case _:
@@ -201,7 +253,7 @@ class Watch:
 
     def _mark_shown(self) -> None:
         if self._printed:
-            self._inbox.shown(*self._printed)
+            self._store.mark_shown(*self._printed)
             self._printed.clear()
 
     def _write_pictures(self, alert: Alert) -> dict[str, str]:
@@ -219,6 +271,9 @@ class Watch:
                 ) from None
             paths[f"{kind}_path"] = str(path)
         return paths
+
+    def _complain(self, words: object) -> None:
+        self._problems.print(f"lfr-control: {words}", style="red", markup=False)
 
     def _print(self, content: dict[str, Any], text: Text) -> None:
         if self._as_json:

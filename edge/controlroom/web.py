@@ -3,6 +3,10 @@
 What protects it: cookies that only this page may send (``SameSite=Strict``), a check of the origin of every
 change, a content security policy without inline code, sessions that end when idle or when the officer's
 training lapses, and a pause after wrong passwords. The rules themselves are in :mod:`edge.controlroom.cases`.
+
+What is wrong with the control room stands above the list, in red: that it fails and ends (:attr:`ControlRoom.failure`),
+what it cannot do at the moment, and what a damaged store has cost. The browser itself says when the page can no
+longer be reached (``room.js``).
 """
 
 from __future__ import annotations
@@ -37,14 +41,18 @@ from edge.controlroom.cases import (
     require_trained,
 )
 from edge.controlroom.service import ControlRoom
-from edge.errors import BadInput, EdgeError
+from edge.errors import BadInput, EdgeError, PolicyRefusal, StoreDamaged
 from edge.records import AGE_BANDS, Alert
+from edge.system.journal import get_logger
 
-__all__ = ["create_app"]
+__all__ = ["Page", "create_app"]
 
 PAGE = Path(__file__).parent / "page"
 STATIC = {"style.css": "text/css", **dict.fromkeys(("room.js", "htmx.min.js", "sse.min.js"), "text/javascript")}
 COOKIE = "lfr_session"
+ASKED = {"engage": "decision", "correct": "whether it was the person on the list", "result": "what came of it"}
+"""The questions of the forms, by the names of their fields."""
+BEAT_S = 1.0
 LONGEST_SESSION_S = 12 * 3600
 LONGEST_FORM = 8 * 1024
 WRONG_BEFORE_PAUSE = 5
@@ -88,10 +96,18 @@ class _Headers:
 
 
 class Page:
-    """The handlers, and what they remember between requests."""
+    """The handlers, and what they remember between requests.
+
+    Args:
+        room: what is shown.
+        secure: marks cookies for HTTPS only.
+    """
 
     def __init__(self, room: ControlRoom, *, secure: bool) -> None:
+        self.beat: Callable[[], None] = lambda: None
+        """Called about once a second while the event loop comes round."""
         self._room = room
+        self._ending = False
         self._secure = secure
         self._sessions: dict[str, Session] = {}
         self._wrong: dict[str, tuple[int, float]] = {}
@@ -100,6 +116,7 @@ class Page:
         self._templates = jinja2.Environment(
             loader=jinja2.FileSystemLoader(PAGE), autoescape=True, trim_blocks=True, lstrip_blocks=True
         )
+        self._templates.filters["moment"] = lambda moment: f"{moment.astimezone():%-d %B %Y at %H:%M}"
         self._templates.filters["clock"] = lambda moment: f"{moment.astimezone():%H:%M:%S}"
 
     # -- lifespan and events ---------------------------------------------------------------------
@@ -108,37 +125,43 @@ class Page:
     async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
         self._loop = asyncio.get_running_loop()
         self._room.on_change = self._changed
-        ticking = asyncio.create_task(self._tick())
+        beating = asyncio.create_task(self._beat())
         try:
             yield
         finally:
-            ticking.cancel()
+            beating.cancel()
+
+    def end(self) -> None:
+        """Let go of the browsers that listen, so that the server can end; may be called from any thread."""
+        self._ending = True
+        self._changed()
 
     def _changed(self) -> None:
         loop = self._loop
-        if loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(self._wake_listeners)
+        if loop is not None:
+            with contextlib.suppress(RuntimeError):  # the page has ended, and nobody listens
+                loop.call_soon_threadsafe(self._wake_listeners)
 
     def _wake_listeners(self) -> None:
         for listener in self._listeners:
             listener.set()
 
-    async def _tick(self) -> None:
+    async def _beat(self) -> None:
         while True:
-            await asyncio.sleep(1.0)
-            await asyncio.to_thread(self._room.tick)
+            self.beat()
+            await asyncio.sleep(BEAT_S)
 
     async def events(self, request: Request) -> Response:
         """Tell the page that something changed; it then fetches the list."""
         token = request.cookies.get(COOKIE, "")
-        self._officer(request, counts=False)
+        await self._officer(request, counts=False)
         listener = asyncio.Event()
         self._listeners.add(listener)
 
         async def stream() -> AsyncIterator[str]:
             try:
                 yield "retry: 1000\n\nevent: changed\ndata: hello\n\n"
-                while token in self._sessions:
+                while token in self._sessions and not self._ending:
                     try:
                         await asyncio.wait_for(listener.wait(), timeout=15)
                     except TimeoutError:
@@ -153,7 +176,7 @@ class Page:
 
     # -- signing in and out ----------------------------------------------------------------------
 
-    def _officer(self, request: Request, *, counts: bool = True) -> Officer:
+    async def _officer(self, request: Request, *, counts: bool = True) -> Officer:
         """Who asks. ``counts``: whether this request is a sign of life.
 
         Raises:
@@ -166,7 +189,7 @@ class Page:
         if session is None or now - session.active > idle_s or now - session.begun > LONGEST_SESSION_S:
             self._sessions.pop(token, None)
             raise SignedOut
-        officer = self._room.book.officer(session.number)
+        officer = await asyncio.to_thread(self._room.store.officers.get, session.number)
         if officer is None:
             raise SignedOut
         try:
@@ -189,7 +212,7 @@ class Page:
             return self._html("signin.html", status=429, error="Too many wrong passwords. Wait a minute.")
         try:
             officer = await asyncio.to_thread(self._room.sign_in, number, password)
-        except EdgeError as error:
+        except PolicyRefusal as error:
             self._wrong[number] = (wrong + 1, time.monotonic())
             return self._html("signin.html", status=403, error=str(error))
         self._wrong.pop(number, None)
@@ -210,37 +233,49 @@ class Page:
     # -- the page --------------------------------------------------------------------------------
 
     async def home(self, request: Request) -> Response:
-        return self._html("room.html", officer=self._officer(request), **self._queue_values())
+        officer = await self._officer(request)
+        return self._html("room.html", officer=officer, **await asyncio.to_thread(self._queue_values))
 
     async def queue(self, request: Request) -> Response:
-        self._officer(request, counts=False)
-        return self._html("queue.html", **self._queue_values())
+        await self._officer(request, counts=False)
+        return self._html("queue.html", **await asyncio.to_thread(self._queue_values))
 
     def _queue_values(self) -> dict[str, Any]:
-        room, cases = self._room, self._room.listed()
-        words = {LinkState.ONLINE: "Connected to the broker", LinkState.CONNECTING: "Connecting to the broker"}
+        cases = self._room.listed()
         return {
+            **self._status_values(),
             "cases": cases,
             "unseen": sum(case.state is State.NEW for case in cases),
+        }
+
+    def _status_values(self) -> dict[str, Any]:
+        room = self._room
+        words = {LinkState.ONLINE: "Connected to the broker", LinkState.CONNECTING: "Connecting to the broker"}
+        return {
+            "failure": room.failure,
+            "delayed": list(room.delayed.values()),
+            "damages": list(room.damages),
             "vans": sorted(room.vans.values(), key=lambda line: line.van),
             "link": str(room.link),
-            "link_words": words.get(room.link, "No connection to the broker: alerts may be waiting"),
+            "link_words": words.get(
+                room.link, "No connection to the broker: new alerts are not shown. It is tried again by itself"
+            ),
             "trouble": room.trouble,
             "refused": room.refused,
         }
 
     async def alert(self, request: Request) -> Response:
-        officer, alert_id = self._officer(request), _identifier(request)
+        officer, alert_id = await self._officer(request), _identifier(request)
         await asyncio.to_thread(self._room.open_alert, alert_id, officer)
-        return self._detail(alert_id, officer)
+        return await asyncio.to_thread(self._detail, alert_id, officer)
 
     async def picture(self, request: Request) -> Response:
-        officer, alert_id = self._officer(request), _identifier(request)
+        officer, alert_id = await self._officer(request), _identifier(request)
         content = await asyncio.to_thread(self._room.picture, alert_id, request.path_params["which"], officer)
         return Response(content, media_type="image/jpeg")
 
     async def decision(self, request: Request) -> Response:
-        officer, alert_id, form = self._officer(request), _identifier(request), await self._form(request)
+        officer, alert_id, form = await self._officer(request), _identifier(request), await self._form(request)
         return await self._act(
             alert_id,
             officer,
@@ -253,7 +288,7 @@ class Page:
         )
 
     async def outcome(self, request: Request) -> Response:
-        officer, alert_id, form = self._officer(request), _identifier(request), await self._form(request)
+        officer, alert_id, form = await self._officer(request), _identifier(request), await self._form(request)
 
         def act() -> object:
             correct = _choice(form, "correct", {"yes": True, "no": False, "unknown": None})
@@ -268,15 +303,17 @@ class Page:
     async def _act(self, alert_id: UUID, officer: Officer, act: Callable[[], object]) -> Response:
         try:
             await asyncio.to_thread(act)
+        except StoreDamaged:
+            raise
         except EdgeError as error:
-            return self._detail(alert_id, officer, status=409, error=str(error))
-        return self._detail(alert_id, officer)
+            return await asyncio.to_thread(self._detail, alert_id, officer, 409, str(error))
+        return await asyncio.to_thread(self._detail, alert_id, officer)
 
-    def _detail(self, alert_id: UUID, officer: Officer, *, status: int = 200, error: str | None = None) -> Response:
-        case = self._room.book.get(alert_id)
+    def _detail(self, alert_id: UUID, officer: Officer, status: int = 200, error: str | None = None) -> Response:
+        case = self._room.store.case(alert_id)
         if case is None:
             return self._html("problem.html", status=404, error="There is no such alert.")
-        stored = self._room.inbox.get(alert_id)
+        stored = self._room.store.alert(alert_id)
         alert = stored.alert if stored else None
         left = self._room.config.console.look_s - self._room.looked(alert_id, officer).total_seconds()
         return self._html(
@@ -314,12 +351,12 @@ class Page:
         """
         origin = request.headers.get("origin")
         if origin is None or urlsplit(origin).netloc != request.headers.get("host"):
-            raise BadInput("form", "was not sent from this page", "Open the page again")
+            raise BadInput("form", "was not sent from this page", "Reload the page and try again")
         body = b""
         async for part in request.stream():
             body += part
             if len(body) > LONGEST_FORM:
-                raise BadInput("form", "is too large", "Write less")
+                raise BadInput("form", "is too long", "Write less")
         return {name: values[-1] for name, values in parse_qs(body.decode("utf-8", "replace")).items()}
 
     def _html(self, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
@@ -334,17 +371,31 @@ class Page:
         status = 403 if isinstance(error, EdgeError) and error.exit_code == 3 else 400
         return self._html("problem.html", status=status, error=str(error))
 
+    async def on_damage(self, request: Request, error: Exception) -> Response:
+        """The store cannot be read any more: nothing is left to show but that."""
+        assert isinstance(error, StoreDamaged)
+        self._room.damaged(error)
+        if request.url.path == "/queue":
+            return self._html("queue.html", cases=[], unseen=0, **self._status_values())
+        return self._html("problem.html", status=503, error=str(error))
+
+    async def on_fault(self, request: Request, error: Exception) -> Response:
+        """A fault in this program. One page is not shown; the others and the workers go on."""
+        get_logger("control-room").error("page failed", route=request.url.path[:40], fault=type(error).__name__)
+        words = "There is a fault in the program. Try again; if this comes back, call the engineer."
+        return self._html("problem.html", status=500, error=words)
+
 
 def _identifier(request: Request) -> UUID:
     try:
         return UUID(request.path_params["alert_id"])
     except ValueError:
-        raise BadInput("alert", "is not an identifier", "Open it from the list") from None
+        raise BadInput("alert", "is not a valid address", "Open the alert from the list") from None
 
 
 def _choice(form: dict[str, str], name: str, choices: dict[str, Any]) -> Any:
     if form.get(name) not in choices:
-        raise BadInput(name, "was not chosen", f"Choose one of {', '.join(choices)}")
+        raise BadInput(ASKED[name], "was not chosen", "Choose one of the answers")
     return choices[form[name]]
 
 
@@ -364,9 +415,8 @@ def _age(taken: str | None, now: datetime) -> str:
     return f"taken on {day}, {int(years)} years ago" if years >= 2 else f"taken on {day}"
 
 
-def create_app(room: ControlRoom, *, secure: bool) -> Starlette:
-    """The page over ``room``; ``secure`` marks cookies for HTTPS only."""
-    page = Page(room, secure=secure)
+def create_app(page: Page) -> Starlette:
+    """The application around a page."""
     handler = Callable[[Request], Awaitable[Response]]
     routes: list[tuple[str, str, handler]] = [
         ("GET", "/signin", page.sign_in_page),
@@ -383,7 +433,12 @@ def create_app(room: ControlRoom, *, secure: bool) -> Starlette:
     ]
     app = Starlette(
         routes=[Route(path, endpoint, methods=[method]) for method, path, endpoint in routes],
-        exception_handlers={SignedOut: page.on_signed_out, EdgeError: page.on_error},
+        exception_handlers={
+            SignedOut: page.on_signed_out,
+            StoreDamaged: page.on_damage,
+            EdgeError: page.on_error,
+            Exception: page.on_fault,
+        },
         lifespan=page.lifespan,
     )
     app.add_middleware(_Headers)

@@ -59,13 +59,14 @@ FIELDS: dict[Event, dict[str, type]] = {
     Event.ERASURES: {"from": str, "to": str, "count": int, "longest_ms": int, "overdue": int},
     Event.CUSTODY_BREACHED: {"cause": str},
     Event.SERVICE_FAILED: {"part": str, "cause": str},
-    Event.STORE_DAMAGED: {"store": str, "kept": str, "carried": int, "lost": int},
+    Event.STORE_DAMAGED: {"store": str, "kept": str, "carried": int, "lost": str},
     Event.CLOCK_UNCONFIRMED: {},
     Event.CLOCK_CONFIRMED: {"by": str},
 }
 """Name and type of every field of every event; all are required. ``threshold_micro`` is a millionth of
 cosine similarity. ``copy`` tells one import of a list from another of the same list on the same van.
-``by`` is a role or a badge number, never a name."""
+``by`` is a role or a badge number, never a name. ``part`` is the worker that failed. ``kept`` is the name of the
+damaged file, ``carried`` how many rows of it were saved, and ``lost`` says in words what could not be."""
 
 
 def check_fields(event: Event, fields: Mapping[str, Any]) -> None:

@@ -1,27 +1,307 @@
-"""The one door to SQLCipher: every data base on the van or in the control room opens here.
+"""The one door to SQLCipher: every data base on the van or in the control room is a :class:`SealedStore`.
 
-A sealed store is one SQLite file whose pages are encrypted (SQLCipher 4, AES-256 and HMAC per page)
-under a raw 32-byte key, so that no password is stretched and destroying the key destroys the content.
-Deleted rows are overwritten (``secure_delete``), and :func:`truncate_log` takes them out of the
-write-ahead log as well.
+A sealed store is one SQLite file whose pages are encrypted and authenticated (SQLCipher 4, AES-256 and HMAC per page)
+under a raw 32-byte key, so that no password is stretched and destroying the key destroys the content. Deleted rows are
+overwritten (``secure_delete``), and :meth:`SealedStore.fold` takes them out of the write-ahead log as well.
+
+What every store needs is here once: the lock, the transaction, the schema and its migrations, the check of every page
+when it is opened, and the translation of SQLite's errors into three that a person can act on:
+
+* :class:`~edge.errors.KeyUnusable`: the key does not fit, or the first page is damaged (which looks the same);
+* :class:`~edge.errors.StoreDamaged`: a page is not what was written. :func:`set_aside` keeps such a file, out of the
+  way and named, so that its owner can go on with a new one;
+* :class:`~edge.errors.StoreUnavailable`: the disk refuses.
 """
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from sqlcipher3 import dbapi2
 
-from edge.errors import KeyUnusable, StoreUnavailable, WatchlistUnreadable
+from edge.errors import EdgeError, KeyUnusable, StoreDamaged, StoreUnavailable, WatchlistUnreadable
+from edge.files import fsync_folder
 
-__all__ = ["Connection", "open_sealed", "store_error", "truncate_log"]
+__all__ = [
+    "Connection",
+    "SealedStore",
+    "StoreConflict",
+    "StoreKind",
+    "companions",
+    "damaged_files",
+    "open_sealed",
+    "set_aside",
+    "store_error",
+    "truncate_log",
+]
 
 KEY_BYTES = 32
+SUFFIXES = ("", "-wal", "-shm", "-journal")
+"""What SQLite may keep beside a data base: all of it is moved, or destroyed, with it."""
 Connection = Any
 """A DB-API connection of ``sqlcipher3``, which ships no types."""
 
 
+class StoreConflict(Exception):
+    """A row breaks a rule of the schema: it is there already, or names one that is not. For the store's owner only."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreKind:
+    """What a store is for.
+
+    Attributes:
+        name: for people: ``the outbox``.
+        application_id: marks the file, so that one kind is never taken for another.
+        migrations: one SQL script per version of the schema, the first makes it. Never change one that was released:
+            add another.
+        damaged: what a person does about a damaged file, as an imperative.
+    """
+
+    name: str
+    application_id: int
+    migrations: tuple[str, ...]
+    damaged: str = "It was kept aside; call the engineer"
+
+
+class SealedStore:
+    """One open sealed store. Its methods may be called from any thread; one process opens a file at a time.
+
+    Args:
+        path: the data base file.
+        key: 32 bytes, raw.
+        kind: what it is for.
+        create: make it when it is not there; otherwise a missing file is refused.
+
+    Raises:
+        KeyUnusable: the key has not 32 bytes, or does not open this file.
+        StoreDamaged: a page is not what was written.
+        WatchlistUnreadable: the file is missing, or is a store of another kind or of a later version.
+        StoreUnavailable: the file system refuses.
+    """
+
+    def __init__(self, path: Path, key: bytes, kind: StoreKind, *, create: bool = False) -> None:
+        if len(key) != KEY_BYTES:
+            raise KeyUnusable(f"the key of {path}", f"has {len(key)} bytes, not {KEY_BYTES}", "Give the right key")
+        self.path = path
+        self.kind = kind
+        self._lock = threading.RLock()
+        self._depth = 0
+        fresh = not path.exists()
+        if fresh and not create:
+            raise WatchlistUnreadable(str(path), "there is no such store", "Import or build it first")
+        try:
+            if fresh:
+                path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                path.touch(mode=0o600)
+            self._db: Connection = dbapi2.connect(str(path), isolation_level=None, check_same_thread=False, timeout=5.0)
+        except (OSError, dbapi2.Error) as error:
+            raise self._translated(error) from None
+        try:
+            self._unlock(key)
+            self._identify(fresh=fresh)
+            if not fresh:
+                self._check_pages()
+            self._migrate()
+        except BaseException as error:
+            self._db.close()
+            if isinstance(error, dbapi2.Error | OSError):
+                raise self._translated(error) from None
+            raise
+
+    # -- opening -------------------------------------------------------------------------------
+
+    def _unlock(self, key: bytes) -> None:
+        self._db.execute(f"PRAGMA key = \"x'{key.hex()}'\"")
+        self._db.execute("PRAGMA cipher_memory_security = ON")
+        try:
+            self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        except dbapi2.DatabaseError as error:
+            if "not a database" not in str(error):
+                raise
+            raise KeyUnusable(
+                str(self.path),
+                "does not open with this key, or its first page is damaged",
+                "Give the key that it was made with; if it is the right one, move the file away and start again",
+            ) from None
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON", "temp_store = MEMORY"):
+            self._db.execute(f"PRAGMA {pragma}")
+        self._db.execute("PRAGMA foreign_keys = ON")
+
+    def _identify(self, *, fresh: bool) -> None:
+        found = self._db.execute("PRAGMA application_id").fetchone()[0]
+        if found == 0 and (fresh or self._version() == 0):
+            self._db.execute(f"PRAGMA application_id = {self.kind.application_id}")
+        elif found != self.kind.application_id:
+            raise WatchlistUnreadable(
+                str(self.path), f"is not {self.kind.name}, but a sealed store of another kind", "Give the right path"
+            )
+
+    def _version(self) -> int:
+        return int(self._db.execute("PRAGMA user_version").fetchone()[0])
+
+    def _check_pages(self) -> None:
+        """Every page's HMAC, then the structure of the whole."""
+        if self._db.execute("PRAGMA cipher_integrity_check").fetchone() is not None:
+            raise self._damaged()
+        if self._db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+            raise self._damaged()
+
+    def _migrate(self) -> None:
+        version = self._version()
+        if version > len(self.kind.migrations):
+            raise WatchlistUnreadable(
+                str(self.path),
+                f"was written by a later version ({version}; this software knows {len(self.kind.migrations)})",
+                "Run the version that wrote it",
+            )
+        for number, script in enumerate(self.kind.migrations[version:], start=version + 1):
+            self._db.executescript(f"BEGIN IMMEDIATE;\n{script}\n;PRAGMA user_version = {number};\nCOMMIT;")
+
+    # -- use -----------------------------------------------------------------------------------
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """One transaction: all of what happens inside, or nothing. Inside another one it is part of that.
+
+        Raises:
+            StoreConflict: a row breaks a rule of the schema.
+            StoreDamaged, StoreUnavailable: nothing was stored.
+        """
+        with self._lock, self._errors():
+            if self._depth:
+                self._depth += 1
+                try:
+                    yield self._db
+                finally:
+                    self._depth -= 1
+                return
+            self._db.execute("BEGIN IMMEDIATE")
+            self._depth = 1
+            try:
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException:
+                self._roll_back()
+                raise
+            finally:
+                self._depth = 0
+
+    def _roll_back(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Read row by row; nobody writes meanwhile.
+
+        Raises:
+            StoreDamaged, StoreUnavailable: see :meth:`read`.
+        """
+        with self._lock, self._errors():
+            yield self._db
+
+    def read(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
+        """All rows of a query.
+
+        Raises:
+            StoreDamaged: a page is not what was written.
+            StoreUnavailable: the disk refuses, or the store is closed.
+        """
+        with self.reading() as db:
+            return list(db.execute(query, values).fetchall())
+
+    def fold(self) -> None:
+        """Fold the write-ahead log into the file and cut it to nothing, so that no deleted row remains in it.
+
+        Raises:
+            StoreDamaged, StoreUnavailable: see :meth:`read`.
+        """
+        with self._lock, self._errors():
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def close(self) -> None:
+        """Close the file and fold its log; safe to call twice."""
+        with self._lock:
+            self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- errors --------------------------------------------------------------------------------
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (dbapi2.IntegrityError, dbapi2.DataError) as error:
+            raise StoreConflict(type(error).__name__) from None
+        except (dbapi2.Error, OSError) as error:
+            raise self._translated(error) from None
+
+    def _damaged(self) -> StoreDamaged:
+        return StoreDamaged(str(self.path), f"{self.kind.name} is damaged on the disk", self.kind.damaged)
+
+    def _translated(self, error: Exception) -> EdgeError:
+        """Say in plain words why a store cannot be used; SQLite's words hold no content of it."""
+        text = (error.strerror or "") if isinstance(error, OSError) else str(error)
+        if "malformed" in text or "not a database" in text or "corrupt" in text:
+            return self._damaged()
+        causes = {
+            "full": "the disk is full",
+            "No space": "the disk is full",
+            "readonly": "the file or the disk is read-only",
+            "Read-only": "the file or the disk is read-only",
+            "locked": "another process uses it",
+            "closed database": "is closed",
+            "disk I/O": "the disk does not read or write it",
+        }
+        cause = next((words for sign, words in causes.items() if sign in text), text or type(error).__name__)
+        return StoreUnavailable(str(self.path), cause, "Check the disk's space, its health and the file's owner")
+
+
+# -- files -----------------------------------------------------------------------------------------
+
+
+def companions(path: Path) -> tuple[Path, ...]:
+    """A store's file and everything that SQLite may keep beside it."""
+    return tuple(Path(f"{path}{suffix}") for suffix in SUFFIXES)
+
+
+def set_aside(path: Path, now: datetime) -> Path:
+    """Move a damaged store and what lies beside it out of the way, and return where it is now.
+
+    It stays sealed under its key. Whoever kept it deletes it when its content is due: see :func:`damaged_files`.
+
+    Raises:
+        StoreUnavailable: the file system refuses.
+    """
+    name = f"{path.name}.damaged-{now.astimezone(UTC):%Y%m%dT%H%M%SZ}"
+    try:
+        for file in companions(path):
+            if file.exists():
+                file.replace(file.with_name(name + file.name.removeprefix(path.name)))
+        fsync_folder(path.parent)
+    except OSError as error:
+        raise StoreUnavailable(str(path), f"cannot be moved away ({error.strerror})", "Check the disk") from None
+    return path.with_name(name)
+
+
+def damaged_files(path: Path) -> tuple[Path, ...]:
+    """What :func:`set_aside` has kept of ``path``, oldest first."""
+    return tuple(sorted(path.parent.glob(f"{path.name}.damaged-*")))
+
+
+# -- the former way: goes when nobody calls it any more ---------------------------------------------
 def open_sealed(path: Path, key: bytes, *, application_id: int, create: bool = False) -> Connection:
     """Open the sealed store at ``path``, in autocommit mode: callers write ``BEGIN IMMEDIATE`` themselves.
 

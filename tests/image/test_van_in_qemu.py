@@ -148,7 +148,7 @@ def test_an_enrolled_van_watches_and_its_alert_reaches_the_control_room(disk: Pa
     stick = bench.deployment_stick(ready.office, ready.recipient, site.port, place / "deploy.img", place / "deploy")
     heard = Heard()
     receiver = site.receiver(heard)
-    receiver.start()
+    receiver.start(site.supervisor)
     heard.online()
     try:
         with boot(disk, stick) as van:

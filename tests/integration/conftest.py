@@ -22,6 +22,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
     made.start_broker()
     yield made
     made.stop_broker()
+    assert made.supervisor.failure is None
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def listening(site: Site) -> Iterator[tuple[Receiver, Heard]]:
     site.van("van-2")
     heard = Heard()
     receiver = site.receiver(heard)
-    receiver.start()
+    receiver.start(site.supervisor)
     heard.online()
     yield receiver, heard
     receiver.stop()

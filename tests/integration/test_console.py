@@ -30,7 +30,7 @@ from edge.alert.submit import AlertSubmitter
 from edge.controlroom.cases import Officer, Role, State
 from edge.controlroom.config import load
 from edge.controlroom.service import ControlRoom
-from edge.controlroom.web import create_app
+from edge.controlroom.web import Page, create_app
 from edge.errors import ConfigInvalid
 from edge.trust.audit import read_log
 from edge.trust.events import Event
@@ -76,7 +76,7 @@ class Console:
     def case_is(self, alert_id: str, state: State) -> bool:
         from uuid import UUID
 
-        case = self.room.book.get(UUID(alert_id))
+        case = self.room.store.case(UUID(alert_id))
         return case is not None and case.state is state
 
     def audited(self, event: Event) -> list[dict[str, object]]:
@@ -99,12 +99,10 @@ def console(site: Site, tmp_path: Path) -> Iterator[Console]:
         ("eo-1", Role.ENGAGEMENT, soon),
         ("op-old", Role.OPERATOR, TODAY - timedelta(days=1)),
     ):
-        room.book.enrol_officer(Officer(number, role, until), PASSWORD)
-    room.start()
-    port = free_port()
-    server = uvicorn.Server(
-        uvicorn.Config(create_app(room, secure=False), host="127.0.0.1", port=port, log_level="warning")
-    )
+        room.store.officers.enrol(Officer(number, role, until), PASSWORD)
+    room.start(site.supervisor)
+    port, page = free_port(), Page(room, secure=False)
+    server = uvicorn.Server(uvicorn.Config(create_app(page), host="127.0.0.1", port=port, log_level="warning"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     decisions: list[tuple[str, bytes]] = []
@@ -116,6 +114,7 @@ def console(site: Site, tmp_path: Path) -> Iterator[Console]:
             time.sleep(0.01)
         yield Console(f"http://127.0.0.1:{port}", site, room, desk, decisions)
         publisher.stop()
+    page.end()
     server.should_exit = True
     thread.join(10)
     room.stop()
@@ -256,7 +255,7 @@ def test_training_that_lapses_during_a_shift_ends_the_session(console: Console) 
     with chromium() as browser:
         sign_in(browser, console, "op-1")
         wait(browser).until(lambda b: b.find_element(By.ID, "queue"))
-        console.room.book.renew_training("op-1", TODAY - timedelta(days=1))
+        console.room.store.officers.renew_training("op-1", TODAY - timedelta(days=1))
         console.raise_alert()
         wait(browser).until(lambda b: b.current_url.endswith("/signin"))
 

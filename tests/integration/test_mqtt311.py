@@ -84,7 +84,7 @@ def test_a_van_falls_back_to_3_1_1_when_the_broker_knows_no_more(site: Site, doo
     heard = Heard()
     folder = site.van("van-1")
     receiver = site.receiver(heard)
-    receiver.start()
+    receiver.start(site.supervisor)
     heard.online()
     with Outbox(folder / "outbox.db", read_secret("outbox.key", folder), "van-1") as outbox:
         tls = client_context("ca.crt", "van.crt", "van.key", folder)

@@ -10,14 +10,17 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from html import unescape
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from edge.alert.outbox import Outbox
 from edge.console.page import crew_page
 from edge.errors import EdgeError
 from edge.system.health import Health, read_status
+from edge.worker import Supervisor
 from tests.broker import Site
 from tests.sim.rtsp import RtspCamera
 from tests.van_process import Eavesdropper, Van, audit_of, office, started, van, wait_for_event  # noqa: F401
@@ -48,7 +51,7 @@ def wait_for(van: Van, is_so: Callable[[Health], bool], seconds: float = 30.0) -
 def page_of(van: Van) -> str:
     shown = status(van)
     assert shown is not None
-    return crew_page(shown, "", datetime.now(UTC))
+    return unescape(crew_page(shown, "", datetime.now(UTC)))
 
 
 def parts(health: Health) -> set[str]:
@@ -200,12 +203,12 @@ def test_a_van_whose_broker_is_gone_goes_on_but_is_not_plainly_green(site: Site,
     process = started(van)
     wait_for(van, lambda health: health.state == "matching" and not health.reasons)
     assert ">Matching<" in page_of(van)
-    site.broker.stop()
+    site.stop_broker()
     shown = wait_for(van, lambda health: "link" in parts(health))
     assert shown.state == "matching"
     assert "alerts wait in the van" in shown.why
     assert ">Matching, but<" in page_of(van)
-    site.broker.start()
+    site.start_broker()
     wait_for(van, lambda health: not health.reasons)
     process.send_signal(signal.SIGTERM)
     process.communicate()
@@ -234,8 +237,7 @@ def test_a_start_by_a_clock_that_nothing_vouches_for_destroys_nothing_and_poison
         [sys.executable, "-c", driver, "run", "--config", str(van.config)],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=Path(__file__).parents[2],
     )  # fmt: skip
-    shown = wait_for(van, lambda health: "clock" in parts(health))
-    assert shown.state == "not matching"
+    shown = wait_for(van, lambda health: "clock" in parts(health) and health.state == "not matching")
     assert "has not been set since this van was switched on" in shown.why
     process.send_signal(signal.SIGTERM)
     process.wait(30)
@@ -264,3 +266,28 @@ def test_the_page_tells_the_truth_although_the_disk_is_full(van: Van, tmp_path: 
     assert process.wait(60) == 5
     assert "state" in shown.why
     process.stdout.close()
+
+
+def test_two_vans_with_one_certificate_do_not_fight_in_silence(site: Site, van: Van) -> None:
+    """The second one is a copy of the first: whoever is thrown out says so, on the page and in the log, and waits."""
+    van.fetches().watches("biden.jpg", frames=900)
+    process = started(van)
+    wait_for(van, lambda health: health.state == "matching" and not health.reasons)
+    outbox = Outbox(van.folder / "copy.db", bytes(32), "van-1")
+    copy = site.publisher(outbox, backoff_s=(0.05, 0.1))
+    copies = Supervisor()
+    copy.start(copies)
+    shown = wait_for(van, lambda health: "another machine uses the same certificate" in health.why)
+    assert shown.state == "matching"
+    refused = wait_for_event(van, "lfr.refused")["data"]
+    assert "another machine" in refused["cause"]
+    began = time.monotonic()
+    while time.monotonic() - began < 12:
+        assert "another machine" in status(van).why
+        time.sleep(0.2)
+    taken = [e for e in audit_of(van) if e["event"] == "lfr.refused" and "another machine" in e["data"]["cause"]]
+    assert len(taken) == 1, "said once, and not every time"
+    copy.stop()
+    outbox.close()
+    process.send_signal(signal.SIGTERM)
+    process.communicate()

@@ -17,8 +17,8 @@ from edge.alert.link import Broker
 from edge.alert.outbox import Outbox
 from edge.alert.publish import LinkState
 from edge.alert.submit import AlertSubmitter
-from edge.controlroom.inbox import Verdict
 from edge.controlroom.receive import Arrived, Receiver, VanState
+from edge.controlroom.store import Verdict
 from edge.trust.keys import SigningKey
 from edge.trust.secret import read_secret
 from edge.trust.tls import client_context
@@ -61,7 +61,7 @@ class TestNothingIsLost:
         assert van.outbox.counters().waiting == 1
         heard = Heard()
         receiver = site.receiver(heard)
-        receiver.start()
+        receiver.start(site.supervisor)
         assert heard.next(Arrived).alert.sequence == 1
         assert van.publisher.wait_empty(10)
         receiver.stop()
@@ -69,7 +69,7 @@ class TestNothingIsLost:
     def test_alerts_for_a_control_room_that_is_away_wait_at_the_broker(self, site: Site) -> None:
         heard = Heard()
         receiver = site.receiver(heard)
-        receiver.start()
+        receiver.start(site.supervisor)
         heard.online()
         receiver.stop()
         raw = opened(site, site.van("van-1"))
@@ -77,14 +77,14 @@ class TestNothingIsLost:
         raw.close()
         site.reload_broker()
         receiver = site.receiver(heard)
-        receiver.start()
+        receiver.start(site.supervisor)
         assert heard.next(Arrived).alert.sequence == 1
         receiver.stop()
 
     def test_what_waited_at_the_broker_in_another_order_is_told_in_the_vans(self, site: Site) -> None:
         heard = Heard()
         receiver = site.receiver(heard)
-        receiver.start()
+        receiver.start(site.supervisor)
         heard.online()
         receiver.stop()
         raw = opened(site, site.van("van-1"))
@@ -92,7 +92,7 @@ class TestNothingIsLost:
         for alert in (alerts[0], alerts[2], alerts[1], alerts[3]):
             raw.publish("lfr/1/van-1/alert", site.sealed(alert))
         receiver = site.receiver(heard)
-        receiver.start()
+        receiver.start(site.supervisor)
         arrived = [heard.next(Arrived) for _ in alerts]
         assert [each.alert.sequence for each in arrived] == [1, 2, 3, 4]
         assert all(each.acceptance.missing is None for each in arrived)
@@ -102,7 +102,7 @@ class TestNothingIsLost:
     def test_a_long_queue_at_the_broker_waits_there_and_not_in_the_receivers_memory(self, site: Site) -> None:
         heard = Heard()
         receiver = site.receiver(heard)
-        receiver.start()
+        receiver.start(site.supervisor)
         heard.online()
         receiver.stop()
         raw = opened(site, site.van("van-1"))
@@ -116,7 +116,7 @@ class TestNothingIsLost:
             heard(event)  # type: ignore[arg-type]
 
         receiver = site.receiver(slow)
-        receiver.start()
+        receiver.start(site.supervisor)
         assert [heard.next(Arrived, 30).alert.sequence for _ in range(300)] == list(range(1, 301))
         receiver.stop()
         assert 0 < longest <= 110

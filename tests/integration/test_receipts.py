@@ -16,7 +16,8 @@ from edge.alert.outbox import Outbox
 from edge.alert.publish import LinkState, Publisher
 from edge.alert.receipt import MOST_TOGETHER, RECEIPT, sign_receipts
 from edge.alert.submit import AlertSubmitter
-from edge.controlroom.receive import Arrived, Message, Receiver
+from edge.controlroom.intake import Intake, Message
+from edge.controlroom.receive import Arrived, Receiver
 from edge.errors import AlertRejected, EdgeError, SignatureInvalid
 from edge.records import Alert
 from edge.trust.keys import KnownSigners, SigningKey
@@ -31,7 +32,7 @@ def with_a_session(site: Site) -> Heard:
     """A control room that was here once, so that the broker keeps alerts for it, and has gone."""
     heard = Heard()
     receiver = site.receiver(heard)
-    receiver.start()
+    receiver.start(site.supervisor)
     heard.online()
     receiver.stop()
     return heard
@@ -46,7 +47,7 @@ def test_what_the_broker_has_acknowledged_stays_on_the_van_until_the_control_roo
     van.until(LinkState.UNCONFIRMED)
     assert van.outbox.counters().waiting == 1
     receiver = site.receiver(heard)
-    receiver.start()
+    receiver.start(site.supervisor)
     assert heard.next(Arrived).alert.sequence == 1
     assert van.publisher.wait_empty(10)
     van.until(LinkState.ONLINE)
@@ -67,7 +68,7 @@ def test_what_a_broker_acknowledged_and_then_lost_arrives_all_the_same_and_in_or
     site.start_broker()
     van.submit()
     receiver = site.receiver(heard)
-    receiver.start()
+    receiver.start(site.supervisor)
     assert [heard.next(Arrived).alert.sequence for _ in range(4)] == [1, 2, 3, 4]
     assert van.publisher.wait_empty(10)
     receiver.stop()
@@ -89,7 +90,7 @@ def test_a_receipt_that_is_lost_is_asked_for_by_a_repeat_and_the_alert_is_shown_
     folder = site.van("van-1")
     heard = Heard()
     receiver = site.receiver(heard)
-    receiver.start()
+    receiver.start(site.supervisor)
     heard.online()
     with Outbox(folder / "outbox.db", read_secret("outbox.key", folder), "van-1") as outbox:
         publisher = site.publisher(outbox, repeat_s=(0.2, 1.0))
@@ -101,8 +102,8 @@ def test_a_receipt_that_is_lost_is_asked_for_by_a_repeat_and_the_alert_is_shown_
         publisher.stop()
     receiver.stop()
     assert lost[0].sequence == 1
-    assert receiver.counts.accepted == 1
-    assert receiver.counts.duplicates >= 1
+    assert receiver.intake.counts.accepted == 1
+    assert receiver.intake.counts.duplicates >= 1
 
 
 def test_an_alert_that_got_lost_is_sent_again_although_later_ones_are_confirmed_all_the_time(
@@ -110,20 +111,20 @@ def test_an_alert_that_got_lost_is_sent_again_although_later_ones_are_confirmed_
 ) -> None:
     """As when a broker in between loses one: the van's own link stays as it is."""
     dropped: list[int] = []
-    read = Receiver._open
+    read = Intake._open
 
-    def loses_number_two(receiver: Receiver, message: Message) -> object:
-        opened = read(receiver, message)
+    def loses_number_two(intake: Intake, message: Message) -> object:
+        opened = read(intake, message)
         if isinstance(opened, Alert) and opened.sequence == 2 and not dropped:
             dropped.append(opened.sequence)
             raise AlertRejected("alert", "is lost for this test", "Nothing")
         return opened
 
-    monkeypatch.setattr(Receiver, "_open", loses_number_two)
+    monkeypatch.setattr(Intake, "_open", loses_number_two)
     folder = site.van("van-1")
     heard = Heard()
     receiver = site.receiver(heard)
-    receiver.start()
+    receiver.start(site.supervisor)
     heard.online()
     numbers: list[int] = []
     with Outbox(folder / "outbox.db", read_secret("outbox.key", folder), "van-1") as outbox:
@@ -159,7 +160,7 @@ def test_no_more_than_a_window_of_alerts_waits_at_the_broker_and_the_rest_on_the
     assert seen.get(timeout=10).payload == b"now"  # type: ignore[attr-defined]
     assert van.outbox.counters().waiting == Publisher.WINDOW + 5
     receiver = site.receiver(heard)
-    receiver.start()
+    receiver.start(site.supervisor)
     numbers = [heard.next(Arrived).alert.sequence for _ in range(Publisher.WINDOW + 5)]
     assert numbers == list(range(1, Publisher.WINDOW + 6))
     assert van.publisher.wait_empty(20)

@@ -101,7 +101,7 @@ def test_a_decision_of_the_control_room_comes_back_to_the_vans_log(site: Site, v
 def test_an_overseer_sees_an_end_that_was_cut_off_by_the_published_checkpoints(site: Site, van: Van) -> None:
     heard = Heard()
     receiver = site.receiver(heard)
-    receiver.start()
+    receiver.start(site.supervisor)
     heard.online()
     van.watches("biden.jpg", frames=60)
     assert van.run("run").returncode == 0

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.broker, pytest.mark.slow]
 def test_a_listed_man_raises_one_alert_with_both_pictures_and_a_bystander_none(site: Site, van: Van) -> None:
     heard = Heard()
     receiver = site.receiver(heard)
-    receiver.start()
+    receiver.start(site.supervisor)
     heard.online()
     van.watches("biden.jpg", "obama2.jpg", "hopper.jpg")
     ended = van.run("run", "--json")

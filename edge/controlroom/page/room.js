@@ -116,5 +116,22 @@
     event.target.setAttribute("aria-pressed", String(Boolean(audio)));
     beep(1);
   });
+  // The control room cannot be reached: say so, and ask until it answers. After a restart it answers with the sign-in.
+  const unreachable = document.querySelector("#unreachable");
+  let asking = 0;
+  function lost() {
+    unreachable.hidden = false;
+    document.body.classList.add("lost");
+    if (!asking) asking = window.setInterval(() => htmx.ajax("GET", "/queue", { target: "#queue", swap: "innerHTML" }), 2000);
+  }
+  function found() {
+    unreachable.hidden = true;
+    document.body.classList.remove("lost");
+    window.clearInterval(asking);
+    asking = 0;
+  }
+  document.addEventListener("htmx:sseError", lost);
+  document.addEventListener("htmx:sendError", lost);
+  document.addEventListener("htmx:sseOpen", found);
   noticeNew();
 })();

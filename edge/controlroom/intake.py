@@ -1,0 +1,190 @@
+"""What of the broker's messages is believed, and stored.
+
+The rules of :meth:`Intake.judge`, in order; the first that fails refuses the message:
+
+1. the topic is one of the contract, and of a kind that vans send;
+2. an alert passes :func:`edge.alert.message.open_alert` (size, shape, decryption, signature, body, envelope);
+3. the van that signed it is the van of the topic;
+4. it has not expired;
+5. it is not known yet (:mod:`edge.controlroom.store`), otherwise it is counted as a duplicate.
+
+A refused message is counted by reason and reported; it does not stand in the way of the next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from edge.alert import topics
+from edge.alert.message import open_alert
+from edge.alert.status import read_health, read_state
+from edge.clock import Clock, SystemClock
+from edge.controlroom.checkpoints import keep_checkpoint
+from edge.controlroom.events import Arrived, ReceiverEvent, Refused, VanCheckpoint, VanHealth, VanState
+from edge.controlroom.store import AlertStore, Verdict
+from edge.errors import AlertRejected, EdgeError, EnvironmentFault, SignatureInvalid
+from edge.records import Alert
+from edge.trust.keys import DecryptionKeys, KnownSigners
+
+__all__ = ["Counts", "Intake", "Judgement", "Message"]
+
+
+@dataclass(slots=True)
+class Counts:
+    """What has come since the start.
+
+    Attributes:
+        accepted: alerts taken in.
+        duplicates: alerts that were known already.
+        refused: messages not believed, by class of error.
+    """
+
+    accepted: int = 0
+    duplicates: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+
+
+class Message(Protocol):
+    """What is read of a message; :class:`paho.mqtt.client.MQTTMessage` is one."""
+
+    @property
+    def topic(self) -> str: ...
+
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a batch of messages turned out to be.
+
+    Attributes:
+        events: what is to be told, in order; a duplicate is not told.
+        stored: alerts that are in the store now, each of which is to be confirmed to its van.
+    """
+
+    events: tuple[ReceiverEvent, ...]
+    stored: tuple[Alert, ...]
+
+
+class Intake:
+    """Judges messages and stores the alerts among them.
+
+    Args:
+        store: where alerts go.
+        decryption: this control room's private keys.
+        vans: whose alerts are believed.
+        vans_file: the key set that ``vans`` was read from; :meth:`refresh_vans` reads it again when it has changed.
+        checkpoints: folder for the checkpoints of the vans' audit logs; None keeps none.
+        clock: for expiry and the moment of arrival.
+    """
+
+    def __init__(
+        self,
+        store: AlertStore,
+        decryption: DecryptionKeys,
+        vans: KnownSigners,
+        *,
+        vans_file: Path | None = None,
+        checkpoints: Path | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.store = store
+        self._decryption = decryption
+        self._vans = vans
+        self._vans_file = vans_file
+        self._vans_changed = _changed_at(vans_file)
+        self._checkpoints = checkpoints
+        self._clock: Clock = clock or SystemClock()
+        self.counts = Counts()
+
+    def judge(self, messages: Sequence[Message]) -> Judgement:
+        """Apply the rules of the module to messages that arrived together, and store the alerts among them.
+
+        A broker that was restarted may hand out what it kept in another order: each van's alerts are put back into
+        theirs.
+
+        Raises:
+            StoreDamaged, StoreUnavailable: none of them was stored, and none may be confirmed or acknowledged.
+        """
+        opened = [self._opened(message) for message in messages]
+        alerts = sorted((each for each in opened if isinstance(each, Alert)), key=lambda a: (a.raised_at, a.sequence))
+        now = self._clock.now()
+        with self.store.writing():
+            taken = [(alert, self.store.accept(alert, now)) for alert in alerts]
+        new = [Arrived(alert, how, now) for alert, how in taken if how.verdict is not Verdict.DUPLICATE]
+        self.counts.accepted += len(new)
+        self.counts.duplicates += len(taken) - len(new)
+        others = [each for each in opened if not isinstance(each, Alert)]
+        return Judgement((*others, *new), tuple(alerts))
+
+    def _open(self, message: Message) -> Alert | VanState | VanHealth | VanCheckpoint:
+        """Rules 1 to 4.
+
+        Raises:
+            AlertRejected, SignatureInvalid: the message is refused.
+            EnvironmentFault: it could not be judged.
+        """
+        try:
+            name = message.topic
+        except UnicodeDecodeError:
+            raise AlertRejected("topic", "is not valid text", "Check who publishes there") from None
+        van, kind = topics.parse(name)
+        if kind == topics.STATE:
+            return VanState(read_state(message.payload, van))
+        if kind == topics.HEALTH:
+            return VanHealth(read_health(message.payload, van))
+        if kind == topics.CHECKPOINT:
+            return keep_checkpoint(self._checkpoints, van, message.payload, self._vans)
+        if kind != topics.ALERT:
+            raise AlertRejected(f"topic {name}", "is not one that vans send on", "Check the broker's access rules")
+        alert = open_alert(message.payload, self._decryption, self._vans)
+        if alert.van != van:
+            raise SignatureInvalid(f"alert of {alert.van}", f"came on the topic of {van}", "Check who sent it")
+        if alert.expires_at <= self._clock.now():
+            raise AlertRejected(
+                f"alert {alert.alert_id} of {van}", f"expired at {alert.expires_at:%H:%M:%S} UTC", "Do not act on it"
+            )
+        return alert
+
+    def _opened(self, message: Message) -> Alert | VanState | VanHealth | VanCheckpoint | Refused:
+        try:
+            return self._open(message)
+        except EnvironmentFault:
+            raise
+        except EdgeError as error:
+            self.counts.refused[type(error).__name__] += 1
+            return Refused(_printable(message), error)
+        except Exception as error:  # noqa: BLE001 - whatever a message provokes, the next one must be read
+            self.counts.refused[type(error).__name__] += 1
+            unread = AlertRejected("message", f"could not be read ({type(error).__name__})", "Report this as a fault")
+            return Refused(_printable(message), unread)
+
+    def refresh_vans(self) -> Refused | None:
+        """Read the vans' key set again if its file has changed; a damaged one is refused and the former kept."""
+        changed = _changed_at(self._vans_file)
+        if self._vans_file is None or changed == self._vans_changed:
+            return None
+        self._vans_changed = changed
+        try:
+            self._vans = KnownSigners.load(self._vans_file)
+        except EdgeError as error:
+            return Refused(str(self._vans_file), error)
+        return None
+
+
+def _changed_at(path: Path | None) -> int:
+    with contextlib.suppress(OSError):
+        return path.stat().st_mtime_ns if path is not None else 0
+    return -1
+
+
+def _printable(message: Message) -> str:
+    try:
+        return "".join(c if c.isprintable() else "?" for c in message.topic[:120])
+    except UnicodeDecodeError:
+        return "(not UTF-8)"

@@ -1,0 +1,364 @@
+"""What the control room holds, in one sealed store: alerts with their pictures, their cases, what goes to the vans.
+
+An alert and its case are stored in one transaction, and only what is stored is confirmed to the van: an alert that
+has its receipt is on the page, whatever happens in between. What comes again (the broker or a van repeats after an
+outage) is known by its identifier. Identifiers and numbers outlive the pictures by as long as a late repeat could
+still be in date, so that nothing old can come back as new. Cases hold no picture and stay for the record.
+
+Sequence numbers tell what is missing: a number that was skipped is remembered until it arrives. A van whose
+outbox was made anew starts again from 1; that is reported and its numbering begins afresh.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+from uuid import UUID
+
+import msgspec
+
+from edge.clock import Clock, SystemClock
+from edge.controlroom.cases import Case, open_case
+from edge.controlroom.officers import Officers
+from edge.errors import BadInput, StoreUnavailable
+from edge.records import Alert
+from edge.trust.sealed import Connection, SealedStore, StoreKind
+
+__all__ = ["KIND", "Acceptance", "AlertStore", "Damage", "Stored", "Verdict"]
+
+Kind = TypeVar("Kind")
+MEMORY = timedelta(days=15)
+"""How long an identifier is remembered after its alert expired: longer than any broker keeps a message."""
+MOST_MISSING = 100_000
+"""Missing numbers remembered per jump; a larger jump is reported but not listed."""
+UNSENT = timedelta(days=1)
+"""How long a decision waits for its van; later it is of no use on the street."""
+
+_SCHEMA = """
+CREATE TABLE known (
+    alert_id   TEXT PRIMARY KEY,
+    van        TEXT NOT NULL,
+    sequence   INTEGER NOT NULL,
+    expires_at REAL NOT NULL
+);
+CREATE TABLE alerts (
+    number      INTEGER PRIMARY KEY AUTOINCREMENT,
+    alert_id    TEXT NOT NULL UNIQUE,
+    received_at REAL NOT NULL,
+    shown       INTEGER NOT NULL,
+    body        BLOB NOT NULL
+);
+CREATE TABLE vans (van TEXT PRIMARY KEY, last INTEGER NOT NULL);
+CREATE TABLE missing (van TEXT NOT NULL, sequence INTEGER NOT NULL, PRIMARY KEY (van, sequence));
+CREATE TABLE cases (
+    number   INTEGER PRIMARY KEY AUTOINCREMENT,
+    alert_id TEXT NOT NULL UNIQUE,
+    open     INTEGER NOT NULL,
+    body     BLOB NOT NULL
+);
+CREATE TABLE officers (
+    number        TEXT PRIMARY KEY,
+    role          TEXT NOT NULL,
+    trained_until TEXT NOT NULL,
+    password      TEXT NOT NULL
+);
+CREATE TABLE outgoing (
+    number  INTEGER PRIMARY KEY AUTOINCREMENT,
+    at      REAL NOT NULL,
+    topic   TEXT NOT NULL,
+    payload BLOB NOT NULL
+);
+CREATE TABLE damage (
+    kept    TEXT PRIMARY KEY,
+    at      REAL NOT NULL,
+    store   TEXT NOT NULL,
+    carried INTEGER NOT NULL,
+    lost    TEXT NOT NULL,
+    audited INTEGER NOT NULL DEFAULT 0
+);
+"""
+KIND = StoreKind(
+    "the control room's store",
+    0x4C465252,  # "LFRR"
+    (_SCHEMA,),
+    "Restart the control room: it keeps the damaged file and carries over what can still be read",
+)
+
+_ENCODER = msgspec.msgpack.Encoder()
+_ALERT = msgspec.msgpack.Decoder(Alert)
+_CASE = msgspec.msgpack.Decoder(Case)
+
+
+class Verdict(StrEnum):
+    """What an authentic alert turned out to be."""
+
+    NEW = "new"
+    LATE = "late"
+    """Its number had been missing."""
+    DUPLICATE = "duplicate"
+    RESTARTED = "restarted"
+    """The van's numbering began again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """How an alert was taken in.
+
+    Attributes:
+        verdict: see :class:`Verdict`.
+        missing: first and last number that were skipped right before this one, or None.
+    """
+
+    verdict: Verdict
+    missing: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An alert as the store holds it.
+
+    Attributes:
+        received_at: when it was accepted, UTC.
+        alert: the alert.
+    """
+
+    received_at: datetime
+    alert: Alert
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """A store that was found damaged when it was opened.
+
+    Attributes:
+        at: when, UTC.
+        store: its file's name.
+        kept: name of the file that it was kept aside as; it goes when its retention is over.
+        carried: how many rows of it could be read and were carried over.
+        lost: what could not be, in words; ``nothing`` where every row was saved.
+    """
+
+    at: datetime
+    store: str
+    kept: str
+    carried: int
+    lost: str
+
+
+class AlertStore:
+    """See the module. Its methods may be called from any thread.
+
+    Args:
+        path: the file; made when it is not there.
+        key: 32 bytes.
+        opens_cases: whether an alert opens a case. Without, somebody else shows it and says so with
+            :meth:`mark_shown`.
+        clock: for what is queued for the vans.
+
+    Raises:
+        KeyUnusable: the key does not open it.
+        StoreDamaged: a page is not what was written. Every other method may raise it too.
+        StoreUnavailable: the disk refuses. Every other method may raise it too.
+    """
+
+    def __init__(self, path: Path, key: bytes, *, opens_cases: bool = True, clock: Clock | None = None) -> None:
+        self.path = path
+        self._opens_cases = opens_cases
+        self._clock: Clock = clock or SystemClock()
+        self.sealed = SealedStore(path, key, KIND, create=True)
+        self.officers = Officers(self.sealed)
+
+    def close(self) -> None:
+        """Close the file; safe to call twice."""
+        self.sealed.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """All of what happens inside is stored, or nothing of it; see :meth:`SealedStore.writing`."""
+        with self.sealed.writing() as db:
+            yield db
+
+    # -- alerts ----------------------------------------------------------------------------------
+
+    def accept(self, alert: Alert, now: datetime) -> Acceptance:
+        """Take an authentic alert in and open its case, unless it is known already.
+
+        Raises:
+            StoreDamaged, StoreUnavailable: nothing was stored, and the alert must not be confirmed.
+        """
+        with self.writing() as db:
+            if db.execute("SELECT 1 FROM known WHERE alert_id = ?", (str(alert.alert_id),)).fetchone():
+                return Acceptance(Verdict.DUPLICATE)
+            db.execute(
+                "INSERT INTO known VALUES (?, ?, ?, ?)",
+                (str(alert.alert_id), alert.van, alert.sequence, alert.expires_at.timestamp()),
+            )
+            db.execute(
+                "INSERT INTO alerts (alert_id, received_at, shown, body) VALUES (?, ?, ?, ?)",
+                (str(alert.alert_id), now.timestamp(), int(self._opens_cases), _ENCODER.encode(asdict(alert))),
+            )
+            if self._opens_cases:
+                self.add_case(open_case(alert, now))
+            return _numbered(db, alert)
+
+    def missing(self, van: str) -> list[int]:
+        """Numbers of this van that were skipped and have not arrived since."""
+        rows = self.sealed.read("SELECT sequence FROM missing WHERE van = ? ORDER BY sequence", (van,))
+        return [row[0] for row in rows]
+
+    def unshown(self) -> list[Stored]:
+        """Alerts that were accepted but not shown: left over from an end at a bad moment."""
+        return self._alerts("WHERE shown = 0 ORDER BY received_at, number", ())
+
+    def mark_shown(self, *alert_ids: UUID) -> None:
+        """Remember that a person or a program has been shown these alerts."""
+        with self.writing() as db:
+            values = [(str(alert_id),) for alert_id in alert_ids]
+            db.executemany("UPDATE alerts SET shown = 1 WHERE alert_id = ?", values)
+
+    def alert(self, alert_id: UUID) -> Stored | None:
+        """The alert of this identifier, unless it was erased."""
+        found = self._alerts("WHERE alert_id = ?", (str(alert_id),))
+        return found[0] if found else None
+
+    def alerts(self) -> list[Stored]:
+        """Every alert that is held, in order of arrival."""
+        return self._alerts("ORDER BY received_at, number", ())
+
+    def alerts_without(self, table: Literal["known", "cases"]) -> list[Stored]:
+        """Alerts that lack what was stored with them: only after something was carried over from another store."""
+        return self._alerts(f"WHERE alert_id NOT IN (SELECT alert_id FROM {table}) ORDER BY received_at, number", ())  # noqa: S608
+
+    def erase_due(self, now: datetime, retention: timedelta) -> list[UUID]:
+        """Erase the alerts that were received longer than ``retention`` ago, for good; returns their identifiers."""
+        due = (now - retention).timestamp()
+        with self.writing() as db:
+            rows = db.execute("SELECT alert_id FROM alerts WHERE received_at <= ?", (due,)).fetchall()
+            db.execute("DELETE FROM alerts WHERE received_at <= ?", (due,))
+            db.execute("DELETE FROM known WHERE expires_at <= ?", ((now - MEMORY).timestamp(),))
+        if rows:
+            self.sealed.fold()
+        return [UUID(row[0]) for row in rows]
+
+    def _alerts(self, where: str, values: tuple[Any, ...]) -> list[Stored]:
+        rows = self.sealed.read(f"SELECT received_at, body FROM alerts {where}", values)  # noqa: S608 - ours
+        return [Stored(_moment(row[0]), self._decoded(_ALERT, row[1])) for row in rows]
+
+    # -- cases -----------------------------------------------------------------------------------
+
+    def add_case(self, case: Case) -> bool:
+        """Begin a case; False when it is there already."""
+        row = (str(case.alert_id), int(case.closed_at is None), _ENCODER.encode(asdict(case)))
+        with self.writing() as db:
+            return bool(db.execute("INSERT OR IGNORE INTO cases (alert_id, open, body) VALUES (?, ?, ?)", row).rowcount)
+
+    def case(self, alert_id: UUID) -> Case | None:
+        """The case of this alert."""
+        rows = self.sealed.read("SELECT body FROM cases WHERE alert_id = ?", (str(alert_id),))
+        return self._decoded(_CASE, rows[0][0]) if rows else None
+
+    def cases(self, *, open_only: bool = False) -> list[Case]:
+        """Cases in order of arrival."""
+        where = "WHERE open = 1" if open_only else ""
+        rows = self.sealed.read(f"SELECT body FROM cases {where} ORDER BY number")  # noqa: S608 - ours
+        return [self._decoded(_CASE, row[0]) for row in rows]
+
+    def change(
+        self, alert_id: UUID, rule: Callable[[Case], Case], outgoing: Callable[[Case], tuple[str, bytes] | None]
+    ) -> Case:
+        """Apply a rule of :mod:`edge.controlroom.cases` and queue what the van must be told: both or neither.
+
+        Raises:
+            BadInput: there is no such case.
+            PolicyRefusal: the rule refuses.
+        """
+        with self.writing() as db:
+            before = self.case(alert_id)
+            if before is None:
+                raise BadInput(f"alert {alert_id}", "is not known here", "Open it from the list")
+            after = rule(before)
+            if after != before:
+                row = (int(after.closed_at is None), _ENCODER.encode(asdict(after)), str(alert_id))
+                db.execute("UPDATE cases SET open = ?, body = ? WHERE alert_id = ?", row)
+                if told := outgoing(after):
+                    values = (self._clock.now().timestamp(), *told)
+                    db.execute("INSERT INTO outgoing (at, topic, payload) VALUES (?, ?, ?)", values)
+            return after
+
+    # -- what goes to the vans -------------------------------------------------------------------
+
+    def outgoing(self) -> list[tuple[int, str, bytes]]:
+        """What no broker has acknowledged, oldest first: number, topic and payload. A day old, it is dropped."""
+        with self.writing() as db:
+            db.execute("DELETE FROM outgoing WHERE at < ?", ((self._clock.now() - UNSENT).timestamp(),))
+            rows = db.execute("SELECT number, topic, payload FROM outgoing ORDER BY number LIMIT 1000").fetchall()
+        return [(row[0], row[1], bytes(row[2])) for row in rows]
+
+    def sent(self, number: int) -> None:
+        """A broker has acknowledged it."""
+        with self.writing() as db:
+            db.execute("DELETE FROM outgoing WHERE number = ?", (number,))
+
+    # -- damage ----------------------------------------------------------------------------------
+
+    def damages(self) -> list[Damage]:
+        """What was found damaged and is still kept aside, oldest first."""
+        rows = self.sealed.read("SELECT at, store, kept, carried, lost FROM damage ORDER BY at")
+        return [Damage(_moment(row[0]), *row[1:]) for row in rows]
+
+    def unaudited_damages(self) -> list[Damage]:
+        """Those that are not in the audit log yet."""
+        rows = self.sealed.read("SELECT at, store, kept, carried, lost FROM damage WHERE audited = 0 ORDER BY at")
+        return [Damage(_moment(row[0]), *row[1:]) for row in rows]
+
+    def mark_audited(self, damage: Damage) -> None:
+        """It is in the audit log now."""
+        with self.writing() as db:
+            db.execute("UPDATE damage SET audited = 1 WHERE kept = ?", (damage.kept,))
+
+    def forget_damage(self, damage: Damage) -> None:
+        """The file that was kept aside is gone."""
+        with self.writing() as db:
+            db.execute("DELETE FROM damage WHERE kept = ?", (damage.kept,))
+
+    def _decoded(self, decoder: msgspec.msgpack.Decoder[Kind], body: bytes) -> Kind:
+        try:
+            return decoder.decode(body)
+        except msgspec.DecodeError:
+            raise StoreUnavailable(
+                str(self.path), "holds an alert or case of another version", "Run the version that wrote it"
+            ) from None
+
+
+def _numbered(db: Connection, alert: Alert) -> Acceptance:
+    """Follow the van's numbering."""
+    row = db.execute("SELECT last FROM vans WHERE van = ?", (alert.van,)).fetchone()
+    if row is None or alert.sequence > row[0]:
+        # A van that was never heard here may have spoken before: its first number is no gap.
+        db.execute("INSERT OR REPLACE INTO vans VALUES (?, ?)", (alert.van, alert.sequence))
+        if row is None or alert.sequence == row[0] + 1:
+            return Acceptance(Verdict.NEW)
+        first, last = row[0] + 1, alert.sequence - 1
+        listed = range(first, min(last, first + MOST_MISSING) + 1)
+        db.executemany("INSERT OR IGNORE INTO missing VALUES (?, ?)", ((alert.van, n) for n in listed))
+        return Acceptance(Verdict.NEW, (first, last))
+    if db.execute("DELETE FROM missing WHERE van = ? AND sequence = ?", (alert.van, alert.sequence)).rowcount:
+        return Acceptance(Verdict.LATE)
+    db.execute("UPDATE vans SET last = ? WHERE van = ?", (alert.sequence, alert.van))
+    db.execute("DELETE FROM missing WHERE van = ?", (alert.van,))
+    return Acceptance(Verdict.RESTARTED)
+
+
+def _moment(posix: float) -> datetime:
+    return datetime.fromtimestamp(posix, UTC)
