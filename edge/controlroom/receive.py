@@ -1,6 +1,6 @@
 """From the broker to the inbox: verify, decrypt, take in once, show gaps, refuse what is not right, go on.
 
-The rules of :func:`judge`, in order; the first that fails refuses the message:
+The rules of :meth:`Receiver.judge`, in order; the first that fails refuses the message:
 
 1. the topic is one of the contract, and of a kind that vans send;
 2. an alert passes :func:`edge.alert.message.open_alert` (size, shape, decryption, signature, body, envelope);
