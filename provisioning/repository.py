@@ -131,7 +131,7 @@ class Repository:
         signed = self._load(role, Targets)
         target = signed.targets.pop(name, None)
         if target is None:
-            raise BadInput(name, "is not in the repository", "List what is there with lfr-provision inspect")
+            raise BadInput(name, "is not in the repository", "List what is there with lfr-provision repository show")
         (self.folder / "targets" / role / f"{target.hashes['sha256']}.{Path(name).name}").unlink(missing_ok=True)
         self._bump(role, signed, now)
 

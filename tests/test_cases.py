@@ -194,7 +194,7 @@ class TestRecord:
             check=False, capture_output=True, text=True, timeout=60,
         )  # fmt: skip
         assert ended.returncode == 0, ended.stderr
-        (row,) = csv.DictReader((tmp_path / "out" / "record.csv").open())
+        (row,) = csv.DictReader((tmp_path / "out" / "record.csv").read_text().splitlines())
         assert row["faces_seen"] == "3000"
         shares = json.loads((tmp_path / "out" / "record.json").read_text())["shares"]
         assert shares[0]["ci95"][1] == pytest.approx(0.001, rel=0.01)

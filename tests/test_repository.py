@@ -28,7 +28,7 @@ from edge.errors import (
     TargetMissing,
     TargetTampered,
 )
-from edge.trust.repository import VanRepository
+from edge.trust.repository import CHUNK, VanRepository
 from provisioning.keyring import Keyring
 from provisioning.repository import DELEGATED, Repository
 
@@ -100,6 +100,13 @@ def test_a_newer_state_is_taken_up(world: World) -> None:
     world.newer()
     world.copy()
     assert world.van().read(LIST) == b"second list"
+
+
+def test_a_file_of_many_pieces_is_read_whole(world: World) -> None:
+    content = bytes(range(256)) * (5 * CHUNK // 512)
+    world.newer(content)
+    world.copy()
+    assert world.van().read(LIST) == content
 
 
 def metadata(world: World, role: str) -> Path:
@@ -238,6 +245,12 @@ def no_stick(world: World) -> None:
     shutil.rmtree(world.stick)
 
 
+def stick_fails(world: World) -> None:
+    (content,) = (world.stick / "targets" / "watchlists").iterdir()
+    content.unlink()
+    content.symlink_to("/proc/self/mem")  # opens, and answers the first read with an input/output error
+
+
 ATTACKS: dict[str, tuple[Callable[[World], None], type[EdgeError], str]] = {
     "rollback": (stale, MetadataRolledBack, "is older than what this van has already seen"),
     "freeze": (frozen, MetadataExpired, r"is out of date \(timestamp\)"),
@@ -259,6 +272,7 @@ ATTACKS: dict[str, tuple[Callable[[World], None], type[EdgeError], str]] = {
     "content made longer": (content_longer, TargetTampered, "is not the file that was signed"),
     "content missing": (content_missing, TargetMissing, "is named and not there"),
     "no stick": (no_stick, RepositoryUnavailable, "holds no repository"),
+    "a stick that fails while it is read": (stick_fails, RepositoryUnavailable, "cannot be read"),
 }
 
 

@@ -14,7 +14,7 @@ __all__ = ["AlertSubmitter", "Wakeable"]
 
 
 class Wakeable(Protocol):
-    """What the desk asks of a publisher."""
+    """What the submitter asks of a publisher."""
 
     def wake(self) -> None:
         """Look into the outbox: there is something new."""

@@ -1,8 +1,9 @@
 """What the appliance asks of its authority, its list and its log: one object from the start to the receipt.
 
-:meth:`Mandate.start` brings everything in and returns the list when matching is allowed; :meth:`check` is asked
-every second while it runs; :meth:`revoke` takes what MQTT brings; :meth:`finish` destroys the list. When the
-authority is over, the list is destroyed before the refusal is raised: whatever the caller does next, it is gone.
+:meth:`Mandate.start` brings everything in and returns the list when matching is allowed; :meth:`Mandate.check` is
+asked every second while it runs; :meth:`Mandate.revoke` takes what MQTT brings; :meth:`Mandate.finish` destroys the
+list. When the authority is over, the list is destroyed before the refusal is raised: whatever the caller does next, it
+is gone.
 """
 
 from __future__ import annotations

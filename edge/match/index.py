@@ -26,7 +26,8 @@ __all__ = ["Index"]
 HNSW_M = 24
 HNSW_EF_CONSTRUCTION = 200
 HNSW_EF = 128
-"""Recall of the first candidate above 0.999 at 20,000 x 192 (scripts/bench-index prints it)."""
+"""Candidates that the graph keeps in view while it searches: more find more and take longer. tests/test_index.py holds
+what it finds against the exact search."""
 HNSW_CANDIDATES = 16
 REMOVED = ""
 """Stands in place of a subject who left the list; no reference is empty."""

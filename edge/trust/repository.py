@@ -76,15 +76,14 @@ class _Source(FetcherInterface):
         return self._from_folder(Path(unquote(url.removeprefix("file://"))))
 
     def _from_folder(self, path: Path) -> Iterator[bytes]:
-        try:
-            file = path.open("rb")
-        except (FileNotFoundError, NotADirectoryError):
-            raise exceptions.DownloadHTTPError(f"{path} is not there", 404) from None
+        first = _piece(path, 0)
 
         def chunks() -> Iterator[bytes]:
-            with file:
-                while chunk := file.read(CHUNK):
-                    yield chunk
+            chunk, offset = first, 0
+            while chunk:
+                yield chunk
+                offset += len(chunk)
+                chunk = _piece(path, offset)
 
         return chunks()
 
@@ -98,6 +97,18 @@ class _Source(FetcherInterface):
             response.release_conn()
             raise exceptions.DownloadHTTPError(f"the server answered {response.status}", response.status)
         return response.stream(CHUNK)
+
+
+def _piece(path: Path, offset: int) -> bytes:
+    """The next part of a file; nothing at its end. It is open no longer: a download may be given up at any part."""
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            return file.read(CHUNK)
+    except (FileNotFoundError, NotADirectoryError):
+        raise exceptions.DownloadHTTPError(f"{path} is not there", 404) from None
+    except OSError as error:
+        raise exceptions.DownloadError(f"{path} cannot be read") from error
 
 
 class VanRepository:

@@ -235,14 +235,14 @@ def _check(content: bytes, thing: str, *, development: bool) -> None:
     try:
         certificates = x509.load_pem_x509_certificates(content)
     except ValueError:
-        raise KeyUnusable(thing, "holds no certificate", "Write it with: lfr-provision image keyring") from None
+        raise KeyUnusable(thing, "holds no certificate", "Write it with: lfr-provision image key keyring") from None
     lists = re.findall(rb"-----BEGIN X509 CRL-----.+?-----END X509 CRL-----", content, re.DOTALL)
     issuers = {x509.load_pem_x509_crl(entry).issuer for entry in lists}
     for certificate in certificates:
         if certificate.subject not in issuers:
             name = certificate.subject.rfc4514_string()
             raise KeyUnusable(
-                thing, f"lacks the revocation list of {name}", "Write it with: lfr-provision image keyring"
+                thing, f"lacks the revocation list of {name}", "Write it with: lfr-provision image key keyring"
             )
         if _is_development(certificate) and not development:
             raise ImageRefused(

@@ -95,9 +95,9 @@ def test_the_service_ends_orderly_when_it_is_told_to(site: Site, van: Van) -> No
     assert process.stdout is not None
     assert json.loads(process.stdout.readline())["event"] == "watching"
     process.send_signal(signal.SIGTERM)
-    last = process.stdout.read().strip().splitlines()[-1]
-    assert process.wait(30) == 0
-    assert json.loads(last)["state"] == "stopped"
+    said, _ = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert json.loads(said.splitlines()[-1])["state"] == "stopped"
     status = van.run("status", "--json")
     assert json.loads(status.stdout)["state"] == "stopped"
     assert van.list_files, "stopping the service is not the end of the deployment"
