@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -89,7 +88,7 @@ def test_a_control_room_that_keeps_no_checkpoints_still_checks_them(tmp_path: Pa
 def test_nobody_else_may_read_the_folder(tmp_path: Path) -> None:
     (token,) = checkpoints(tmp_path, "van-1", ONE, entries=1)
     keep_checkpoint(tmp_path / "kept", "van-1", token.encode(), VANS)
-    assert os.stat(tmp_path / "kept").st_mode & 0o077 == 0
+    assert (tmp_path / "kept").stat().st_mode & 0o077 == 0
 
 
 def test_a_folder_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
