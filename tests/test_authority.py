@@ -170,7 +170,7 @@ def test_an_authority_is_named_by_the_file_as_it_was_signed() -> None:
     assert authority_digest(content + b" ") != authority_digest(content)
 
 
-# -- the place ---------------------------------------------------------------------------------------------
+# -- the place ---------------------------------------------------------------------------------------
 
 PLACES: dict[str, tuple[Place, str | None]] = {
     "three corners": (Place(name="x", polygon=((0, 0), (0, 1), (1, 1))), None),

@@ -12,7 +12,7 @@ import pytest
 
 from edge.clock import SystemClock
 from edge.custody.erase import Biometric, Kind
-from edge.custody.retention import Custodian
+from edge.custody.retention import Custodian, CustodyTotals
 from edge.errors import BiometricErased, CustodyBreached, RecordInvalid
 from edge.records import CHIP_SIZES, ErasureCause, ErasureReceipt
 from edge.worker import Supervisor
@@ -191,6 +191,122 @@ def test_something_overdue_trips_a_purge_of_everything_and_nothing_new_is_held()
         custodian.hold(Kind.EMBEDDING, late)
     assert not late.any()
     assert custodian.totals().overdue == 1
+
+
+def test_an_empty_array_is_nothing_to_hold_and_one_number_is_something() -> None:
+    for kind, empty in ((Kind.FRAME, np.zeros((0, 4, 3), np.uint8)), (Kind.EMBEDDING, np.zeros(0, np.float32))):
+        with pytest.raises(RecordInvalid):
+            Biometric(kind, empty, HandClock())
+    assert Biometric(Kind.EMBEDDING, np.ones(1, np.float32), HandClock()).array.size == 1
+
+
+def test_a_template_that_is_gone_cannot_be_kept_any_longer() -> None:
+    handle = Biometric(Kind.TEMPLATE, an_embedding(), HandClock())
+    handle.erase()
+    with pytest.raises(BiometricErased):
+        handle.needed()
+
+
+def test_it_is_known_when_and_why_something_was_erased_and_it_happens_once() -> None:
+    clock = HandClock()
+    told: list[tuple[Biometric, ErasureCause]] = []
+    handle = Biometric(
+        Kind.TEMPLATE, an_embedding(), clock, on_erased=lambda handle, cause: told.append((handle, cause))
+    )
+    assert handle.erased_ns is None
+    clock.advance(0.25)
+    handle.erase(ErasureCause.PURGE)
+    at = clock.monotonic_ns()
+    clock.advance(0.25)
+    handle.erase(ErasureCause.USED)
+    assert handle.erased_ns == at
+    assert told == [(handle, ErasureCause.PURGE)]
+
+
+def test_the_totals_count_every_handle_and_every_passage() -> None:
+    clock = HandClock()
+    custodian = Custodian(clock)
+    assert custodian.totals() == CustodyTotals(live=0, given=0, erased=0, overdue=0, passages=0, longest_held_ms=0.0)
+    one, other = uuid4(), uuid4()
+    for track in (one, other):
+        custodian.seen(track, clock.monotonic_ns())
+    handles = [custodian.hold(Kind.TEMPLATE, an_embedding(), track_id=one) for _ in range(3)]
+    handles[0].erase()
+    found = custodian.totals()
+    assert (found.live, found.given, found.erased, found.passages) == (2, 3, 1, 0)
+    clock.advance(0.4)
+    custodian.close(one)
+    clock.advance(0.3)
+    custodian.close(other)
+    found = custodian.totals()
+    assert (found.live, found.given, found.erased, found.overdue, found.passages) == (0, 3, 3, 0, 2)
+    assert found.longest_held_ms == pytest.approx(700)
+
+
+def test_the_longest_time_is_that_of_people_who_raised_no_alert() -> None:
+    clock = HandClock()
+    custodian = Custodian(clock)
+    listed, passer_by = uuid4(), uuid4()
+    for track in (listed, passer_by):
+        custodian.seen(track, clock.monotonic_ns())
+    custodian.matched(listed)
+    clock.advance(0.2)
+    closed = custodian.close(passer_by)
+    assert closed is not None
+    assert not closed.matched
+    clock.advance(4)
+    closed = custodian.close(listed)
+    assert closed is not None
+    assert closed.matched
+    assert custodian.totals().longest_held_ms == pytest.approx(200)
+    quick = uuid4()
+    custodian.seen(quick, clock.monotonic_ns())
+    custodian.close(quick)
+    assert custodian.totals().longest_held_ms == pytest.approx(200), "a shorter one does not lower it"
+
+
+def test_a_receipt_says_from_when_to_when_somebody_was_seen_and_what_was_held() -> None:
+    clock = HandClock()
+    custodian = Custodian(clock)
+    track = uuid4()
+    custodian.hold(Kind.EMBEDDING, an_embedding(), track_id=track)  # before it was a passage
+    custodian.hold(Kind.FRAME, np.ones((4, 4, 3), np.uint8))  # nobody's
+    first = clock.monotonic_ns()
+    custodian.seen(track, first)
+    clock.advance(0.5)
+    last = clock.monotonic_ns()
+    custodian.seen(track, last)
+    custodian.hold(Kind.EMBEDDING, an_embedding(), track_id=track)
+    clock.advance(0.1)
+    receipt = custodian.close(track, ErasureCause.PURGE)
+    assert receipt == ErasureReceipt(track, ErasureCause.PURGE, False, first, last, clock.monotonic_ns(), 1)
+    assert custodian.close(track) is None, "a passage is closed once"
+
+
+def test_nobody_becomes_a_passage_by_raising_an_alert() -> None:
+    custodian = Custodian(HandClock())
+    custodian.matched(uuid4())
+    assert custodian.close(uuid4()) is None
+    assert custodian.totals().passages == 0
+
+
+def test_a_purge_closes_every_passage_and_hands_out_their_receipts() -> None:
+    clock = HandClock()
+    receipts: list[ErasureReceipt] = []
+    custodian = Custodian(clock, on_receipt=receipts.append)
+    tracks = {uuid4() for _ in range(3)}
+    arrays = []
+    for track in tracks:
+        custodian.seen(track, clock.monotonic_ns())
+        arrays.append(an_embedding())
+        custodian.hold(Kind.TEMPLATE, arrays[-1], track_id=track)
+    frame = np.ones((4, 4, 3), np.uint8)
+    custodian.hold(Kind.FRAME, frame)
+    custodian.purge()
+    assert not any(array.any() for array in (*arrays, frame))
+    assert {receipt.track_id for receipt in receipts} == tracks
+    assert {receipt.cause for receipt in receipts} == {ErasureCause.PURGE}
+    assert (custodian.totals().live, custodian.totals().passages) == (0, 3)
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def a_moment_later(supervisor: Supervisor, clock: Time) -> bool:
     return supervisor.check()
 
 
-# -- the three failures, and a fourth ----------------------------------------------------------------------------------
+# -- the three failures, and a fourth --------------------------------------------------------------------------------
 
 
 def test_an_exception_in_the_body_is_a_failure_that_names_the_worker_its_type_and_its_place() -> None:
@@ -200,7 +200,7 @@ def test_strangers_no_longer_count_even_when_the_block_ends_with_an_exception() 
     assert threading.excepthook is before
 
 
-# -- the first one, told once ------------------------------------------------------------------------------------------
+# -- the first one, told once ----------------------------------------------------------------------------------------
 
 
 def test_the_first_failure_stays_and_is_told_once() -> None:
@@ -276,7 +276,7 @@ def test_waiting_ends_without_a_failure_when_nothing_fails() -> None:
     assert worker.stop(SOON)
 
 
-# -- nothing of what it worked on -------------------------------------------------------------------------------------
+# -- nothing of what it worked on ------------------------------------------------------------------------------------
 
 
 def test_nothing_of_an_unexpected_exception_but_its_type_is_kept() -> None:
@@ -323,7 +323,7 @@ def test_what_a_body_held_when_it_died_is_let_go(error: Exception) -> None:
     assert watched[0]() is None
 
 
-# -- progress ----------------------------------------------------------------------------------------------------------
+# -- progress --------------------------------------------------------------------------------------------------------
 
 
 def test_a_beat_is_progress(clock: Time) -> None:
@@ -388,7 +388,7 @@ def test_a_wait_of_no_time_returns_at_once_and_counts(clock: Time) -> None:
     assert worker.stop(SOON)
 
 
-# -- the regular end --------------------------------------------------------------------------------------------------
+# -- the regular end -------------------------------------------------------------------------------------------------
 
 
 def test_a_worker_that_is_stopped_returns_from_its_wait_at_once_and_is_no_failure() -> None:
