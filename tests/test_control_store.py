@@ -188,9 +188,9 @@ class TestTakingOver:
         assert not (tmp_path / "control-room-watch.db").exists()
 
 
-def page_of(path: Path, *content: bytes) -> int:
+def page_of(path: Path, *content: bytes, key: bytes = KEY) -> int:
     """The number of a page that holds one of ``content``, counting from 0."""
-    pages = decrypted_pages(path, KEY)
+    pages = decrypted_pages(path, key)
     size = PAGE - 80
     for number in range(1, len(pages) // size):
         page = pages[number * size - 16 : (number + 1) * size - 16]

@@ -23,6 +23,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from edge.clock import NS_PER_S, Clock
 from edge.errors import BrokerUnavailable
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "LinkLost",
     "MQTTMessage",
     "SessionTakenOver",
+    "SessionWatch",
     "VersionRefused",
     "Will",
     "raise_if_ended",
@@ -80,7 +82,7 @@ class LinkLost(Exception):
 
 
 class SessionTakenOver(LinkLost):
-    """Another program connected under our name, and the broker gave it our session. MQTT 3.1.1 does not say so."""
+    """Another program connected under our name, and the broker gave it our session: see :class:`SessionWatch`."""
 
 
 class VersionRefused(BrokerUnavailable):
@@ -133,6 +135,49 @@ def raise_if_ended(event: Event) -> None:
     if content == TAKEN_OVER:
         raise SessionTakenOver("another program took this connection over", content)
     raise LinkLost("the broker closed the connection", content)
+
+
+class SessionWatch:
+    """Tells a session that another program takes away from a network that breaks.
+
+    A broker that follows MQTT 5 says so (:class:`SessionTakenOver`). mosquitto 2.0.11 does not, nor does MQTT 3.1.1:
+    they close the connection without a word, and again right after each new one, because the other program comes back
+    as quickly as we do. Three times running within ten seconds of being accepted is what no failing network does.
+
+    Args:
+        clock: for how long a connection was held.
+    """
+
+    SHORT_S, TIMES = 10.0, 3
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._since_ns: int | None = None
+        self._times = 0
+
+    @property
+    def contended(self) -> bool:
+        """Whether another program uses our name; until a connection has been held for longer than ten seconds."""
+        if self._since_ns is not None and self._held_s() > self.SHORT_S:
+            self._times = 0
+        return self._times >= self.TIMES
+
+    def accepted(self) -> None:
+        """The broker has accepted a new connection."""
+        self._since_ns = self._clock.monotonic_ns()
+
+    def lost(self, error: LinkLost) -> bool:
+        """The connection ended; whether another program has the session now."""
+        if isinstance(error, SessionTakenOver):
+            self._times = self.TIMES
+        elif self._since_ns is not None:
+            closed_soon = error.reason is not None and self._held_s() <= self.SHORT_S
+            self._times = self._times + 1 if closed_soon else 0
+        self._since_ns = None
+        return self._times >= self.TIMES
+
+    def _held_s(self) -> float:
+        return (self._clock.monotonic_ns() - (self._since_ns or 0)) / NS_PER_S
 
 
 class _Client(Client):

@@ -11,6 +11,7 @@ store. A damaged store, and every fault that nobody thought of, ends the worker 
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import time
 from collections.abc import Callable, Sequence
@@ -26,7 +27,7 @@ from edge.alert.link import (
     Event,
     Link,
     LinkLost,
-    SessionTakenOver,
+    SessionWatch,
     raise_if_ended,
     refused,
 )
@@ -42,7 +43,7 @@ from edge.errors import BrokerUnavailable, EdgeError, StoreDamaged
 from edge.records import Alert
 from edge.trust.keys import DecryptionKeys, KnownSigners, SigningKey
 from edge.trust.tls import client_context
-from edge.worker import Supervisor, Worker
+from edge.worker import JOIN_S, Supervisor, Worker
 
 __all__ = [
     "Arrived",
@@ -119,6 +120,7 @@ class Receiver:
         self._fresh = True
         self._worker: Worker | None = None
         self._told_leftovers = False
+        self._session = SessionWatch(self._clock)
         self._state = LinkState.STOPPED
         self._trouble: EdgeError | None = None
 
@@ -141,14 +143,18 @@ class Receiver:
         if self._worker is not None:
             self._worker.beat()
 
-    def stop(self) -> bool:
-        """Say goodbye to the broker and end; the broker keeps what comes meanwhile. False when it hangs."""
+    def stop(self, timeout: float = JOIN_S) -> bool:
+        """Say goodbye to the broker and end; the broker keeps what comes meanwhile. False when it hangs.
+
+        Args:
+            timeout: seconds that this may take.
+        """
         worker, self._worker = self._worker, None
         if worker is None:
             return True
         worker.ask_to_stop()
         self.wake()
-        return worker.stop()
+        return worker.stop(timeout)
 
     # -- on the receiver's thread ----------------------------------------------------------------
 
@@ -163,12 +169,14 @@ class Receiver:
                 link.open()
                 link.ask_for(*(topics.of_all(kind) for kind in FROM_VANS))
                 failures = 0
+                self._session.accepted()
                 self._serve(link, worker)
-            except SessionTakenOver:
-                wait_s = self.TAKEN_OVER_S
-                self._set(LinkState.REFUSED, self._taken_over())
-            except LinkLost:
-                self._set(LinkState.AWAY)
+            except LinkLost as lost:
+                if self._session.lost(lost):
+                    wait_s = self.TAKEN_OVER_S
+                    self._set(LinkState.REFUSED, self._taken_over())
+                else:
+                    self._set(LinkState.AWAY)
             except StoreDamaged:
                 raise
             except EdgeError as error:
@@ -217,7 +225,7 @@ class Receiver:
         events.put(("message", message))
 
     def _serve(self, link: Link, worker: Worker) -> None:
-        rounded, self._fresh = -self.ROUND_NS, True
+        rounded, self._fresh, online = -self.ROUND_NS, True, False
         while not worker.stopping:
             worker.beat()
             if self._clock.monotonic_ns() - rounded >= self.ROUND_NS:
@@ -225,16 +233,17 @@ class Receiver:
                 if (refusal := self.intake.refresh_vans()) is not None:
                     self._tell(refusal)
                 self._send(link)
-            try:
+            event: Event = ("nothing", None)
+            with contextlib.suppress(queue.Empty):
                 event = self._events.get(timeout=self.IDLE_S)
-            except queue.Empty:
-                continue
             raise_if_ended(event)
             kind, content = event
             if kind == "subscribed":
                 if content[1] >= FAILED:
                     raise refused("subscription to the vans' alerts", content[1])
-                self._set(LinkState.ONLINE)
+                online = True
+            if online:
+                self._set(LinkState.ONLINE, self._taken_over() if self._session.contended else None)
             if kind == "wake":
                 self._send(link)
             if kind == "message":

@@ -25,13 +25,15 @@ from edge.controlroom.service import ControlRoom
 from edge.controlroom.web import Page, create_app
 from edge.errors import ConfigInvalid, EdgeError, EnvironmentFault, KeyUnusable
 from edge.system import journal
-from edge.worker import Supervisor, Worker
+from edge.worker import JOIN_S, Supervisor, Worker
 
 __all__ = ["serve"]
 
 CHECK_S = 0.5
 SHOW_S = 2.0
 """How long the page goes on after a failure: every browser has fetched it by then."""
+FAILED_S = 3.0
+"""How long a worker may take to end after another has failed."""
 SILENT_S = 15.0
 """For so long the page's event loop may not come round."""
 
@@ -70,7 +72,7 @@ def serve(path: Path) -> None:
                 signals.end.wait(SHOW_S)
             page.end()
             server.should_exit = True
-            web.stop()
+            web.stop(FAILED_S if supervisor.failure is not None else JOIN_S)
             _stop(room, supervisor)
     if supervisor.failure is not None:
         raise supervisor.failure
@@ -90,7 +92,7 @@ def _stop(room: ControlRoom, supervisor: Supervisor) -> None:
     """End the workers. After a failure nothing that a store or a worker does may keep the process from ending."""
     failure = supervisor.failure
     try:
-        room.stop()
+        room.stop(FAILED_S if failure is not None else JOIN_S)
     except EdgeError:
         if failure is None:
             raise

@@ -37,7 +37,7 @@ from edge.trust.audit import AuditLog
 from edge.trust.events import Event
 from edge.trust.keys import SigningKey
 from edge.trust.secret import read_secret
-from edge.worker import Supervisor, Worker
+from edge.worker import JOIN_S, Supervisor, Worker
 
 __all__ = ["Auditor", "ControlRoom", "VanLine", "open_room_store"]
 
@@ -154,11 +154,16 @@ class ControlRoom:
             )
         ]
 
-    def stop(self) -> None:
-        """End the workers and close everything; what a hanging worker may hold is left to the end of the process."""
+    def stop(self, timeout: float = JOIN_S) -> None:
+        """End the workers and close everything; what a hanging worker may hold is left to the end of the process.
+
+        Args:
+            timeout: seconds that each worker may take.
+        """
         for worker in self._workers:
             worker.ask_to_stop()
-        ended = [self.receiver is None or self.receiver.stop(), *(worker.stop() for worker in self._workers)]
+        ended = [worker.stop(timeout) for worker in self._workers]
+        ended.append(self.receiver is None or self.receiver.stop(timeout))
         if all(ended):
             self._parts.close()
 
