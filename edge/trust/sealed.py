@@ -9,7 +9,7 @@ when it is opened, and the translation of SQLite's errors into three that a pers
 
 * :class:`~edge.errors.KeyUnusable`: the key does not fit, or the first page is damaged (which looks the same);
 * :class:`~edge.errors.StoreDamaged`: a page is not what was written. :func:`set_aside` keeps such a file, out of the
-  way and named, so that its owner can go on with a new one;
+  way and named, so that its owner can go on with a new one; :class:`Salvage` reads what can still be read of it;
 * :class:`~edge.errors.StoreUnavailable`: the disk refuses.
 """
 
@@ -30,6 +30,7 @@ from edge.files import fsync_folder
 
 __all__ = [
     "Connection",
+    "Salvage",
     "SealedStore",
     "StoreConflict",
     "StoreKind",
@@ -37,6 +38,7 @@ __all__ = [
     "damaged_files",
     "open_sealed",
     "set_aside",
+    "set_aside_at",
     "store_error",
     "truncate_log",
 ]
@@ -44,6 +46,8 @@ __all__ = [
 KEY_BYTES = 32
 SUFFIXES = ("", "-wal", "-shm", "-journal")
 """What SQLite may keep beside a data base: all of it is moved, or destroyed, with it."""
+_DAMAGED = ".damaged-"
+_MOMENT = "%Y%m%dT%H%M%SZ"
 Connection = Any
 """A DB-API connection of ``sqlcipher3``, which ships no types."""
 
@@ -62,12 +66,17 @@ class StoreKind:
         migrations: one SQL script per version of the schema, the first makes it. Never change one that was released:
             add another.
         damaged: what a person does about a damaged file, as an imperative.
+        refused: what a person does about a file that its key does not open, as an imperative.
+        structure: whether opening also walks the structure of the whole, which reads everything a second time. Each
+            page's HMAC is checked in any case.
     """
 
     name: str
     application_id: int
     migrations: tuple[str, ...]
     damaged: str = "It was kept aside; call the engineer"
+    refused: str = "Give the key that it was made with; if it is the right one, move the file away and start again"
+    structure: bool = True
 
 
 class SealedStore:
@@ -107,7 +116,7 @@ class SealedStore:
             self._unlock(key)
             self._identify(fresh=fresh)
             if not fresh:
-                self._check_pages()
+                self._check()
             self._migrate()
         except BaseException as error:
             self._db.close()
@@ -118,17 +127,14 @@ class SealedStore:
     # -- opening -------------------------------------------------------------------------------
 
     def _unlock(self, key: bytes) -> None:
-        self._db.execute(f"PRAGMA key = \"x'{key.hex()}'\"")
-        self._db.execute("PRAGMA cipher_memory_security = ON")
+        _give_key(self._db, key)
         try:
             self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
         except dbapi2.DatabaseError as error:
             if "not a database" not in str(error):
                 raise
             raise KeyUnusable(
-                str(self.path),
-                "does not open with this key, or its first page is damaged",
-                "Give the key that it was made with; if it is the right one, move the file away and start again",
+                str(self.path), "does not open with this key, or its first page is damaged", self.kind.refused
             ) from None
         for pragma in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON", "temp_store = MEMORY"):
             self._db.execute(f"PRAGMA {pragma}")
@@ -146,12 +152,23 @@ class SealedStore:
     def _version(self) -> int:
         return int(self._db.execute("PRAGMA user_version").fetchone()[0])
 
-    def _check_pages(self) -> None:
-        """Every page's HMAC, then the structure of the whole."""
-        if self._db.execute("PRAGMA cipher_integrity_check").fetchone() is not None:
-            raise self._damaged()
-        if self._db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-            raise self._damaged()
+    def _check(self) -> None:
+        """Every page's HMAC, then the structure of the whole where the kind asks for it.
+
+        The log is folded in first: what a power cut left half written in the file is still whole in there.
+        """
+        unfolded: dbapi2.Error | None = None
+        try:
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except dbapi2.OperationalError as error:
+            if "full" not in str(error):
+                raise
+            unfolded = error  # what can be read must still be read on a full disk
+        good = self._db.execute("PRAGMA cipher_integrity_check").fetchone() is None
+        if good and self.kind.structure:
+            good = self._db.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok"
+        if not good:
+            raise unfolded or self.damaged()
 
     def _migrate(self) -> None:
         version = self._version()
@@ -168,34 +185,30 @@ class SealedStore:
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """One transaction: all of what happens inside, or nothing. Inside another one it is part of that.
+        """One transaction: all of what happens inside, or nothing.
+
+        Inside another one it is a part of that: it is undone alone when it fails and the failure is caught there, and
+        it is stored when the outermost ends.
 
         Raises:
             StoreConflict: a row breaks a rule of the schema.
             StoreDamaged, StoreUnavailable: nothing was stored.
         """
         with self._lock, self._errors():
-            if self._depth:
-                self._depth += 1
-                try:
-                    yield self._db
-                finally:
-                    self._depth -= 1
-                return
-            self._db.execute("BEGIN IMMEDIATE")
-            self._depth = 1
+            part = f"part_{self._depth}"
+            outermost = self._depth == 0
+            self._db.execute("BEGIN IMMEDIATE" if outermost else f"SAVEPOINT {part}")
+            self._depth += 1
             try:
                 yield self._db
-                self._db.execute("COMMIT")
+                self._db.execute("COMMIT" if outermost else f"RELEASE {part}")
             except BaseException:
-                self._roll_back()
+                if self._db.in_transaction:  # a full disk may have ended it
+                    for undo in ("ROLLBACK",) if outermost else (f"ROLLBACK TO {part}", f"RELEASE {part}"):
+                        self._db.execute(undo)
                 raise
             finally:
-                self._depth = 0
-
-    def _roll_back(self) -> None:
-        if self._db.in_transaction:
-            self._db.execute("ROLLBACK")
+                self._depth -= 1
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -245,17 +258,18 @@ class SealedStore:
             yield
         except (dbapi2.IntegrityError, dbapi2.DataError) as error:
             raise StoreConflict(type(error).__name__) from None
-        except (dbapi2.Error, OSError) as error:
+        except dbapi2.Error as error:  # no OSError: inside the block that is somebody else's file
             raise self._translated(error) from None
 
-    def _damaged(self) -> StoreDamaged:
+    def damaged(self) -> StoreDamaged:
+        """The error for content that is not what was written, for an owner who finds some."""
         return StoreDamaged(str(self.path), f"{self.kind.name} is damaged on the disk", self.kind.damaged)
 
     def _translated(self, error: Exception) -> EdgeError:
         """Say in plain words why a store cannot be used; SQLite's words hold no content of it."""
         text = (error.strerror or "") if isinstance(error, OSError) else str(error)
         if "malformed" in text or "not a database" in text or "corrupt" in text:
-            return self._damaged()
+            return self.damaged()
         causes = {
             "full": "the disk is full",
             "No space": "the disk is full",
@@ -267,6 +281,49 @@ class SealedStore:
         }
         cause = next((words for sign, words in causes.items() if sign in text), text or type(error).__name__)
         return StoreUnavailable(str(self.path), cause, "Check the disk's space, its health and the file's owner")
+
+
+class Salvage:
+    """Reads what can still be read of a damaged store and changes nothing of it. For one thread.
+
+    Args:
+        path: the data base file.
+        key: 32 bytes, raw.
+    """
+
+    def __init__(self, path: Path, key: bytes) -> None:
+        self._path = path
+        self._key = key
+        self._db: Connection = None
+
+    def read(self, query: str, values: Sequence[Any] = ()) -> list[Any] | None:
+        """All rows of a query; None when one of the pages that it needs is damaged."""
+        try:
+            if self._db is None:
+                self._db = dbapi2.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+                _give_key(self._db, self._key)
+            return list(self._db.execute(query, values).fetchall())
+        except dbapi2.Error:
+            self.close()  # SQLCipher refuses everything on a connection that has met one damaged page
+            return None
+
+    def close(self) -> None:
+        """Let go of the file; safe to call twice."""
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _give_key(db: Connection, key: bytes) -> None:
+    db.execute("PRAGMA cipher_log_level = NONE")  # SQLCipher would print to stderr; its errors are translated here
+    db.execute(f"PRAGMA key = \"x'{key.hex()}'\"")
+    db.execute("PRAGMA cipher_memory_security = ON")
 
 
 # -- files -----------------------------------------------------------------------------------------
@@ -285,7 +342,11 @@ def set_aside(path: Path, now: datetime) -> Path:
     Raises:
         StoreUnavailable: the file system refuses.
     """
-    name = f"{path.name}.damaged-{now.astimezone(UTC):%Y%m%dT%H%M%SZ}"
+    name = wanted = f"{path.name}{_DAMAGED}{now.astimezone(UTC):{_MOMENT}}"
+    number = 1
+    while path.with_name(name).exists():
+        number += 1
+        name = f"{wanted}-{number}"
     try:
         for file in companions(path):
             if file.exists():
@@ -298,7 +359,16 @@ def set_aside(path: Path, now: datetime) -> Path:
 
 def damaged_files(path: Path) -> tuple[Path, ...]:
     """What :func:`set_aside` has kept of ``path``, oldest first."""
-    return tuple(sorted(path.parent.glob(f"{path.name}.damaged-*")))
+    return tuple(sorted(path.parent.glob(f"{path.name}{_DAMAGED}*")))
+
+
+def set_aside_at(kept: Path) -> datetime:
+    """When one of :func:`damaged_files` was set aside, UTC, as its name says; long ago when it does not say it."""
+    moment = kept.name.rpartition(_DAMAGED)[2][: len("20260301T100000Z")]
+    try:
+        return datetime.strptime(moment, _MOMENT).replace(tzinfo=UTC)
+    except ValueError:
+        return datetime.min.replace(tzinfo=UTC)
 
 
 # -- the former way: goes when nobody calls it any more ---------------------------------------------

@@ -35,6 +35,7 @@ from edge.errors import (
     EdgeError,
     EntryNotFound,
     KeyUnusable,
+    StoreDamaged,
     StoreUnavailable,
     WatchlistGone,
     WatchlistUnreadable,
@@ -109,14 +110,15 @@ class ListLifecycle:
 
         Raises:
             WatchlistGone: there is none.
-            ModelRejected, WatchlistUnreadable, KeyUnusable: see :meth:`WatchlistStore.open`.
+            ModelRejected, StoreDamaged, WatchlistUnreadable, KeyUnusable: see :meth:`WatchlistStore.open`.
         """
         with self._lock:
             if self._store is None:
                 current = self._current
                 if current is None:
                     raise WatchlistGone("the watchlist", "there is none on this van", "Import one")
-                self._store = WatchlistStore.open(current / STORE, self._key(current / KEY), model=model)
+                self._store = WatchlistStore.open(current / STORE, self._key(current / KEY))
+            self._store.require(model)
             return self._store
 
     def held(self) -> str | None:
@@ -230,10 +232,18 @@ class ListLifecycle:
         Raises:
             EntryNotFound: it is not on the list.
             WatchlistGone: there is no list.
+            StoreDamaged, StoreUnavailable: the store still holds it; the index was told all the same.
         """
         with self._lock:
-            store = self.open()
-            if not store.remove(reference):
+            try:
+                store = self.open()
+                removed = store.remove(reference)
+            except (StoreDamaged, StoreUnavailable):
+                # Whoever is to leave the list must not be found, whatever the disk says.
+                if self._on_removed is not None:
+                    self._on_removed(reference)
+                raise
+            if not removed:
                 raise EntryNotFound(reference, "is not on this list", "Check the reference")
             self._step("removed")
             self._log_removed(store.digest, store.path.parent.name, reference, cause)
@@ -366,7 +376,8 @@ class ListLifecycle:
             here = set(self.open().references())
         except KeyUnusable:
             return  # a wrong device secret: open() says so, and destroy() needs no key
-        except WatchlistUnreadable:
+        except (StoreDamaged, WatchlistUnreadable):
+            # Nobody's templates are kept aside; the bundle that it came from is still in the repository.
             self._destroy(folder, "it is damaged")
             return
         for reference in sorted(set(state.references) - here):

@@ -13,6 +13,7 @@ from edge.assembly import load_models
 from edge.clock import Clock, SystemClock
 from edge.config import CameraSection, Config, DecisionSection, DeploymentSection, ModelsSection, VanSection
 from edge.custody.retention import Custodian, CustodyTotals
+from edge.errors import EntryNotFound
 from edge.match.decide import Decider
 from edge.match.index import Index
 from edge.pipeline import Pipeline, PipelineCounts
@@ -40,12 +41,14 @@ class Desk:
 
 @dataclass
 class Subjects:
-    """The list in memory."""
+    """The list in memory, which answers as :class:`edge.watchlist.store.WatchlistStore` does."""
 
     entries: Mapping[str, WatchlistEntry]
     digest: str = "sha256:of-a-test"
 
     def entry(self, reference: str) -> WatchlistEntry:
+        if reference not in self.entries:
+            raise EntryNotFound(reference, "is not on this list", "Check the reference")
         return self.entries[reference]
 
 
