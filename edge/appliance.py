@@ -18,9 +18,9 @@ from typing import Self
 from edge.alert import topics
 from edge.alert.adjudication import ADJUDICATION
 from edge.alert.discovery import description
-from edge.alert.outbox import Outbox
 from edge.alert.publish import Broker, LinkState, Publisher
-from edge.alert.retention import DEFAULT_RETENTION, Sweeper
+from edge.alert.repair import open_outbox
+from edge.alert.retention import DEFAULT_RETENTION, Sweeper, shred_set_aside
 from edge.alert.status import HealthBody
 from edge.alert.submit import AlertSubmitter
 from edge.assembly import load_models, mandated, open_audit
@@ -130,13 +130,18 @@ class Appliance:
         )
         parts.callback(index.erase)
 
-        outbox = Outbox(
+        outbox = open_outbox(
             self._state_folder / OUTBOX_FILE,
             read_secret(config.store.key, base),
             config.van.id,
+            now=self._clock.now(),
             limit=config.store.outbox_limit,
         )
         parts.callback(outbox.close)
+        while (damage := outbox.damage()) is not None:
+            log.error("outbox_was_damaged", kept=damage.file, carried=damage.carried, lost=damage.lost)
+            self.audit_trail.damaged("outbox", damage)
+            outbox.told(damage)
         self.outbox = outbox
         alert = config.alert
         tls = client_context(alert.ca, alert.certificate, alert.certificate_key, base)
@@ -175,7 +180,12 @@ class Appliance:
             retention=self._retention() or DEFAULT_RETENTION,
         )
         sweeper = Sweeper(
-            {"outbox": lambda now, _: outbox.drop_expired(now)},
+            {
+                "outbox": lambda now, _: outbox.drop_expired(now),
+                "damaged outbox": shred_set_aside(
+                    self._state_folder / OUTBOX_FILE, held_before=timedelta(seconds=config.alert.expiry_s)
+                ),
+            },
             clock=self._clock,
             audit=audit,
             retention=self._retention,

@@ -34,6 +34,7 @@ class Event(StrEnum):
     ALERT_SENT = "alert.sent"
     ALERT_ADJUDICATED = "alert.adjudicated"
     ALERTS_DELETED = "alerts.deleted"
+    STORE_DAMAGED = "store.damaged"
     ERASURES = "erasure.totals"
     CUSTODY_BREACHED = "custody.breached"
 
@@ -52,12 +53,14 @@ FIELDS: dict[Event, dict[str, type]] = {
     Event.ALERT_SENT: {"alert": str, "reference": str, "to": list},
     Event.ALERT_ADJUDICATED: {"alert": str, "verdict": str, "by": str},
     Event.ALERTS_DELETED: {"store": str, "count": int, "cause": str},
+    Event.STORE_DAMAGED: {"store": str, "file": str, "carried": int, "lost": int},
     Event.ERASURES: {"from": str, "to": str, "count": int, "longest_ms": int, "overdue": int},
     Event.CUSTODY_BREACHED: {"cause": str},
 }
 """Name and type of every field of every event; all are required. ``threshold_micro`` is a millionth of
 cosine similarity. ``copy`` tells one import of a list from another of the same list on the same van.
-``by`` is a role or a badge number, never a name."""
+``file`` is the name under which a damaged store was kept aside, ``carried`` and ``lost`` how many of its records
+could be read and could not. ``by`` is a role or a badge number, never a name."""
 
 
 def check_fields(event: Event, fields: Mapping[str, Any]) -> None:

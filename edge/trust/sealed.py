@@ -36,6 +36,7 @@ __all__ = [
     "StoreKind",
     "companions",
     "damaged_files",
+    "name_aside",
     "open_sealed",
     "set_aside",
     "set_aside_at",
@@ -202,6 +203,7 @@ class SealedStore:
             try:
                 yield self._db
                 self._db.execute("COMMIT" if outermost else f"RELEASE {part}")
+                _believe(self._db)  # where something was written, the commit itself would have failed
             except BaseException:
                 if self._db.in_transaction:  # a full disk may have ended it
                     for undo in ("ROLLBACK",) if outermost else (f"ROLLBACK TO {part}", f"RELEASE {part}"):
@@ -212,13 +214,14 @@ class SealedStore:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """Read row by row; nobody writes meanwhile.
+        """Read row by row; nobody writes meanwhile. What was read counts once the block was left without an error.
 
         Raises:
             StoreDamaged, StoreUnavailable: see :meth:`read`.
         """
         with self._lock, self._errors():
             yield self._db
+            _believe(self._db)
 
     def read(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
         """All rows of a query.
@@ -275,6 +278,7 @@ class SealedStore:
             "No space": "the disk is full",
             "readonly": "the file or the disk is read-only",
             "Read-only": "the file or the disk is read-only",
+            "unable to open": "the file or the disk is read-only, or belongs to another user",
             "locked": "another process uses it",
             "closed database": "is closed",
             "disk I/O": "the disk does not read or write it",
@@ -302,10 +306,12 @@ class Salvage:
             if self._db is None:
                 self._db = dbapi2.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
                 _give_key(self._db, self._key)
-            return list(self._db.execute(query, values).fetchall())
+            rows = list(self._db.execute(query, values).fetchall())
+            _believe(self._db)
         except dbapi2.Error:
             self.close()  # SQLCipher refuses everything on a connection that has met one damaged page
             return None
+        return rows
 
     def close(self) -> None:
         """Let go of the file; safe to call twice."""
@@ -318,6 +324,16 @@ class Salvage:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _believe(db: Connection) -> None:
+    """Raise what SQLCipher still owes: it hands a damaged page out as noise and fails with the next page only.
+
+    A value that ends on such a page would be taken for what was written. So the cache is let go, which also leaves no
+    page of plain content in memory, and the first page is read anew.
+    """
+    db.execute("PRAGMA shrink_memory")
+    db.execute("PRAGMA user_version").fetchone()
 
 
 def _give_key(db: Connection, key: bytes) -> None:
@@ -334,6 +350,16 @@ def companions(path: Path) -> tuple[Path, ...]:
     return tuple(Path(f"{path}{suffix}") for suffix in SUFFIXES)
 
 
+def name_aside(path: Path, now: datetime) -> Path:
+    """Where :func:`set_aside` would move ``path``: beside it, under a name that is free."""
+    name = wanted = f"{path.name}{_DAMAGED}{now.astimezone(UTC):{_MOMENT}}"
+    number = 1
+    while path.with_name(name).exists():
+        number += 1
+        name = f"{wanted}-{number}"
+    return path.with_name(name)
+
+
 def set_aside(path: Path, now: datetime) -> Path:
     """Move a damaged store and what lies beside it out of the way, and return where it is now.
 
@@ -342,14 +368,12 @@ def set_aside(path: Path, now: datetime) -> Path:
     Raises:
         StoreUnavailable: the file system refuses.
     """
-    name = wanted = f"{path.name}{_DAMAGED}{now.astimezone(UTC):{_MOMENT}}"
-    number = 1
-    while path.with_name(name).exists():
-        number += 1
-        name = f"{wanted}-{number}"
+    name = name_aside(path, now).name
     try:
         for file in companions(path):
-            if file.exists():
+            if file.name.endswith("-shm") or (file != path and file.exists() and file.stat().st_size == 0):
+                file.unlink(missing_ok=True)  # nothing in there that is not in the others
+            elif file.exists():
                 file.replace(file.with_name(name + file.name.removeprefix(path.name)))
         fsync_folder(path.parent)
     except OSError as error:

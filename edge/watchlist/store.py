@@ -56,6 +56,8 @@ WATCHLIST = StoreKind(
     structure=False,
 )
 _FIELDS = ", ".join(FIELDS)
+_AT_ONCE = 16
+"""Entries read at once: what is between two reads costs as much as reading one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +184,6 @@ class WatchlistStore:
         with self._sealed.writing() as db:
             yield partial(self._insert, db)
             db.execute("UPDATE meta SET value = ? WHERE name = 'digest'", (self.content_digest(),))
-        self._sealed.fold()
 
     def _insert(self, db: Connection, entry: WatchlistEntry) -> None:
         if entry.templates.shape[1] != self.meta.dimension:
@@ -297,31 +298,28 @@ class WatchlistStore:
         Raises:
             EntryNotFound: it is not, or no longer, on the list.
         """
-        found = self._one("reference = ?", reference)
-        if found is None:
+        found = self._some("reference = ?", reference)
+        if not found:
             raise EntryNotFound(reference, "is not on this list", "Check the reference")
-        return found[0]
+        return found[0][0]
 
     def stream(self) -> Iterator[WatchlistEntry]:
-        """Entry by entry, sorted by reference, without holding more than one, nor the store between two."""
+        """Entry by entry, sorted by reference, a few at a time; the store is free in between."""
         for entry, _ in self._stream():
             yield entry
 
     def _stream(self) -> Iterator[tuple[WatchlistEntry, str]]:
-        found = self._one("true")
-        while found is not None:
-            yield found
-            found = self._one("reference > ?", found[0].reference)
+        some = self._some("true")
+        while some:
+            yield from some
+            some = self._some("reference > ?", some[-1][0].reference)
 
-    def _one(self, where: str, *values: str) -> tuple[WatchlistEntry, str] | None:
-        """The first entry for which ``where`` holds, and its stored digest."""
-        query = f"SELECT {_FIELDS}, picture, digest FROM entry WHERE {where} ORDER BY reference LIMIT 1"  # noqa: S608
+    def _some(self, where: str, *values: str) -> list[tuple[WatchlistEntry, str]]:
+        """The first few entries for which ``where`` holds, each with its stored digest."""
+        query = f"SELECT {_FIELDS}, picture, digest FROM entry WHERE {where} ORDER BY reference LIMIT {_AT_ONCE}"  # noqa: S608
         with self._sealed.reading() as db:
-            row = db.execute(query, values).fetchone()
-            if row is None:
-                return None
             try:
-                return self._entry(db, row), row[10]
+                return [(self._entry(db, row), row[10]) for row in db.execute(query, values).fetchall()]
             except (ValueError, RecordInvalid):
                 raise self._sealed.damaged() from None
 
