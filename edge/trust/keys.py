@@ -216,10 +216,6 @@ class KnownSigners:
         """
         return cls.of(_decode_set(_read_public(path), str(path)), str(path))
 
-    @property
-    def owners(self) -> frozenset[str]:
-        return frozenset(owner for owner, _, _ in self._keys.values())
-
     def verify(self, token: bytes, kind: str) -> Signed:
         """Verify a compact JWS that must be of type ``kind``.
 
@@ -324,10 +320,6 @@ class DecryptionKeys:
         """The public parts, for the vans."""
         use = {"use": "enc", "alg": WRAP}
         return {"keys": [{**key.as_dict(private=False), "kid": kid, **use} for kid, key in self._keys.items()]}
-
-    def also(self, others: DecryptionKeys) -> DecryptionKeys:
-        """These keys and ``others``: what a control room holds while it rotates."""
-        return DecryptionKeys({**self._keys, **others._keys})
 
     def decrypt(self, sealed: Mapping[str, Any], content_type: str) -> bytes:
         """Open a JWE in general JSON form with whichever of these keys it was made for.
