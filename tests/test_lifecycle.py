@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -11,6 +12,7 @@ import msgspec
 import pyrage
 import pytest
 
+import edge.watchlist.lifecycle
 from edge.errors import (
     AuditBroken,
     AuthorityEnded,
@@ -383,6 +385,19 @@ def test_a_list_that_was_opened_for_no_embedder_in_particular_is_refused_to_anot
 def test_a_broken_age_key_is_one_clear_error(content: bytes) -> None:
     with pytest.raises(KeyUnusable, match=r"van.key: is not an age identity"):
         identity_of(content, "van.key")
+
+
+def test_a_full_disk_does_not_keep_a_list_alive(
+    keeper: ListLifecycle, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    import_into(keeper, site, site.build([entry("R-1")]))
+    monkeypatch.setattr(edge.watchlist.lifecycle, "replace_file", full)
+    receipt = keeper.destroy("the authority ended")
+    assert receipt is not None
+    assert list((site.folder / "lists").iterdir()) == []
 
 
 def test_a_tampered_log_destroys_the_list_at_the_next_start(site: Site) -> None:

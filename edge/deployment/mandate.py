@@ -7,7 +7,6 @@ authority is over, the list is destroyed before the refusal is raised: whatever 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +26,10 @@ from edge.errors import (
     EntryNotFound,
     PolicyRefusal,
     RepositoryUnavailable,
+    StoreUnavailable,
     WatchlistGone,
 )
-from edge.files import fsync_folder
+from edge.files import replace_file
 from edge.trust.audit import AuditLog, read_log
 from edge.trust.authority import Authority, authority_digest, parse_authority
 from edge.trust.events import Event
@@ -163,13 +163,12 @@ class Mandate:
         name = f"authorities/{self._facts.deployment}.json"
         content = self._repository.read(name)
         authority = accept_authority(content, self._gate, self._audit, name)
-        beside = self._folder / f".{AUTHORITY_FILE}.new"
-        with beside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(self._folder / AUTHORITY_FILE)
-        fsync_folder(self._folder)
+        try:
+            replace_file(self._folder / AUTHORITY_FILE, content)
+        except OSError as error:
+            raise StoreUnavailable(
+                str(self._folder / AUTHORITY_FILE), f"cannot be written ({error.strerror})", "Check the disk"
+            ) from None
         return authority
 
     def _restore(self) -> None:

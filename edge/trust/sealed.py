@@ -19,14 +19,13 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
 from sqlcipher3 import dbapi2
 
 from edge.errors import EdgeError, KeyUnusable, StoreDamaged, StoreUnavailable, WatchlistUnreadable
-from edge.files import fsync_folder
+from edge.trust.set_aside import companions, damaged_files, name_aside, set_aside, set_aside_at
 
 __all__ = [
     "Connection",
@@ -45,10 +44,6 @@ __all__ = [
 ]
 
 KEY_BYTES = 32
-SUFFIXES = ("", "-wal", "-shm", "-journal")
-"""What SQLite may keep beside a data base: all of it is moved, or destroyed, with it."""
-_DAMAGED = ".damaged-"
-_MOMENT = "%Y%m%dT%H%M%SZ"
 Connection = Any
 """A DB-API connection of ``sqlcipher3``, which ships no types."""
 
@@ -340,59 +335,6 @@ def _give_key(db: Connection, key: bytes) -> None:
     db.execute("PRAGMA cipher_log_level = NONE")  # SQLCipher would print to stderr; its errors are translated here
     db.execute(f"PRAGMA key = \"x'{key.hex()}'\"")
     db.execute("PRAGMA cipher_memory_security = ON")
-
-
-# -- files -----------------------------------------------------------------------------------------
-
-
-def companions(path: Path) -> tuple[Path, ...]:
-    """A store's file and everything that SQLite may keep beside it."""
-    return tuple(Path(f"{path}{suffix}") for suffix in SUFFIXES)
-
-
-def name_aside(path: Path, now: datetime) -> Path:
-    """Where :func:`set_aside` would move ``path``: beside it, under a name that is free."""
-    name = wanted = f"{path.name}{_DAMAGED}{now.astimezone(UTC):{_MOMENT}}"
-    number = 1
-    while path.with_name(name).exists():
-        number += 1
-        name = f"{wanted}-{number}"
-    return path.with_name(name)
-
-
-def set_aside(path: Path, now: datetime) -> Path:
-    """Move a damaged store and what lies beside it out of the way, and return where it is now.
-
-    It stays sealed under its key. Whoever kept it deletes it when its content is due: see :func:`damaged_files`.
-
-    Raises:
-        StoreUnavailable: the file system refuses.
-    """
-    name = name_aside(path, now).name
-    try:
-        for file in companions(path):
-            if file.name.endswith("-shm") or (file != path and file.exists() and file.stat().st_size == 0):
-                file.unlink(missing_ok=True)  # nothing in there that is not in the others
-            elif file.exists():
-                file.replace(file.with_name(name + file.name.removeprefix(path.name)))
-        fsync_folder(path.parent)
-    except OSError as error:
-        raise StoreUnavailable(str(path), f"cannot be moved away ({error.strerror})", "Check the disk") from None
-    return path.with_name(name)
-
-
-def damaged_files(path: Path) -> tuple[Path, ...]:
-    """What :func:`set_aside` has kept of ``path``, oldest first."""
-    return tuple(sorted(path.parent.glob(f"{path.name}{_DAMAGED}*")))
-
-
-def set_aside_at(kept: Path) -> datetime:
-    """When one of :func:`damaged_files` was set aside, UTC, as its name says; long ago when it does not say it."""
-    moment = kept.name.rpartition(_DAMAGED)[2][: len("20260301T100000Z")]
-    try:
-        return datetime.strptime(moment, _MOMENT).replace(tzinfo=UTC)
-    except ValueError:
-        return datetime.min.replace(tzinfo=UTC)
 
 
 # -- the former way: goes when nobody calls it any more ---------------------------------------------

@@ -20,7 +20,6 @@ import contextlib
 import hashlib
 import hmac
 import json
-import os
 import threading
 import uuid
 from collections.abc import Callable
@@ -40,7 +39,7 @@ from edge.errors import (
     WatchlistGone,
     WatchlistUnreadable,
 )
-from edge.files import fsync_file, fsync_folder
+from edge.files import fsync_file, fsync_folder, replace_file
 from edge.trust.audit import AuditLog, read_log
 from edge.trust.authority import Authority
 from edge.trust.events import Event
@@ -298,13 +297,9 @@ class ListLifecycle:
         return receipt
 
     def _write_intent(self, copy: str, cause: str) -> None:
-        beside = self.folder / f".{INTENT}.new"
-        with beside.open("w", encoding="utf-8") as file:
-            json.dump({"copy": copy, "cause": cause}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(self.folder / INTENT)
-        fsync_folder(self.folder)
+        # A disk that is full or read-only must not keep a list alive: without an intent the key still goes first.
+        with contextlib.suppress(OSError):
+            replace_file(self.folder / INTENT, json.dumps({"copy": copy, "cause": cause}).encode())
 
     def _remove_folder(self, doomed: Path) -> tuple[str, ...]:
         if not doomed.is_dir():
