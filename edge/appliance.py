@@ -17,6 +17,7 @@ from typing import Self
 
 from edge.alert import topics
 from edge.alert.adjudication import ADJUDICATION
+from edge.alert.outbox import Damage
 from edge.alert.publish import LinkState
 from edge.alert.status import HealthBody
 from edge.assembly.van import Van, assemble
@@ -366,6 +367,14 @@ class Appliance:
     def disbelieved(self, kind: str, error: EdgeError) -> None:
         log.warning("message_refused", topic=kind, why=str(error))
         self.van.trail.refused(error)
+
+    def damaged(self, damage: Damage) -> None:
+        log.error("outbox_was_damaged", kept=damage.file, carried=damage.carried, lost=damage.lost)
+        why = (
+            f"The store of waiting alerts was damaged: {damage.carried} were saved, {damage.lost} were lost. "
+            "Tell the control room and the engineer."
+        )
+        self.board.take(Trouble(Part.DISK, why, blocks=False, key="damage"))
 
     def progress(self) -> None:
         if self._pipeline is not None:

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 from edge import __version__
 from edge.alert.adjudication import AdjudicationBody
+from edge.alert.outbox import Damage
 from edge.clock import Clock
 from edge.errors import CustodyBreached, EdgeError, WorkerFailed
 from edge.records import Alert, ErasureReceipt
@@ -89,6 +90,13 @@ class AuditTrail:
         self._audit.record(
             Event.REFUSED,
             {"error": type(error).__name__, "thing": error.thing[:MAX_TEXT], "cause": error.cause[:MAX_TEXT]},
+        )
+
+    def damaged(self, store: str, damage: Damage) -> None:
+        """A store was found damaged at the start and made anew from what could be read."""
+        self._audit.record(
+            Event.STORE_DAMAGED,
+            {"store": store, "kept": damage.file, "carried": damage.carried, "lost": f"{damage.lost} alerts"},
         )
 
     def adjudicated(self, decision: AdjudicationBody) -> None:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
-__all__ = ["fsync_file", "fsync_folder", "replace_file"]
+__all__ = ["fsync_file", "fsync_folder", "replace_file", "replacing"]
 
 
 def replace_file(path: Path, content: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
@@ -26,12 +28,22 @@ def replace_file(path: Path, content: bytes, *, mode: int = 0o600, durable: bool
     Raises:
         OSError: the file system refuses; what was there is untouched.
     """
+    with replacing(path, mode=mode, durable=durable) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def replacing(path: Path, *, mode: int = 0o600, durable: bool = True) -> Iterator[BinaryIO]:
+    """As :func:`replace_file`, for content that is written piece by piece: it takes the place when the block ends.
+
+    When the block raises, what was there stays.
+    """
     beside = path.with_name(f".{path.name}.new")
     handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(handle, "wb") as file:
             os.fchmod(file.fileno(), mode)
-            file.write(content)
+            yield file
             file.flush()
             if durable:
                 os.fsync(file.fileno())

@@ -1,9 +1,8 @@
 """What the stages hand to each other: shape, dtype, unit and frame of reference, checked when made.
 
-The path of one face is ``Frame → Detections → TrackedFace → QualityReport → AlignedFace → Embedding
-→ SearchResult → Decision`` and ends as an ``Alert`` or an ``ErasureReceipt``. Pixels, chips and
-vectors are never held by a record directly: a record holds the handle that :mod:`edge.custody` gave
-out for them, so that erasing the handle leaves the record empty.
+The path of one face is ``Frame → Detections → TrackedFace → QualityReport → SearchResult → Decision``
+and ends as an ``Alert`` or an ``ErasureReceipt``. Pixels, chips and vectors are never held by a record directly: a
+record holds the handle that :mod:`edge.custody` gave out for them, so that erasing the handle leaves the record empty.
 
 Coordinates are pixels in the frame, x to the right and y down, origin at the top left corner of the
 top left pixel. Left and right are the picture's, not the person's.
@@ -28,13 +27,11 @@ __all__ = [
     "CHIP_SIZES",
     "LANDMARKS",
     "Alert",
-    "AlignedFace",
     "BiometricHandle",
     "Candidate",
     "ChipTemplate",
     "Decision",
     "Detections",
-    "Embedding",
     "ErasureCause",
     "ErasureReceipt",
     "Frame",
@@ -204,36 +201,6 @@ class QualityReport:
 
     def __post_init__(self) -> None:
         _require(0.0 <= self.weight <= 1.0, "QualityReport", "weight", "in 0..1", self.weight)
-
-    @property
-    def acceptable(self) -> bool:
-        return self.reason is None
-
-
-@dataclass(frozen=True, slots=True)
-class AlignedFace:
-    """A face turned upright and scaled to the embedder's template.
-
-    Attributes:
-        track_id: the passage it belongs to.
-        chip: handle of ``(n, n, 3)`` uint8, BGR; n is one of :data:`CHIP_SIZES`.
-    """
-
-    track_id: UUID
-    chip: BiometricHandle
-
-
-@dataclass(frozen=True, slots=True)
-class Embedding:
-    """What the embedder made of one chip.
-
-    Attributes:
-        track_id: the passage it belongs to.
-        vector: handle of ``(d,)`` float32 of length 1 (L2).
-    """
-
-    track_id: UUID
-    vector: BiometricHandle
 
 
 @dataclass(frozen=True, slots=True)

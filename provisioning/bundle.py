@@ -11,7 +11,7 @@ import msgspec
 import pyrage
 
 from edge.errors import BadInput, KeyUnusable
-from edge.files import fsync_folder
+from edge.files import replacing
 from edge.watchlist.bundle import Manifest, frames_of
 from edge.watchlist.store import WatchlistStore
 
@@ -101,11 +101,6 @@ def write_bundle(
     )
     content = msgspec.json.encode(manifest)
     out.mkdir(parents=True, exist_ok=True)
-    beside = out / f".{manifest.bundle}.new"
-    with beside.open("wb") as file:
+    with replacing(out / manifest.bundle, mode=0o644) as file:
         pyrage.encrypt_io(_Reader(frames_of(content, store.stream())), file, keys)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(out / manifest.bundle)
-    fsync_folder(out)
     return manifest, content

@@ -19,6 +19,7 @@ from urllib.parse import quote
 from securesystemslib.signer import CryptoSigner, HSMSigner, Key, Signer, SSlibKey
 
 from edge.errors import KeyUnusable
+from edge.files import replace_file
 
 __all__ = ["HeldKey", "Keyring"]
 
@@ -103,9 +104,7 @@ class Keyring:
             for name, held in sorted(self._roles.items())
         }
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        beside = self.folder / f".{NAME}.new"
-        beside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        beside.replace(self.folder / NAME)
+        replace_file(self.folder / NAME, json.dumps(content, indent=2).encode() + b"\n", mode=0o644)
 
     def signers(self, keys: list[HeldKey]) -> list[Signer]:
         """The private parts of ``keys`` that are at hand here.

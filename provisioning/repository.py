@@ -28,6 +28,7 @@ from tuf.api.metadata import (
 from tuf.api.serialization import DeserializationError
 
 from edge.errors import BadInput, RepositoryInvalid, StoreUnavailable
+from edge.files import replace_file
 from provisioning.keyring import HeldKey, Keyring
 
 __all__ = ["DELEGATED", "LIFETIMES", "Repository"]
@@ -244,9 +245,7 @@ class Repository:
                 f"role {role}", f"has {done} of the {need} signatures it needs", "Bring the other key holders' media"
             )
         name = "timestamp.json" if role == "timestamp" else f"{signed.version}.{role}.json"
-        beside = self.folder / "metadata" / f".{name}.new"
-        metadata.to_file(str(beside))
-        beside.replace(self.folder / "metadata" / name)
+        replace_file(self.folder / "metadata" / name, metadata.to_bytes(), mode=0o644)
 
     def root(self) -> bytes:
         """The first root metadata: what a van is given at its enrolment, and trusts from then on."""

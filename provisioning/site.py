@@ -16,7 +16,6 @@ away. Everything is P-256. What is made::
 from __future__ import annotations
 
 import ipaddress
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from edge.errors import BadInput, EnvironmentFault, KeyUnusable
+from edge.files import replace_file
 from edge.names import NAME
 from edge.trust.keys import DecryptionKeys, SigningKey, write_private, write_public
 from edge.trust.secret import create_secret
@@ -86,9 +86,7 @@ class Enrolment:
 
 def _write(path: Path, content: bytes, mode: int = 0o644) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-        file.write(content)
+    replace_file(path, content, mode=mode)
 
 
 def pem(certificate: x509.Certificate) -> bytes:

@@ -121,3 +121,14 @@ def import_into(keeper: ListLifecycle, site: Site, built: tuple[Path, bytes], **
 
 def events(site: Site, kind: Event) -> list[Any]:
     return [found.data for found in verify(site.log, site.signers).entries if found.event == kind]
+
+
+def damage_unnoticed(keeper: ListLifecycle) -> None:
+    """Zeroes something in every page of the open list but the first, and has SQLite read it from the disk again."""
+    store = keeper.open()
+    with store.path.open("r+b") as file:
+        for page in range(4096, store.path.stat().st_size, 4096):
+            file.seek(page + 100)
+            file.write(bytes(200))
+    with store._sealed.reading() as db:
+        db.execute("PRAGMA shrink_memory")

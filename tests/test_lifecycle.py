@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -11,6 +12,7 @@ import msgspec
 import pyrage
 import pytest
 
+import edge.watchlist.lifecycle
 from edge.errors import (
     AuditBroken,
     AuthorityEnded,
@@ -20,6 +22,8 @@ from edge.errors import (
     KeyUnusable,
     ListTooOld,
     ModelNotNamed,
+    ModelRejected,
+    StoreDamaged,
     VanNotNamed,
     WatchlistGone,
     WatchlistNotNamed,
@@ -29,7 +33,7 @@ from edge.trust.events import Event
 from edge.trust.history import was_listed
 from edge.watchlist.bundle import MAGIC, PADDING, identity_of
 from edge.watchlist.lifecycle import ListLifecycle, destroy_everything
-from tests.lists import MODEL, START, Site, entry, events, import_into
+from tests.lists import MODEL, START, Site, damage_unnoticed, entry, events, import_into
 
 PEOPLE = ("R-1", "R-2", "R-3")
 
@@ -355,10 +359,47 @@ def test_a_damaged_list_is_destroyed_at_the_next_start(site: Site, audit: AuditL
     assert destroyed["cause"] == "it is damaged"
 
 
+def test_who_is_to_leave_a_damaged_list_is_not_searched_any_more(site: Site, audit: AuditLog) -> None:
+    told: list[str] = []
+    keeper = site.keeper(audit, on_removed=told.append)
+    import_into(keeper, site, site.build([entry(name) for name in PEOPLE]))
+    damage_unnoticed(keeper)
+    with pytest.raises(StoreDamaged, match="the watchlist is damaged on the disk"):
+        keeper.remove("R-2", "revoked")
+    assert told == ["R-2"]
+    keeper.close()
+
+
+def test_a_list_that_was_opened_for_no_embedder_in_particular_is_refused_to_another(
+    site: Site, audit: AuditLog
+) -> None:
+    first = site.keeper(audit)
+    import_into(first, site, site.build([entry("R-1")]))
+    first.close()
+    again = site.keeper(audit)
+    again.recover()
+    with pytest.raises(ModelRejected, match="built for another embedder"):
+        again.open(model="b" * 64)
+    again.close()
+
+
 @pytest.mark.parametrize("content", [b"", b"nonsense", b"AGE-SECRET-KEY-1XX", b"\xff\xff"])
 def test_a_broken_age_key_is_one_clear_error(content: bytes) -> None:
     with pytest.raises(KeyUnusable, match=r"van.key: is not an age identity"):
         identity_of(content, "van.key")
+
+
+def test_a_full_disk_does_not_keep_a_list_alive(
+    keeper: ListLifecycle, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    import_into(keeper, site, site.build([entry("R-1")]))
+    monkeypatch.setattr(edge.watchlist.lifecycle, "replace_file", full)
+    receipt = keeper.destroy("the authority ended")
+    assert receipt is not None
+    assert list((site.folder / "lists").iterdir()) == []
 
 
 def test_a_tampered_log_destroys_the_list_at_the_next_start(site: Site) -> None:

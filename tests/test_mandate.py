@@ -21,6 +21,7 @@ from edge.errors import (
     EdgeError,
     OutsidePlace,
     SignatureInvalid,
+    StoreDamaged,
     TargetMissing,
     WatchlistGone,
 )
@@ -33,7 +34,7 @@ from edge.trust.revocation import REVOCATION, Revocation
 from provisioning.authority import publish_authority
 from provisioning.keyring import Keyring
 from provisioning.repository import Repository
-from tests.lists import MODEL, START, Site, entry
+from tests.lists import MODEL, START, Site, damage_unnoticed, entry
 
 UNIT = SigningKey.generate()
 
@@ -125,6 +126,29 @@ def test_a_van_with_everything_starts_and_goes_on(out: Deployment) -> None:
     assert mandate.finish("again") is None
     assert [data["cause"] for data in out.logged(Event.LIST_DESTROYED)] == ["end of the deployment"]
     assert [data["cause"] for data in out.logged(Event.AUTHORITY_ENDED)] == ["end of the deployment"]
+
+
+def test_a_list_that_was_damaged_on_the_disk_is_destroyed_and_fetched_again_at_the_next_start(out: Deployment) -> None:
+    store = out.mandate().start()
+    store.close()
+    content = bytearray(store.path.read_bytes())
+    content[2 * 4096 + 100 : 2 * 4096 + 300] = bytes(200)
+    store.path.write_bytes(content)
+    out.restart()
+    again = out.mandate().start()
+    assert again.path != store.path
+    assert again.references() == ("R-1", "R-2", "R-3")
+    assert not store.path.exists()
+    assert not [*out.site.folder.rglob("*damaged*")], "nobody's templates are kept aside"
+    assert [data["cause"] for data in out.logged(Event.LIST_DESTROYED)] == ["it is damaged"]
+
+
+def test_a_list_that_is_damaged_while_the_van_runs_is_a_clear_refusal(out: Deployment) -> None:
+    mandate = out.mandate()
+    mandate.start()
+    damage_unnoticed(out.keeper)
+    with pytest.raises(StoreDamaged, match="the watchlist is damaged on the disk"):
+        mandate.check()
 
 
 def test_the_list_is_destroyed_the_moment_the_authority_is_found_to_be_over(out: Deployment) -> None:

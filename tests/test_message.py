@@ -43,9 +43,11 @@ def test_each_of_several_control_rooms_can_read_it_and_no_other() -> None:
         open_alert(message, DecryptionKeys.generate(), KNOWN)
 
 
-def test_a_control_room_that_rotates_its_key_still_reads_what_was_sent_to_the_former() -> None:
-    fresh = DecryptionKeys.generate().also(ROOM)
-    assert open_alert(seal(make_alert(), VAN, TO_ROOM), fresh, KNOWN).sequence == 1
+def test_a_control_room_that_rotates_its_key_still_reads_what_was_sent_to_the_former(tmp_path: Path) -> None:
+    fresh = DecryptionKeys.generate().private_jwks()["keys"]
+    write_private(tmp_path / "keys.jwks", {"keys": fresh + ROOM.private_jwks()["keys"]})
+    both = DecryptionKeys.load(str(tmp_path / "keys.jwks"))
+    assert open_alert(seal(make_alert(), VAN, TO_ROOM), both, KNOWN).sequence == 1
 
 
 def test_nothing_of_the_subject_can_be_read_on_the_way() -> None:

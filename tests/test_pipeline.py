@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -19,7 +20,9 @@ from edge.errors import OutboxFull
 from edge.match.decide import Decider
 from edge.match.index import Index
 from edge.pipeline import Pipeline
-from edge.records import Detections, Frame, WatchlistEntry
+from edge.records import Detections, Frame, SearchResult, WatchlistEntry
+from edge.watchlist.identity import ListMeta
+from edge.watchlist.store import WatchlistStore
 from tests.sim.clock import HandClock
 from tests.sim.van import Desk, Subjects, a_config
 
@@ -80,15 +83,23 @@ class Street:
         return Frame(len(self.pixels), self._clock.monotonic_ns(), self._clock.now(), handle)
 
 
+ENTRY = WatchlistEntry(
+    "S-1", "wanted", "test", "test", None, False, None, None, "unknown", VECTOR[None].copy(), b"\xff\xd8\xff"
+)
+
+
 class Van:
-    def __init__(self, frames: int = 10, config: Config | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        frames: int = 10,
+        config: Config | None = None,
+        subjects: edge.pipeline.Subjects | None = None,
+        **settings: Any,
+    ) -> None:
         self.clock = HandClock()
         self.custodian = Custodian(self.clock)
         self.street = Street(self.clock, self.custodian, frames)
         self.detector, self.embedder, self.desk = Detector(), Embedder(), Desk()
-        entry = WatchlistEntry(
-            "S-1", "wanted", "test", "test", None, False, None, None, "unknown", VECTOR[None].copy(), b"\xff\xd8\xff"
-        )
         self.pipeline = Pipeline(
             config=config or a_config(),
             clock=self.clock,
@@ -96,7 +107,7 @@ class Van:
             detector=self.detector,
             embedder=self.embedder,
             index=Index(["S-1"], VECTOR[None].copy()),
-            subjects=Subjects({"S-1": entry}),
+            subjects=subjects or Subjects({"S-1": ENTRY}),
             decider=Decider(a_config().decision, threshold=0.6),
             custodian=self.custodian,
             sink=self.desk,
@@ -131,6 +142,28 @@ def test_a_subject_who_was_removed_raises_no_alert() -> None:
     van.pipeline.run()
     assert van.desk.alerts == []
     assert van.pipeline.listed == 0
+
+
+def test_a_subject_who_leaves_the_list_between_search_and_look_up_raises_no_alert_and_the_van_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meta = ListMeta("D-1", "a" * 64, len(VECTOR), datetime(2026, 3, 1, tzinfo=UTC))
+    with WatchlistStore.create(tmp_path / "list.db", bytes(range(32)), meta) as store:
+        store.add([ENTRY])
+        search = Index.search
+
+        def revoked_after_it(index: Index, probe: np.ndarray, k: int = 3) -> SearchResult:
+            result = search(index, probe, k)
+            assert [candidate.reference for candidate in result.candidates] == ["S-1"]
+            store.remove("S-1")
+            return result
+
+        monkeypatch.setattr(Index, "search", revoked_after_it)
+        van = Van(subjects=store)
+        van.pipeline.run()
+    assert van.desk.alerts == []
+    assert van.pipeline.counts.frames == 10
+    assert van.nothing_is_held
 
 
 def test_a_machine_that_is_too_slow_gives_frames_up_and_never_embeds_what_was_erased() -> None:

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import provisioning.demo
 from edge.trust.keys import KnownSigners
-from edge.trust.revocation import parse_revocation
+from edge.trust.revocation import REVOCATION, parse_revocation
 from edge.watchlist.bundle import parse_manifest
 from edge.watchlist.store import TemplateMatrix
 from provisioning.bundle import new_identity
@@ -142,7 +142,7 @@ def test_a_signed_revocation_is_what_a_van_believes(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     known = KnownSigners.load(tmp_path / "unit.jwks")
-    assert known.owners == {"intelligence-unit"}
+    assert known.verify(done.stdout.strip().encode(), REVOCATION).signer == "intelligence-unit"
     found = parse_revocation(done.stdout.encode(), known, deployment="D-1")
     assert found is not None
     assert (found.reference, found.cause) == ("R-1", "deleted on request")

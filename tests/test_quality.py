@@ -36,7 +36,7 @@ def turned(share: float) -> np.ndarray:
 
 def test_a_large_frontal_sharp_face_is_good_and_its_angles_are_near_zero() -> None:
     report = assess(a_picture(), a_face(), QualitySection())
-    assert report.acceptable
+    assert report.reason is None
     assert report.eye_distance == pytest.approx(36, abs=0.1)
     assert abs(report.yaw) < 5
     assert abs(report.pitch) < 10
@@ -82,5 +82,5 @@ def test_a_tilted_head_is_measured_and_not_refused() -> None:
     angle = np.radians(20)
     matrix = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     report = assess(a_picture(), a_face(shape=(FRONTAL - 0.5) @ matrix.T + 0.5), QualitySection())
-    assert report.acceptable
+    assert report.reason is None
     assert report.roll == pytest.approx(20, abs=0.5)

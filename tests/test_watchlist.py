@@ -9,7 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.errors import KeyUnusable, ModelRejected, RecordInvalid, WatchlistUnreadable
+from edge.errors import (
+    EntryNotFound,
+    KeyUnusable,
+    ModelRejected,
+    RecordInvalid,
+    StoreDamaged,
+    WatchlistUnreadable,
+)
 from edge.records import WatchlistEntry
 from edge.trust.secret import create_secret
 from edge.watchlist.identity import ListMeta
@@ -57,7 +64,7 @@ def test_what_was_added_is_read_back_after_reopening(store: WatchlistStore, key:
     with WatchlistStore.open(store.path, key, model=META.model) as again:
         assert again.meta == META
         assert again.references() == ("R-1", "R-2")
-        assert again.entries() == [first, second]
+        assert list(again.stream()) == [first, second]
         np.testing.assert_array_equal(again.entry("R-2").templates, second.templates)
         assert again.entry("R-1").reference_jpeg == first.reference_jpeg
         matrix = again.matrix()
@@ -66,9 +73,18 @@ def test_what_was_added_is_read_back_after_reopening(store: WatchlistStore, key:
         again.verify()
 
 
-def test_an_entry_that_is_not_there_is_a_key_error(store: WatchlistStore) -> None:
-    with pytest.raises(KeyError):
+def test_an_entry_that_is_not_there_is_not_found(store: WatchlistStore) -> None:
+    with pytest.raises(EntryNotFound, match="R-9: is not on this list"):
         store.entry("R-9")
+
+
+def test_an_entry_may_leave_while_the_list_is_read_entry_by_entry(store: WatchlistStore) -> None:
+    store.add([entry(f"R-{number}") for number in range(10, 60)])
+    seen = []
+    for read in store.stream():
+        seen.append(read.reference)
+        store.remove("R-50")
+    assert seen == [f"R-{number}" for number in range(10, 60) if number != 50]
 
 
 def test_the_same_content_has_the_same_identity_whatever_the_order(tmp_path: Path, key: bytes) -> None:
@@ -145,7 +161,7 @@ def test_a_wrong_key_is_refused_and_says_so(store: WatchlistStore) -> None:
     store.close()
     with pytest.raises(KeyUnusable, match="does not open with this key"):
         WatchlistStore.open(store.path, secrets.token_bytes(32))
-    with pytest.raises(KeyUnusable, match="5 bytes instead of 32"):
+    with pytest.raises(KeyUnusable, match="has 5 bytes, not 32"):
         WatchlistStore.open(store.path, b"short")
 
 
@@ -173,8 +189,8 @@ def test_a_damaged_file_is_refused_and_not_half_read(store: WatchlistStore, key:
     for at in range(5 * 4096 + 100, len(content), 4096):  # every page from the sixth on
         content[at] ^= 1
     store.path.write_bytes(content)
-    with pytest.raises(WatchlistUnreadable, match="is damaged"), WatchlistStore.open(store.path, key) as again:
-        again.matrix()
+    with pytest.raises(StoreDamaged, match="the watchlist is damaged"):
+        WatchlistStore.open(store.path, key)
 
 
 def test_nothing_readable_is_ever_on_disk(store: WatchlistStore, tmp_path: Path) -> None:
@@ -191,8 +207,10 @@ def test_a_removed_entry_is_not_in_the_decrypted_pages(store: WatchlistStore, ke
     gone, kept = entry("R-gone-for-good"), entry("R-kept")
     needles = (b"R-gone-for-good", gone.templates.tobytes()[:64], gone.reference_jpeg[:64])
     store.add([gone, kept])
+    store.close()
     before = decrypted_pages(store.path, key)
     assert all(needle in before for needle in needles)
+    store = WatchlistStore.open(store.path, key)
     store.remove("R-gone-for-good")
     after = decrypted_pages(store.path, key)
     assert kept.templates.tobytes()[:64] in after
@@ -200,29 +218,16 @@ def test_a_removed_entry_is_not_in_the_decrypted_pages(store: WatchlistStore, ke
     assert store.path.with_name("list.db-wal").stat().st_size == 0
 
 
-def test_destroying_leaves_a_receipt_and_no_file(tmp_path: Path) -> None:
-    key_file = tmp_path / "list.key"
-    key = create_secret(key_file)
-    store = WatchlistStore.create(tmp_path / "list.db", key, META)
-    store.add([entry("R-2"), entry("R-1")])
-    digest = store.digest
-    receipt = store.destroy(key_file=key_file, cause="end of the deployment", at=NOW)
-    assert receipt.digest == digest
-    assert receipt.references == ("R-1", "R-2")
-    assert (receipt.deployment, receipt.cause, receipt.at) == ("D-1", "end of the deployment", NOW)
-    assert receipt.files[:2] == ("list.key", "list.db")
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_destroying_overwrites_before_it_unlinks(tmp_path: Path) -> None:
     key_file = tmp_path / "list.key"
     key = create_secret(key_file)
     store = WatchlistStore.create(tmp_path / "list.db", key, META)
     store.add([entry("R-1")])
+    store.close()
     before = (tmp_path / "list.db").read_bytes()
     for name in ("list.key", "list.db"):
         (tmp_path / f"held-{name}").hardlink_to(tmp_path / name)  # the same blocks under a second name
-    store.destroy(key_file=key_file, cause="test", at=NOW)
+    assert destroy_files(store.path, key_file) == ("list.key", "list.db")
     after = (tmp_path / "held-list.db").read_bytes()
     assert len(after) == len(before)
     assert not any(after[at : at + 64] == before[at : at + 64] for at in range(0, len(before), 4096))

@@ -1,17 +1,17 @@
 """Alerts that the control room has not got yet: one row each, committed before anything is published.
 
-The outbox is a sealed store (SQLCipher, ``synchronous=FULL``). Reserving the sequence number and writing the
-sealed message are one transaction, so numbers have no gaps even over a SIGKILL between the two, and a row goes
-only once the alert is known to be safe elsewhere (:mod:`edge.alert.publish` says when that is). A row past its
-expiry goes too, is counted, and its number is reported: the control room sees a gap and the van says why.
+The outbox is a sealed store (:mod:`edge.trust.sealed`). Reserving the sequence number and writing the sealed message
+are one transaction, so numbers have no gaps even over a SIGKILL between the two, and a row goes only once the alert
+is known to be safe elsewhere (:mod:`edge.alert.publish` says when that is). A row past its expiry goes too, is
+counted, and its number is reported: the control room sees a gap and the van says why.
 
 When the disk or the outbox is full the alert is refused with an error before it is believed to be on its way:
-the pipeline stops loudly rather than lose it.
+the pipeline stops loudly rather than lose it. When the file is damaged, every method says so; :mod:`edge.alert.repair`
+carries over what can still be read when the van starts again.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,31 +19,45 @@ from pathlib import Path
 from typing import Self
 from uuid import UUID
 
-from sqlcipher3 import dbapi2
-
-from edge.errors import OutboxFull, StoreUnavailable
+from edge.errors import OutboxFull, RecordInvalid, StoreUnavailable
 from edge.records import Alert
-from edge.trust.sealed import Connection, open_sealed, store_error, truncate_log
+from edge.trust.sealed import SealedStore, StoreConflict, StoreKind
 
-__all__ = ["Counters", "Outbox", "Pending"]
+__all__ = ["OUTBOX", "Counters", "Damage", "Outbox", "Pending"]
 
-APPLICATION_ID = 0x4C46524F  # "LFRO"
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS outbox (
-    sequence   INTEGER PRIMARY KEY,
-    alert_id   TEXT NOT NULL UNIQUE,
-    expires_at REAL NOT NULL,
-    message    BLOB NOT NULL
-);
-CREATE TABLE IF NOT EXISTS book (
-    one       INTEGER PRIMARY KEY CHECK (one = 1),
-    van       TEXT NOT NULL,
-    reserved  INTEGER NOT NULL,
-    delivered INTEGER NOT NULL,
-    expired   INTEGER NOT NULL
-);
-"""
+OUTBOX = StoreKind(
+    name="the outbox",
+    application_id=0x4C46524F,  # "LFRO"
+    migrations=(
+        # IF NOT EXISTS: outboxes of before versions were counted hold these tables already.
+        """
+        CREATE TABLE IF NOT EXISTS outbox (
+            sequence   INTEGER PRIMARY KEY,
+            alert_id   TEXT NOT NULL UNIQUE,
+            expires_at REAL NOT NULL,
+            message    BLOB NOT NULL
+        );
+        CREATE TABLE IF NOT EXISTS book (
+            one       INTEGER PRIMARY KEY CHECK (one = 1),
+            van       TEXT NOT NULL,
+            reserved  INTEGER NOT NULL,
+            delivered INTEGER NOT NULL,
+            expired   INTEGER NOT NULL
+        );
+        """,
+        # A table of its own: the software in the van's other slot knows how many columns the book has.
+        """
+        CREATE TABLE damage (
+            file    TEXT PRIMARY KEY,
+            carried INTEGER NOT NULL,
+            lost    INTEGER NOT NULL,
+            told    INTEGER NOT NULL DEFAULT 0
+        );
+        """,
+    ),
+    damaged="Start the van again: what can still be read is carried over into a new one",
+    refused="Check that it is this van's key; if it is, move the file away: what is in it cannot be sent any more",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +79,35 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """The outbox in numbers since it was made: ``reserved == delivered + expired + waiting``."""
+    """The outbox in numbers since it was made: ``reserved == delivered + expired + lost + waiting``."""
 
     reserved: int
     delivered: int
     expired: int
+    lost: int
     waiting: int
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """What came of a damaged outbox.
+
+    Attributes:
+        file: name of the file that was kept aside, in the same folder.
+        carried: undelivered alerts that could be read and are in the outbox again.
+        lost: undelivered alerts that could not, as far as what was left of the file tells.
+    """
+
+    file: str
+    carried: int
+    lost: int
 
 
 class Outbox:
     """See the module. One process opens it at a time; its methods may be called from any thread.
+
+    Each method raises StoreDamaged where the file is not what was written, and StoreUnavailable where the disk refuses
+    or the outbox is closed.
 
     Args:
         path: the store's file; made when it is not there.
@@ -83,33 +116,31 @@ class Outbox:
         limit: undelivered alerts at most.
 
     Raises:
-        KeyUnusable: the key does not open it.
+        KeyUnusable: the key does not open it, or its first page is damaged.
+        StoreDamaged: a page is not what was written; :func:`edge.alert.repair.open_outbox` mends that.
+        WatchlistUnreadable: the file is a store of another kind, or of a later version.
         StoreUnavailable: the file cannot be made or read, or belongs to another van.
     """
 
     def __init__(self, path: Path, key: bytes, van: str, *, limit: int = 10_000) -> None:
         self._path = path
         self._limit = limit
-        self._lock = threading.Lock()
+        self._store = SealedStore(path, key, OUTBOX, create=True)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError as error:
-            raise store_error(path, error) from None
-        self._connection: Connection = open_sealed(path, key, application_id=APPLICATION_ID, create=True)
-        try:
-            self._connection.executescript(_SCHEMA)
-            self._connection.execute("INSERT OR IGNORE INTO book VALUES (1, ?, 0, 0, 0)", (van,))
-            owner = self._connection.execute("SELECT van FROM book").fetchone()[0]
-        except dbapi2.DatabaseError as error:
-            self._connection.close()
-            raise store_error(path, error) from None
+            owner = self._owner(van)
+        except BaseException:
+            self._store.close()
+            raise
         if owner != van:
-            self._connection.close()
-            raise StoreUnavailable(
-                str(path),
-                f"is the outbox of {owner}, not of {van}",
-                "Mend van.id or store.directory in the configuration",
+            self._store.close()
+            raise anothers(path, owner, van)
+
+    def _owner(self, van: str) -> str:
+        with self._store.writing() as db:
+            db.execute(
+                "INSERT OR IGNORE INTO book (one, van, reserved, delivered, expired) VALUES (1, ?, 0, 0, 0)", (van,)
             )
+            return str(db.execute("SELECT van FROM book").fetchone()[0])
 
     def __enter__(self) -> Self:
         return self
@@ -118,8 +149,10 @@ class Outbox:
         self.close()
 
     def close(self) -> None:
-        with self._lock:
-            self._connection.close()
+        """Close the file; safe to call twice."""
+        self._store.close()
+
+    # -- alerts ----------------------------------------------------------------------------------
 
     def append(self, make: Callable[[int], Alert], seal: Callable[[Alert], bytes]) -> Alert:
         """Reserve the next number, make and seal the alert with it, and commit: all of it or nothing.
@@ -130,103 +163,93 @@ class Outbox:
 
         Raises:
             OutboxFull: as many undelivered alerts as allowed are waiting.
-            StoreUnavailable: the disk refuses; nothing was reserved.
+            RecordInvalid: the alert is in the outbox already.
+            StoreDamaged, StoreUnavailable: nothing was reserved.
         """
-        with self._lock:
-            try:
-                self._connection.execute("BEGIN IMMEDIATE")
-            except dbapi2.DatabaseError as error:
-                raise store_error(self._path, error) from None
-            try:
-                waiting = self._connection.execute("SELECT count(*) FROM outbox").fetchone()[0]
+        try:
+            with self._store.writing() as db:
+                waiting = db.execute("SELECT count(*) FROM outbox").fetchone()[0]
                 if waiting >= self._limit:
                     raise OutboxFull(
                         str(self._path),
                         f"holds {waiting} undelivered alerts, as many as allowed",
                         "Restore the way to the control room; matching stops until then",
                     )
-                sequence = self._connection.execute("SELECT reserved FROM book").fetchone()[0] + 1
+                sequence = db.execute("SELECT reserved FROM book").fetchone()[0] + 1
                 alert = make(sequence)
-                self._connection.execute(
+                db.execute(
                     "INSERT INTO outbox VALUES (?, ?, ?, ?)",
                     (sequence, str(alert.alert_id), alert.expires_at.timestamp(), seal(alert)),
                 )
-                self._connection.execute("UPDATE book SET reserved = ?", (sequence,))
-                self._connection.execute("COMMIT")
-            except dbapi2.DatabaseError as error:
-                self._undo()
-                raise store_error(self._path, error) from None
-            except BaseException:
-                self._undo()
-                raise
-            return alert
-
-    def _undo(self) -> None:
-        if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
+                db.execute("UPDATE book SET reserved = ?", (sequence,))
+        except StoreConflict:
+            raise RecordInvalid("an alert", "is in the outbox already", "Report this with the journal") from None
+        return alert
 
     def next(self, after: int = 0) -> Pending | None:
         """The oldest undelivered alert whose number is above ``after``, or None."""
-        with self._lock:
-            row = self._connection.execute(
-                "SELECT sequence, alert_id, expires_at, message FROM outbox WHERE sequence > ? "
-                "ORDER BY sequence LIMIT 1",
-                (after,),
-            ).fetchone()
-        return None if row is None else Pending(row[0], UUID(row[1]), row[2], bytes(row[3]))
+        rows = self._store.read(
+            "SELECT sequence, alert_id, expires_at, message FROM outbox WHERE sequence > ? ORDER BY sequence LIMIT 1",
+            (after,),
+        )
+        return next((Pending(row[0], UUID(row[1]), row[2], bytes(row[3])) for row in rows), None)
 
     def oldest(self) -> int | None:
         """The lowest number of an undelivered alert, or None."""
-        with self._lock:
-            row = self._connection.execute("SELECT min(sequence) FROM outbox").fetchone()
-        return None if row[0] is None else int(row[0])
+        found = self._store.read("SELECT min(sequence) FROM outbox")[0][0]
+        return None if found is None else int(found)
 
     def waiting(self, through: int) -> int:
         """How many undelivered alerts have numbers up to ``through``."""
-        with self._lock:
-            row = self._connection.execute("SELECT count(*) FROM outbox WHERE sequence <= ?", (through,)).fetchone()
-        return int(row[0])
+        return int(self._store.read("SELECT count(*) FROM outbox WHERE sequence <= ?", (through,))[0][0])
 
     def delivered(self, *alerts: UUID) -> int:
         """Remove alerts that are safe elsewhere; returns how many were still here.
 
-        Raises:
-            StoreUnavailable: the disk refuses; they stay and will be sent again.
+        On an error they are sent again at worst: they stay, or they are gone but for the write-ahead log.
         """
         if not alerts:
             return 0
         marks = ", ".join("?" * len(alerts))
-        with self._lock:
-            return self._remove("delivered", f"alert_id IN ({marks})", *(str(alert) for alert in alerts))
+        return self._remove("delivered", f"alert_id IN ({marks})", *(str(alert) for alert in alerts))
 
     def drop_expired(self, now: datetime) -> int:
-        """Remove alerts past their expiry and count them; returns how many.
-
-        Raises:
-            StoreUnavailable: the disk refuses.
-        """
-        with self._lock:
-            stale = self._connection.execute(
-                "SELECT count(*) FROM outbox WHERE expires_at <= ?", (now.timestamp(),)
-            ).fetchone()[0]
-            return self._remove("expired", "expires_at <= ?", now.timestamp()) if stale else 0
+        """Remove alerts past their expiry and count them; returns how many."""
+        stale = self._store.read("SELECT 1 FROM outbox WHERE expires_at <= ? LIMIT 1", (now.timestamp(),))
+        return self._remove("expired", "expires_at <= ?", now.timestamp()) if stale else 0
 
     def _remove(self, column: str, where: str, *values: float | str) -> int:
-        try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            gone = int(self._connection.execute(f"DELETE FROM outbox WHERE {where}", values).rowcount)  # noqa: S608
-            self._connection.execute(f"UPDATE book SET {column} = {column} + ?", (gone,))  # noqa: S608
-            self._connection.execute("COMMIT")
-            if not self._connection.execute("SELECT 1 FROM outbox LIMIT 1").fetchone():
-                truncate_log(self._connection)
-        except dbapi2.DatabaseError as error:
-            self._undo()
-            raise store_error(self._path, error) from None
+        with self._store.writing() as db:
+            gone = int(db.execute(f"DELETE FROM outbox WHERE {where}", values).rowcount)  # noqa: S608
+            db.execute(f"UPDATE book SET {column} = {column} + ?", (gone,))  # noqa: S608
+            empty = db.execute("SELECT 1 FROM outbox LIMIT 1").fetchone() is None
+        if empty:
+            self._store.fold()
         return gone
 
+    # -- what it says of itself --------------------------------------------------------------------
+
     def counters(self) -> Counters:
-        with self._lock:
-            row = self._connection.execute(
-                "SELECT reserved, delivered, expired, (SELECT count(*) FROM outbox) FROM book"
-            ).fetchone()
+        """What has come of every number."""
+        (row,) = self._store.read(
+            "SELECT reserved, delivered, expired, (SELECT coalesce(sum(lost), 0) FROM damage), "
+            "(SELECT count(*) FROM outbox) FROM book"
+        )
         return Counters(*row)
+
+    def damage(self) -> Damage | None:
+        """The repair that nobody has been told of yet, or None. It is told once :meth:`told` was called."""
+        rows = self._store.read("SELECT file, carried, lost FROM damage WHERE NOT told ORDER BY file LIMIT 1")
+        return Damage(*rows[0]) if rows else None
+
+    def told(self, damage: Damage) -> None:
+        """Remember that ``damage`` is in the audit log."""
+        with self._store.writing() as db:
+            db.execute("UPDATE damage SET told = 1 WHERE file = ?", (damage.file,))
+
+
+def anothers(path: Path, owner: str, van: str) -> StoreUnavailable:
+    """The refusal of another van's outbox."""
+    return StoreUnavailable(
+        str(path), f"is the outbox of {owner}, not of {van}", "Correct van.id or store.directory in the configuration"
+    )

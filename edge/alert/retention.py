@@ -3,20 +3,25 @@
 Each store knows how to delete what is due, out of its pages and its write-ahead log; the sweeper asks all of
 them with the retention that is in force and writes down how many went. Without an authority the default
 holds: nothing is kept for longer because nobody said for how long.
+
+A damaged store that was kept aside holds sealed alerts as well, and goes in the same way: :func:`shred_set_aside`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from edge.clock import Clock
+from edge.custody.shred import shred
 from edge.errors import EdgeError, StoreDamaged
 from edge.trust.audit import AuditLog
 from edge.trust.events import Event
+from edge.trust.sealed import damaged_files, set_aside_at
 from edge.worker import Supervisor, Worker
 
-__all__ = ["DEFAULT_RETENTION", "LONGEST_RETENTION", "Purge", "Sweeper"]
+__all__ = ["DEFAULT_RETENTION", "LONGEST_RETENTION", "Purge", "Sweeper", "shred_set_aside"]
 
 DEFAULT_RETENTION = timedelta(hours=24)
 LONGEST_RETENTION = timedelta(days=31)
@@ -26,6 +31,24 @@ SILENT_S = 30.0
 
 Purge = Callable[[datetime, timedelta], int]
 """Deletes what is older than a span at a moment, for good, and returns how many."""
+
+
+def shred_set_aside(store: Path, *, held_before: timedelta = timedelta()) -> Purge:
+    """Shreds the damaged files that were kept aside of ``store``, and counts the files.
+
+    Args:
+        store: the path that the store had and that its successor has.
+        held_before: how long the oldest alert in such a file may have been in there when it was set aside. Its age
+            counts from then.
+    """
+
+    def purge(now: datetime, span: timedelta) -> int:
+        due = [
+            file for file in damaged_files(store) if set_aside_at(file) + max(timedelta(), span - held_before) <= now
+        ]
+        return sum(shred(file) for file in due)
+
+    return purge
 
 
 class Sweeper:

@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 
 from edge.alert.discovery import description
-from edge.alert.outbox import Outbox
+from edge.alert.outbox import Damage, Outbox
 from edge.alert.publish import Broker, LinkState, Publisher
-from edge.alert.retention import DEFAULT_RETENTION, Sweeper
+from edge.alert.repair import open_outbox
+from edge.alert.retention import DEFAULT_RETENTION, Sweeper, shred_set_aside
 from edge.alert.submit import AlertSubmitter
 from edge.assembly.mandate import load_models, mandated, open_audit, whereabouts
 from edge.audit_trail import AuditTrail
@@ -70,6 +72,9 @@ class Listener(Protocol):
 
     def breached(self, breach: CustodyBreached) -> None:
         """Something biometric outlived its deadline."""
+
+    def damaged(self, damage: Damage) -> None:
+        """The outbox was found damaged and was made anew from what could be read."""
 
     def progress(self) -> None:
         """The pipeline has done a turn."""
@@ -167,10 +172,18 @@ def assemble(
     parts.callback(index.erase)
 
     step("opening the outbox")
-    outbox = Outbox(
-        state / OUTBOX_FILE, read_secret(config.store.key, base), config.van.id, limit=config.store.outbox_limit
+    outbox = open_outbox(
+        state / OUTBOX_FILE,
+        read_secret(config.store.key, base),
+        config.van.id,
+        now=clock.now(),
+        limit=config.store.outbox_limit,
     )
     parts.callback(outbox.close)
+    while (damage := outbox.damage()) is not None:
+        trail.damaged("outbox", damage)
+        listener.damaged(damage)
+        outbox.told(damage)
     publisher = Publisher(
         outbox,
         Broker(alert.host, alert.port, tls),
@@ -206,7 +219,12 @@ def assemble(
     )
     held.lists.on_removed(pipeline.remove)
     retention = Sweeper(
-        {"outbox": lambda now, _: outbox.drop_expired(now)},
+        {
+            "outbox": lambda now, _: outbox.drop_expired(now),
+            "damaged outbox": shred_set_aside(
+                state / OUTBOX_FILE, held_before=timedelta(seconds=config.alert.expiry_s)
+            ),
+        },
         clock=clock,
         audit=audit,
         retention=lambda: held.mandate.retention,

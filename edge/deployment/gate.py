@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Protocol
 
 from edge.errors import AuthorityMissing, ThresholdUnsupported
@@ -98,12 +98,6 @@ class Gate:
     def digest(self) -> str:
         """By which the audit log names the authority; empty without one."""
         return self._digest
-
-    def remaining(self, now: datetime) -> timedelta:
-        """Time until the authority ends; never negative; nothing without an authority."""
-        if self._authority is None:
-            return timedelta()
-        return max(timedelta(), self._authority.ends - now)
 
     def check(
         self, now: datetime, position: Position | None, watchlist: ListFacts | None, *, model: str, threshold: float

@@ -8,7 +8,6 @@ is gone.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -27,9 +26,10 @@ from edge.errors import (
     EntryNotFound,
     PolicyRefusal,
     RepositoryUnavailable,
+    StoreUnavailable,
     WatchlistGone,
 )
-from edge.files import fsync_folder
+from edge.files import replace_file
 from edge.trust.audit import AuditLog, read_log
 from edge.trust.authority import Authority, authority_digest, parse_authority
 from edge.trust.events import Event
@@ -167,13 +167,12 @@ class Mandate:
         name = f"authorities/{self._facts.deployment}.json"
         content = self._repository.read(name)
         authority = accept_authority(content, self._gate, self._audit, name)
-        beside = self._folder / f".{AUTHORITY_FILE}.new"
-        with beside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(self._folder / AUTHORITY_FILE)
-        fsync_folder(self._folder)
+        try:
+            replace_file(self._folder / AUTHORITY_FILE, content)
+        except OSError as error:
+            raise StoreUnavailable(
+                str(self._folder / AUTHORITY_FILE), f"cannot be written ({error.strerror})", "Check the disk"
+            ) from None
         return authority
 
     def _restore(self) -> None:

@@ -11,7 +11,6 @@ never be passed off as a decision, nor a decision as an alert.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -25,6 +24,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey
 
 from edge.errors import AlertRejected, KeyUnusable, SignatureInvalid
+from edge.files import replace_file
 from edge.trust.secret import read_secret
 
 __all__ = ["DecryptionKeys", "KnownSigners", "Recipients", "Signed", "SigningKey", "write_private", "write_public"]
@@ -116,13 +116,7 @@ def write_public(path: Path, content: Mapping[str, Any]) -> None:
 
 def _write(path: Path, content: Mapping[str, Any], mode: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.new")
-    beside.unlink(missing_ok=True)
-    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+    replace_file(path, msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n", mode=mode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,10 +209,6 @@ class KnownSigners:
             KeyUnusable: see :meth:`of`; also when the file cannot be read.
         """
         return cls.of(_decode_set(_read_public(path), str(path)), str(path))
-
-    @property
-    def owners(self) -> frozenset[str]:
-        return frozenset(owner for owner, _, _ in self._keys.values())
 
     def verify(self, token: bytes, kind: str) -> Signed:
         """Verify a compact JWS that must be of type ``kind``.
@@ -324,10 +314,6 @@ class DecryptionKeys:
         """The public parts, for the vans."""
         use = {"use": "enc", "alg": WRAP}
         return {"keys": [{**key.as_dict(private=False), "kid": kid, **use} for kid, key in self._keys.items()]}
-
-    def also(self, others: DecryptionKeys) -> DecryptionKeys:
-        """These keys and ``others``: what a control room holds while it rotates."""
-        return DecryptionKeys({**self._keys, **others._keys})
 
     def decrypt(self, sealed: Mapping[str, Any], content_type: str) -> bytes:
         """Open a JWE in general JSON form with whichever of these keys it was made for.

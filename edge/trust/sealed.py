@@ -9,7 +9,7 @@ when it is opened, and the translation of SQLite's errors into three that a pers
 
 * :class:`~edge.errors.KeyUnusable`: the key does not fit, or the first page is damaged (which looks the same);
 * :class:`~edge.errors.StoreDamaged`: a page is not what was written. :func:`set_aside` keeps such a file, out of the
-  way and named, so that its owner can go on with a new one;
+  way and named, so that its owner can go on with a new one; :class:`Salvage` reads what can still be read of it;
 * :class:`~edge.errors.StoreUnavailable`: the disk refuses.
 """
 
@@ -19,31 +19,28 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
 from sqlcipher3 import dbapi2
 
 from edge.errors import EdgeError, KeyUnusable, StoreDamaged, StoreUnavailable, WatchlistUnreadable
-from edge.files import fsync_folder
+from edge.trust.set_aside import companions, damaged_files, name_aside, set_aside, set_aside_at
 
 __all__ = [
     "Connection",
+    "Salvage",
     "SealedStore",
     "StoreConflict",
     "StoreKind",
     "companions",
     "damaged_files",
-    "open_sealed",
+    "name_aside",
     "set_aside",
-    "store_error",
-    "truncate_log",
+    "set_aside_at",
 ]
 
 KEY_BYTES = 32
-SUFFIXES = ("", "-wal", "-shm", "-journal")
-"""What SQLite may keep beside a data base: all of it is moved, or destroyed, with it."""
 Connection = Any
 """A DB-API connection of ``sqlcipher3``, which ships no types."""
 
@@ -62,12 +59,17 @@ class StoreKind:
         migrations: one SQL script per version of the schema, the first makes it. Never change one that was released:
             add another.
         damaged: what a person does about a damaged file, as an imperative.
+        refused: what a person does about a file that its key does not open, as an imperative.
+        structure: whether opening also walks the structure of the whole, which reads everything a second time. Each
+            page's HMAC is checked in any case.
     """
 
     name: str
     application_id: int
     migrations: tuple[str, ...]
     damaged: str = "It was kept aside; call the engineer"
+    refused: str = "Give the key that it was made with; if it is the right one, move the file away and start again"
+    structure: bool = True
 
 
 class SealedStore:
@@ -107,7 +109,7 @@ class SealedStore:
             self._unlock(key)
             self._identify(fresh=fresh)
             if not fresh:
-                self._check_pages()
+                self._check()
             self._migrate()
         except BaseException as error:
             self._db.close()
@@ -118,17 +120,14 @@ class SealedStore:
     # -- opening -------------------------------------------------------------------------------
 
     def _unlock(self, key: bytes) -> None:
-        self._db.execute(f"PRAGMA key = \"x'{key.hex()}'\"")
-        self._db.execute("PRAGMA cipher_memory_security = ON")
+        _give_key(self._db, key)
         try:
             self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
         except dbapi2.DatabaseError as error:
             if "not a database" not in str(error):
                 raise
             raise KeyUnusable(
-                str(self.path),
-                "does not open with this key, or its first page is damaged",
-                "Give the key that it was made with; if it is the right one, move the file away and start again",
+                str(self.path), "does not open with this key, or its first page is damaged", self.kind.refused
             ) from None
         for pragma in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON", "temp_store = MEMORY"):
             self._db.execute(f"PRAGMA {pragma}")
@@ -146,12 +145,23 @@ class SealedStore:
     def _version(self) -> int:
         return int(self._db.execute("PRAGMA user_version").fetchone()[0])
 
-    def _check_pages(self) -> None:
-        """Every page's HMAC, then the structure of the whole."""
-        if self._db.execute("PRAGMA cipher_integrity_check").fetchone() is not None:
-            raise self._damaged()
-        if self._db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-            raise self._damaged()
+    def _check(self) -> None:
+        """Every page's HMAC, then the structure of the whole where the kind asks for it.
+
+        The log is folded in first: what a power cut left half written in the file is still whole in there.
+        """
+        unfolded: dbapi2.Error | None = None
+        try:
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except dbapi2.OperationalError as error:
+            if "full" not in str(error):
+                raise
+            unfolded = error  # what can be read must still be read on a full disk
+        good = self._db.execute("PRAGMA cipher_integrity_check").fetchone() is None
+        if good and self.kind.structure:
+            good = self._db.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok"
+        if not good:
+            raise unfolded or self.damaged()
 
     def _migrate(self) -> None:
         version = self._version()
@@ -168,44 +178,42 @@ class SealedStore:
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """One transaction: all of what happens inside, or nothing. Inside another one it is part of that.
+        """One transaction: all of what happens inside, or nothing.
+
+        Inside another one it is a part of that: it is undone alone when it fails and the failure is caught there, and
+        it is stored when the outermost ends.
 
         Raises:
             StoreConflict: a row breaks a rule of the schema.
             StoreDamaged, StoreUnavailable: nothing was stored.
         """
         with self._lock, self._errors():
-            if self._depth:
-                self._depth += 1
-                try:
-                    yield self._db
-                finally:
-                    self._depth -= 1
-                return
-            self._db.execute("BEGIN IMMEDIATE")
-            self._depth = 1
+            part = f"part_{self._depth}"
+            outermost = self._depth == 0
+            self._db.execute("BEGIN IMMEDIATE" if outermost else f"SAVEPOINT {part}")
+            self._depth += 1
             try:
                 yield self._db
-                self._db.execute("COMMIT")
+                self._db.execute("COMMIT" if outermost else f"RELEASE {part}")
+                _believe(self._db)  # where something was written, the commit itself would have failed
             except BaseException:
-                self._roll_back()
+                if self._db.in_transaction:  # a full disk may have ended it
+                    for undo in ("ROLLBACK",) if outermost else (f"ROLLBACK TO {part}", f"RELEASE {part}"):
+                        self._db.execute(undo)
                 raise
             finally:
-                self._depth = 0
-
-    def _roll_back(self) -> None:
-        if self._db.in_transaction:
-            self._db.execute("ROLLBACK")
+                self._depth -= 1
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """Read row by row; nobody writes meanwhile.
+        """Read row by row; nobody writes meanwhile. What was read counts once the block was left without an error.
 
         Raises:
             StoreDamaged, StoreUnavailable: see :meth:`read`.
         """
         with self._lock, self._errors():
             yield self._db
+            _believe(self._db)
 
     def read(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
         """All rows of a query.
@@ -245,22 +253,24 @@ class SealedStore:
             yield
         except (dbapi2.IntegrityError, dbapi2.DataError) as error:
             raise StoreConflict(type(error).__name__) from None
-        except (dbapi2.Error, OSError) as error:
+        except dbapi2.Error as error:  # no OSError: inside the block that is somebody else's file
             raise self._translated(error) from None
 
-    def _damaged(self) -> StoreDamaged:
+    def damaged(self) -> StoreDamaged:
+        """The error for content that is not what was written, for an owner who finds some."""
         return StoreDamaged(str(self.path), f"{self.kind.name} is damaged on the disk", self.kind.damaged)
 
     def _translated(self, error: Exception) -> EdgeError:
         """Say in plain words why a store cannot be used; SQLite's words hold no content of it."""
         text = (error.strerror or "") if isinstance(error, OSError) else str(error)
         if "malformed" in text or "not a database" in text or "corrupt" in text:
-            return self._damaged()
+            return self.damaged()
         causes = {
             "full": "the disk is full",
             "No space": "the disk is full",
             "readonly": "the file or the disk is read-only",
             "Read-only": "the file or the disk is read-only",
+            "unable to open": "the file or the disk is read-only, or belongs to another user",
             "locked": "another process uses it",
             "closed database": "is closed",
             "disk I/O": "the disk does not read or write it",
@@ -269,104 +279,56 @@ class SealedStore:
         return StoreUnavailable(str(self.path), cause, "Check the disk's space, its health and the file's owner")
 
 
-# -- files -----------------------------------------------------------------------------------------
-
-
-def companions(path: Path) -> tuple[Path, ...]:
-    """A store's file and everything that SQLite may keep beside it."""
-    return tuple(Path(f"{path}{suffix}") for suffix in SUFFIXES)
-
-
-def set_aside(path: Path, now: datetime) -> Path:
-    """Move a damaged store and what lies beside it out of the way, and return where it is now.
-
-    It stays sealed under its key. Whoever kept it deletes it when its content is due: see :func:`damaged_files`.
-
-    Raises:
-        StoreUnavailable: the file system refuses.
-    """
-    name = f"{path.name}.damaged-{now.astimezone(UTC):%Y%m%dT%H%M%SZ}"
-    try:
-        for file in companions(path):
-            if file.exists():
-                file.replace(file.with_name(name + file.name.removeprefix(path.name)))
-        fsync_folder(path.parent)
-    except OSError as error:
-        raise StoreUnavailable(str(path), f"cannot be moved away ({error.strerror})", "Check the disk") from None
-    return path.with_name(name)
-
-
-def damaged_files(path: Path) -> tuple[Path, ...]:
-    """What :func:`set_aside` has kept of ``path``, oldest first."""
-    return tuple(sorted(path.parent.glob(f"{path.name}.damaged-*")))
-
-
-# -- the former way: goes when nobody calls it any more ---------------------------------------------
-def open_sealed(path: Path, key: bytes, *, application_id: int, create: bool = False) -> Connection:
-    """Open the sealed store at ``path``, in autocommit mode: callers write ``BEGIN IMMEDIATE`` themselves.
+class Salvage:
+    """Reads what can still be read of a damaged store and changes nothing of it. For one thread.
 
     Args:
         path: the data base file.
         key: 32 bytes, raw.
-        application_id: marks what kind of store it is, so that one is never taken for another.
-        create: make it when it is not there; otherwise a missing file is refused.
-
-    Raises:
-        KeyUnusable: the key has not 32 bytes, or does not open this file.
-        WatchlistUnreadable: the file is missing, or is a store of another kind.
-        StoreUnavailable: the file system refuses.
     """
-    if len(key) != KEY_BYTES:
-        raise KeyUnusable(f"the key of {path}", f"has {len(key)} bytes instead of {KEY_BYTES}", "Give the right key")
-    fresh = not path.exists()
-    if fresh and not create:
-        raise WatchlistUnreadable(str(path), "there is no such store", "Import or build it first")
-    connection: Connection = None
-    try:
-        if fresh:
-            path.touch(mode=0o600)
-        connection = dbapi2.connect(str(path), isolation_level=None, check_same_thread=False, timeout=5.0)
-        connection.execute(f"PRAGMA key = \"x'{key.hex()}'\"")
-        connection.execute("PRAGMA cipher_memory_security = ON")
-        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA secure_delete = ON")
-        connection.execute("PRAGMA temp_store = MEMORY")
-        connection.execute("PRAGMA foreign_keys = ON")
-        found = connection.execute("PRAGMA application_id").fetchone()[0]
-        if found == 0 and fresh:
-            connection.execute(f"PRAGMA application_id = {application_id}")
-        elif found != application_id:
-            raise WatchlistUnreadable(
-                str(path), "is a sealed store of another kind", "Give the path that the configuration means"
-            )
-    except dbapi2.DatabaseError as error:
-        if connection is not None:
-            connection.close()
-        if "file is not a database" in str(error):
-            raise KeyUnusable(
-                str(path),
-                "does not open with this key (or is not a sealed store)",
-                "Give the key that it was made with",
-            ) from None
-        raise store_error(path, error) from None
-    except OSError as error:
-        raise store_error(path, error) from None
-    except WatchlistUnreadable:
-        connection.close()
-        raise
-    return connection
+
+    def __init__(self, path: Path, key: bytes) -> None:
+        self._path = path
+        self._key = key
+        self._db: Connection = None
+
+    def read(self, query: str, values: Sequence[Any] = ()) -> list[Any] | None:
+        """All rows of a query; None when one of the pages that it needs is damaged."""
+        try:
+            if self._db is None:
+                self._db = dbapi2.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+                _give_key(self._db, self._key)
+            rows = list(self._db.execute(query, values).fetchall())
+            _believe(self._db)
+        except dbapi2.Error:
+            self.close()  # SQLCipher refuses everything on a connection that has met one damaged page
+            return None
+        return rows
+
+    def close(self) -> None:
+        """Let go of the file; safe to call twice."""
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
-def store_error(path: Path, error: Exception) -> StoreUnavailable:
-    """Say in plain words why a store cannot be written; ``error`` holds no content of it."""
-    cause = str(error)
-    if "full" in cause:
-        cause = "the disk is full"
-    return StoreUnavailable(str(path), cause, "Check the disk's space, its health and the file's owner")
+def _believe(db: Connection) -> None:
+    """Raise what SQLCipher still owes: it hands a damaged page out as noise and fails with the next page only.
+
+    A value that ends on such a page would be taken for what was written. So the cache is let go, which also leaves no
+    page of plain content in memory, and the first page is read anew.
+    """
+    db.execute("PRAGMA shrink_memory")
+    db.execute("PRAGMA user_version").fetchone()
 
 
-def truncate_log(connection: Connection) -> None:
-    """Fold the write-ahead log into the file and cut it to nothing, so that no deleted row remains in it."""
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+def _give_key(db: Connection, key: bytes) -> None:
+    db.execute("PRAGMA cipher_log_level = NONE")  # SQLCipher would print to stderr; its errors are translated here
+    db.execute(f"PRAGMA key = \"x'{key.hex()}'\"")
+    db.execute("PRAGMA cipher_memory_security = ON")

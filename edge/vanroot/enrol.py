@@ -14,6 +14,8 @@ import shutil
 import sys
 from pathlib import Path
 
+from .files import replace_file
+
 __all__ = ["ANSWER", "MINE", "main", "make_keys", "take_answer"]
 
 EXCHANGE = Path("/cfg/enrol")
@@ -26,15 +28,6 @@ OWNER = "lfr"
 def _say(text: str) -> None:
     sys.stdout.write(f"LFR-ENROL {text}\n")
     sys.stdout.flush()
-
-
-def _write_private(path: Path, content: bytes) -> None:
-    part = path.with_name(f".{path.name}.part")
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(path)
 
 
 def make_keys(mine: Path, exchange: Path, name: str) -> None:
@@ -52,12 +45,12 @@ def make_keys(mine: Path, exchange: Path, name: str) -> None:
     if not path.exists():
         key = ec.generate_private_key(ec.SECP256R1())
         form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        _write_private(path, key.private_bytes(*form))
+        replace_file(path, key.private_bytes(*form))
     if not (mine / "van-signing.jwk").exists():
         write_private(mine / "van-signing.jwk", SigningKey.generate().private_jwk())
     if not (mine / "van.age.key").exists():
         identity = pyrage.x25519.Identity.generate()
-        _write_private(mine / "van.age.key", f"{identity}\n".encode())
+        replace_file(mine / "van.age.key", f"{identity}\n".encode())
     if not (mine / "outbox.key").exists():
         create_secret(mine / "outbox.key")
     loaded = serialization.load_pem_private_key(path.read_bytes(), password=None)
@@ -95,13 +88,7 @@ def take_answer(mine: Path, exchange: Path) -> str | None:
     if certificate.public_key() != key.public_key():
         raise ValueError("the certificate is for another van's key")
     for name in reversed(ANSWER):  # the certificate last: with it the van is enrolled
-        content = (exchange / name).read_bytes()
-        part = mine / f".{name}.part"
-        with part.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(mine / name)
+        replace_file(mine / name, (exchange / name).read_bytes(), mode=0o644)
     shutil.rmtree(exchange)
     return str(certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
 

@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 
 from . import floor
+from .files import replace_file
 
 __all__ = ["add", "clear", "read"]
 
@@ -30,7 +31,7 @@ def add(release: floor.Release, path: Path = TRIED) -> None:
     Raises:
         OSError: the state volume cannot be written.
     """
-    floor.durable(path, json.dumps(sorted({*read(path), (release.version, release.epoch)})))
+    replace_file(path, json.dumps(sorted({*read(path), (release.version, release.epoch)})).encode(), mode=0o644)
 
 
 def clear(path: Path = TRIED) -> None:

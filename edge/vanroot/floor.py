@@ -28,6 +28,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from .files import replace_file
+
 __all__ = [
     "Counter",
     "Floor",
@@ -36,7 +38,6 @@ __all__ = [
     "Refusal",
     "Release",
     "TpmBits",
-    "durable",
     "judge",
     "read_release",
     "seen_before",
@@ -146,21 +147,6 @@ def seen_before(candidate: Release, history: History) -> Refusal | None:
     return None
 
 
-def durable(path: Path, content: str) -> None:
-    """Write a small file so that a power cut leaves the old one or the new one, whole."""
-    part = path.with_suffix(".part")
-    with part.open("w", encoding="utf-8") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
 class Counter(Protocol):
     """Something that keeps an epoch and cannot be set back."""
 
@@ -253,7 +239,8 @@ class FloorStore:
         version = max(old.version, release.version, key=version_key)
         new = Floor(version, max(old.epoch, release.epoch))
         if new.version != old.version or new.epoch != old.epoch or not self._path.exists():
-            durable(self._path, json.dumps({"version": new.version, "epoch": new.epoch}))
+            content = json.dumps({"version": new.version, "epoch": new.epoch})
+            replace_file(self._path, content.encode(), mode=0o644)
         if self._counter is not None and self._counter.read() < new.epoch:
             self._counter.rise(new.epoch)
         return new

@@ -14,6 +14,8 @@ import time
 import uuid
 from pathlib import Path
 
+from .files import replace_file
+
 __all__ = ["main", "open_volume", "retire"]
 
 SEALED = Path("/state/sealed")
@@ -34,16 +36,6 @@ def _must(*words: str, stdin: bytes | None = None) -> bytes:
     return done.stdout
 
 
-def _durable(path: Path, content: bytes) -> None:
-    part = path.with_suffix(".part")
-    with part.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(path)
-    os.sync()
-
-
 def _creds(*words: str, stdin: bytes | None = None) -> bytes:
     """``systemd-creds`` under a machine identity that stays.
 
@@ -51,7 +43,7 @@ def _creds(*words: str, stdin: bytes | None = None) -> bytes:
     child sees the kept one.
     """
     if not MACHINE.exists():
-        _durable(MACHINE, uuid.uuid4().hex.encode() + b"\n")
+        replace_file(MACHINE, uuid.uuid4().hex.encode() + b"\n", mode=0o644)
     bind = f'mount --bind {MACHINE} /etc/machine-id && exec systemd-creds "$@"'
     return _must("unshare", "--mount", "sh", "-c", bind, "systemd-creds", *words, stdin=stdin)
 
@@ -76,7 +68,7 @@ def _make(name: str) -> bytes:
     SECRET.mkdir(mode=0o700, exist_ok=True)
     sealed = _creds("encrypt", f"--with-key={_seal_with()}", f"--name=lfr-{name}", "-", "-", stdin=key)
     path = SEALED / f"{name}.cred"
-    _durable(path, sealed)
+    replace_file(path, sealed)
     # the key is 512 random bits: stretching it would cost every start and add nothing
     quick = ("--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000")
     _must("cryptsetup", "luksFormat", "--batch-mode", "--type", "luks2", *quick, _device(name), "-", stdin=key)

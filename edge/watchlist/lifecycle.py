@@ -20,7 +20,6 @@ import contextlib
 import hashlib
 import hmac
 import json
-import os
 import threading
 import uuid
 from collections.abc import Callable
@@ -33,11 +32,12 @@ from edge.errors import (
     EdgeError,
     EntryNotFound,
     KeyUnusable,
+    StoreDamaged,
     StoreUnavailable,
     WatchlistGone,
     WatchlistUnreadable,
 )
-from edge.files import fsync_file, fsync_folder
+from edge.files import fsync_file, fsync_folder, replace_file
 from edge.trust.audit import AuditLog, read_log
 from edge.trust.authority import Authority
 from edge.trust.events import Event
@@ -112,14 +112,15 @@ class ListLifecycle:
 
         Raises:
             WatchlistGone: there is none.
-            ModelRejected, WatchlistUnreadable, KeyUnusable: see :meth:`WatchlistStore.open`.
+            ModelRejected, StoreDamaged, WatchlistUnreadable, KeyUnusable: see :meth:`WatchlistStore.open`.
         """
         with self._lock:
             if self._store is None:
                 current = self._current
                 if current is None:
                     raise WatchlistGone("the watchlist", "there is none on this van", "Import one")
-                self._store = WatchlistStore.open(current / STORE, self._key(current / KEY), model=model)
+                self._store = WatchlistStore.open(current / STORE, self._key(current / KEY))
+            self._store.require(model)
             return self._store
 
     def held(self) -> str | None:
@@ -231,10 +232,18 @@ class ListLifecycle:
         Raises:
             EntryNotFound: it is not on the list.
             WatchlistGone: there is no list.
+            StoreDamaged, StoreUnavailable: the store still holds it; the index was told all the same.
         """
         with self._lock:
-            store = self.open()
-            if not store.remove(reference):
+            try:
+                store = self.open()
+                removed = store.remove(reference)
+            except (StoreDamaged, StoreUnavailable):
+                # Whoever is to leave the list must not be found, whatever the disk says.
+                if self._on_removed is not None:
+                    self._on_removed(reference)
+                raise
+            if not removed:
                 raise EntryNotFound(reference, "is not on this list", "Check the reference")
             self._step("removed")
             self._log_removed(store.digest, store.path.parent.name, reference, cause)
@@ -289,13 +298,9 @@ class ListLifecycle:
         return receipt
 
     def _write_intent(self, copy: str, cause: str) -> None:
-        beside = self.folder / f".{INTENT}.new"
-        with beside.open("w", encoding="utf-8") as file:
-            json.dump({"copy": copy, "cause": cause}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(self.folder / INTENT)
-        fsync_folder(self.folder)
+        # A disk that is full or read-only must not keep a list alive: without an intent the key still goes first.
+        with contextlib.suppress(OSError):
+            replace_file(self.folder / INTENT, json.dumps({"copy": copy, "cause": cause}).encode())
 
     def _remove_folder(self, doomed: Path) -> tuple[str, ...]:
         if not doomed.is_dir():
@@ -367,7 +372,8 @@ class ListLifecycle:
             here = set(self.open().references())
         except KeyUnusable:
             return  # a wrong device secret: open() says so, and destroy() needs no key
-        except WatchlistUnreadable:
+        except (StoreDamaged, WatchlistUnreadable):
+            # Nobody's templates are kept aside; the bundle that it came from is still in the repository.
             self._destroy(folder, "it is damaged")
             return
         for reference in sorted(set(state.references) - here):

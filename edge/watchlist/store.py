@@ -11,42 +11,53 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlcipher3 import dbapi2
 
 from edge.custody.shred import scrub, shred
-from edge.errors import ModelRejected, RecordInvalid, StoreUnavailable, WatchlistUnreadable
+from edge.errors import EntryNotFound, ModelRejected, RecordInvalid, WatchlistUnreadable
 from edge.files import fsync_folder
 from edge.records import WatchlistEntry
-from edge.trust.sealed import Connection, open_sealed, store_error, truncate_log
-from edge.watchlist.identity import FIELDS, SCHEMA, DestructionReceipt, ListMeta, entry_digest, list_digest
+from edge.trust.sealed import Connection, SealedStore, StoreKind, companions
+from edge.watchlist.identity import FIELDS, SCHEMA, ListMeta, entry_digest, list_digest
 
 __all__ = [
+    "WATCHLIST",
     "TemplateMatrix",
     "WatchlistStore",
     "destroy_files",
 ]
 
-APPLICATION_ID = 0x4C465257  # "LFRW"
-SUFFIXES = ("", "-wal", "-shm", "-journal")
-"""What SQLite may keep beside a data base: all of it goes when the list is destroyed."""
-
-_TABLES = (
-    "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
-    """CREATE TABLE entry (
-        reference TEXT PRIMARY KEY, category TEXT NOT NULL, lawful_basis TEXT NOT NULL, image_source TEXT NOT NULL,
-        image_taken TEXT, custody_image INTEGER NOT NULL, review_by TEXT, delete_by TEXT, age_band TEXT NOT NULL,
-        digest TEXT NOT NULL, picture BLOB NOT NULL) STRICT""",
-    """CREATE TABLE template (
-        id INTEGER PRIMARY KEY, reference TEXT NOT NULL REFERENCES entry ON DELETE CASCADE, vector BLOB NOT NULL)
-        STRICT""",
-    "CREATE INDEX template_of ON template (reference)",
+WATCHLIST = StoreKind(
+    name="the watchlist",
+    application_id=0x4C465257,  # "LFRW"
+    migrations=(
+        # IF NOT EXISTS: lists of before versions were counted hold these tables already.
+        """
+        CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+        CREATE TABLE IF NOT EXISTS entry (
+            reference TEXT PRIMARY KEY, category TEXT NOT NULL, lawful_basis TEXT NOT NULL, image_source TEXT NOT NULL,
+            image_taken TEXT, custody_image INTEGER NOT NULL, review_by TEXT, delete_by TEXT, age_band TEXT NOT NULL,
+            digest TEXT NOT NULL, picture BLOB NOT NULL) STRICT;
+        CREATE TABLE IF NOT EXISTS template (
+            id INTEGER PRIMARY KEY, reference TEXT NOT NULL REFERENCES entry ON DELETE CASCADE, vector BLOB NOT NULL)
+            STRICT;
+        CREATE INDEX IF NOT EXISTS template_of ON template (reference);
+        """,
+    ),
+    damaged="Import the list again from its bundle: the next start of the van does it",
+    refused="Give the key that it was made with; if it is the right one, destroy the list and import it again",
+    # 20,000 people with their pictures are 270 MB: 1.7 s for the HMACs, as much again for the structure. Matching reads
+    # every template and every reference at the start in any case, so their structure is walked by that.
+    structure=False,
 )
 _FIELDS = ", ".join(FIELDS)
+_AT_ONCE = 16
+"""Entries read at once: what is between two reads costs as much as reading one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +78,16 @@ class TemplateMatrix:
 
 
 class WatchlistStore:
-    """One list in one sealed file. Make one with :meth:`create` or :meth:`open`; close it when done."""
+    """One list in one sealed file. Make one with :meth:`create` or :meth:`open`; close it when done.
 
-    def __init__(self, path: Path, connection: Connection, meta: ListMeta) -> None:
-        self.path = path
+    Its methods may be called from any thread. Each that reads or writes raises StoreDamaged where the file is not
+    what was written, and StoreUnavailable where the disk refuses or the store is closed.
+    """
+
+    def __init__(self, sealed: SealedStore, meta: ListMeta) -> None:
+        self.path = sealed.path
         self.meta = meta
-        self._db = connection
+        self._sealed = sealed
 
     # -- opening -------------------------------------------------------------------------------
 
@@ -87,23 +102,24 @@ class WatchlistStore:
         """
         if path.exists():
             raise WatchlistUnreadable(str(path), "exists already", "Destroy that list first or give another path")
-        db = open_sealed(path, key, application_id=APPLICATION_ID, create=True)
-        store = cls(path, db, meta)
-        with store._transaction():
-            for table in _TABLES:
-                db.execute(table)
-            db.executemany(
-                "INSERT INTO meta VALUES (?, ?)",
-                [
-                    ("schema", str(SCHEMA)),
-                    ("deployment", meta.deployment),
-                    ("model", meta.model),
-                    ("dimension", str(meta.dimension)),
-                    ("created", meta.created.astimezone(UTC).isoformat()),
-                    ("digest", list_digest(meta, ())),
-                ],
-            )
-        return store
+        sealed = SealedStore(path, key, WATCHLIST, create=True)
+        try:
+            with sealed.writing() as db:
+                db.executemany(
+                    "INSERT INTO meta VALUES (?, ?)",
+                    [
+                        ("schema", str(SCHEMA)),
+                        ("deployment", meta.deployment),
+                        ("model", meta.model),
+                        ("dimension", str(meta.dimension)),
+                        ("created", meta.created.astimezone(UTC).isoformat()),
+                        ("digest", list_digest(meta, ())),
+                    ],
+                )
+        except BaseException:
+            sealed.close()
+            raise
+        return cls(sealed, meta)
 
     @classmethod
     def open(cls, path: Path, key: bytes, *, model: str | None = None) -> Self:
@@ -116,32 +132,31 @@ class WatchlistStore:
 
         Raises:
             KeyUnusable: the key does not open it.
-            WatchlistUnreadable: missing, damaged, or of another version.
+            StoreDamaged: a page of it is not what was written.
+            WatchlistUnreadable: missing, or of another version.
             ModelRejected: its templates are another embedder's.
         """
-        db = open_sealed(path, key, application_id=APPLICATION_ID)
+        sealed = SealedStore(path, key, WATCHLIST)
         try:
-            return cls(path, db, _meta(path, db, model))
+            store = cls(sealed, _meta(sealed))
+            store.require(model)
         except BaseException:
-            db.close()
+            sealed.close()
             raise
+        return store
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
-            yield
-            self._db.execute("COMMIT")
-        except dbapi2.DatabaseError as error:
-            self._rollback()
-            raise store_error(self.path, error) from None
-        except BaseException:
-            self._rollback()
-            raise
+    def require(self, model: str | None) -> None:
+        """Refuse another embedder than the list's own; None is any.
 
-    def _rollback(self) -> None:
-        if self._db.in_transaction:
-            self._db.execute("ROLLBACK")
+        Raises:
+            ModelRejected: see above.
+        """
+        if model is not None and self.meta.model != model:
+            raise ModelRejected(
+                str(self.path),
+                f"was built for another embedder ({self.meta.model[:12]}, this van runs {model[:12]})",
+                "Build the list again with the model that the van runs",
+            )
 
     # -- writing -------------------------------------------------------------------------------
 
@@ -166,12 +181,11 @@ class WatchlistStore:
         Raises:
             See :meth:`add`.
         """
-        with self._transaction():
-            yield self._insert
-            self._db.execute("UPDATE meta SET value = ? WHERE name = 'digest'", (self.content_digest(),))
-        truncate_log(self._db)
+        with self._sealed.writing() as db:
+            yield partial(self._insert, db)
+            db.execute("UPDATE meta SET value = ? WHERE name = 'digest'", (self.content_digest(),))
 
-    def _insert(self, entry: WatchlistEntry) -> None:
+    def _insert(self, db: Connection, entry: WatchlistEntry) -> None:
         if entry.templates.shape[1] != self.meta.dimension:
             raise RecordInvalid(
                 f"entry {entry.reference}",
@@ -180,27 +194,26 @@ class WatchlistStore:
             )
         if not np.allclose(np.linalg.norm(entry.templates, axis=1), 1.0, atol=1e-3):
             raise RecordInvalid(f"entry {entry.reference}", "has a template that is not of length 1", "Normalise it")
-        try:
-            self._db.execute(
-                f"INSERT INTO entry ({_FIELDS}, digest, picture) VALUES (?,?,?,?,?,?,?,?,?,?,?)",  # noqa: S608
-                (
-                    entry.reference,
-                    entry.category,
-                    entry.lawful_basis,
-                    entry.image_source,
-                    entry.image_taken,
-                    int(entry.custody_image),
-                    entry.review_by,
-                    entry.delete_by,
-                    entry.age_band,
-                    entry_digest(entry),
-                    entry.reference_jpeg,
-                ),
-            )
-        except dbapi2.IntegrityError:
-            raise RecordInvalid(f"entry {entry.reference}", "is on the list already", "Merge the two records") from None
+        if db.execute("SELECT 1 FROM entry WHERE reference = ?", (entry.reference,)).fetchone():
+            raise RecordInvalid(f"entry {entry.reference}", "is on the list already", "Merge the two records")
+        db.execute(
+            f"INSERT INTO entry ({_FIELDS}, digest, picture) VALUES (?,?,?,?,?,?,?,?,?,?,?)",  # noqa: S608
+            (
+                entry.reference,
+                entry.category,
+                entry.lawful_basis,
+                entry.image_source,
+                entry.image_taken,
+                int(entry.custody_image),
+                entry.review_by,
+                entry.delete_by,
+                entry.age_band,
+                entry_digest(entry),
+                entry.reference_jpeg,
+            ),
+        )
         rows = np.ascontiguousarray(entry.templates, dtype="<f4")
-        self._db.executemany(
+        db.executemany(
             "INSERT INTO template (reference, vector) VALUES (?, ?)", [(entry.reference, row.data) for row in rows]
         )
 
@@ -209,10 +222,10 @@ class WatchlistStore:
 
         The list keeps its identity; :meth:`content_digest` changes.
         """
-        with self._transaction():
+        with self._sealed.writing() as db:
             # Rows that a cascade removes are overwritten as well: secure_delete is on for the connection.
-            gone = int(self._db.execute("DELETE FROM entry WHERE reference = ?", (reference,)).rowcount) > 0
-        truncate_log(self._db)
+            gone = int(db.execute("DELETE FROM entry WHERE reference = ?", (reference,)).rowcount) > 0
+        self._sealed.fold()
         return gone
 
     # -- reading -------------------------------------------------------------------------------
@@ -220,17 +233,21 @@ class WatchlistStore:
     @property
     def digest(self) -> str:
         """The list's identity as it was built, ``sha256:…``; removing an entry does not change it."""
-        return str(self._db.execute("SELECT value FROM meta WHERE name = 'digest'").fetchone()[0])
+        rows = self._sealed.read("SELECT value FROM meta WHERE name = 'digest'")
+        if not rows:
+            raise self._sealed.damaged()
+        return str(rows[0][0])
 
     def content_digest(self) -> str:
         """The identity of what is on the list now, from each entry's stored digest."""
-        return list_digest(self.meta, self._read("SELECT reference, digest FROM entry"))
+        return list_digest(self.meta, self._sealed.read("SELECT reference, digest FROM entry"))
 
     def verify(self) -> None:
         """Read every entry and compare it with its digest.
 
         Raises:
-            WatchlistUnreadable: an entry, or a page of the file, is not what was written.
+            WatchlistUnreadable: an entry is not what was built.
+            StoreDamaged: a page of the file is not what was written.
         """
         for entry, expected in self._stream():
             if entry_digest(entry) != expected:
@@ -238,79 +255,76 @@ class WatchlistStore:
                     str(self.path), f"entry {entry.reference} is not what was built", "Import the list again"
                 )
 
-    def _read(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
-        try:
-            return list(self._db.execute(query, values).fetchall())
-        except dbapi2.DatabaseError as error:
-            raise _damaged(self.path, error) from None
-
     def __len__(self) -> int:
-        return int(self._read("SELECT count(*) FROM entry")[0][0])
+        return int(self._sealed.read("SELECT count(*) FROM entry")[0][0])
 
     def references(self) -> tuple[str, ...]:
         """Every reference on the list, sorted."""
-        return tuple(row[0] for row in self._read("SELECT reference FROM entry ORDER BY reference"))
+        return tuple(row[0] for row in self._sealed.read("SELECT reference FROM entry ORDER BY reference"))
 
     def due(self, on: str) -> tuple[str, ...]:
         """References whose delete-by or review-by date is over on the ISO 8601 date ``on``.
 
         An entry may be used on its last day, and not on the day after.
         """
-        rows = self._read(
+        rows = self._sealed.read(
             "SELECT reference FROM entry WHERE delete_by < ? OR review_by < ? ORDER BY reference", (on, on)
         )
         return tuple(row[0] for row in rows)
 
     def matrix(self) -> TemplateMatrix:
         """All templates in one array, in the order of enrolment. 20,000 rows take well under a second."""
-        total = int(self._read("SELECT count(*) FROM template")[0][0])
-        vectors = np.zeros((total, self.meta.dimension), np.float32)
-        references: list[str] = []
-        try:
-            for at, (reference, blob) in enumerate(
-                self._db.execute("SELECT reference, vector FROM template ORDER BY id")
-            ):
-                vectors[at] = np.frombuffer(blob, "<f4")
-                scrub(blob)
-                references.append(reference)
-        except (dbapi2.DatabaseError, ValueError) as error:
-            vectors.fill(0)
-            raise _damaged(self.path, error) from None
+        with self._sealed.reading() as db:
+            total = int(db.execute("SELECT count(*) FROM template").fetchone()[0])
+            vectors = np.zeros((total, self.meta.dimension), np.float32)
+            references: list[str] = []
+            try:
+                for at, (reference, blob) in enumerate(
+                    db.execute("SELECT reference, vector FROM template ORDER BY id")
+                ):
+                    vectors[at] = np.frombuffer(blob, "<f4")
+                    scrub(blob)
+                    references.append(reference)
+            except BaseException as error:
+                vectors.fill(0)
+                if isinstance(error, ValueError):  # of another length than the list says
+                    raise self._sealed.damaged() from None
+                raise
         return TemplateMatrix(tuple(references), vectors)
 
     def entry(self, reference: str) -> WatchlistEntry:
         """One entry with its templates and its picture.
 
         Raises:
-            KeyError: it is not, or no longer, on the list.
+            EntryNotFound: it is not, or no longer, on the list.
         """
-        for entry, _ in self._stream(reference):
-            return entry
-        raise KeyError(reference)
-
-    def entries(self) -> list[WatchlistEntry]:
-        """The whole list; for a long one prefer :meth:`stream` or :meth:`matrix`."""
-        return list(self.stream())
+        found = self._some("reference = ?", reference)
+        if not found:
+            raise EntryNotFound(reference, "is not on this list", "Check the reference")
+        return found[0][0]
 
     def stream(self) -> Iterator[WatchlistEntry]:
-        """Entry by entry, sorted by reference, without holding more than one."""
+        """Entry by entry, sorted by reference, a few at a time; the store is free in between."""
         for entry, _ in self._stream():
             yield entry
 
-    def _stream(self, reference: str | None = None) -> Iterator[tuple[WatchlistEntry, str]]:
-        where = "WHERE reference = ?" if reference is not None else ""
-        values = (reference,) if reference is not None else ()
-        try:
-            for row in self._db.execute(
-                f"SELECT {_FIELDS}, picture, digest FROM entry {where} ORDER BY reference",  # noqa: S608
-                values,
-            ):
-                yield self._entry(row), row[10]
-        except (dbapi2.DatabaseError, ValueError, RecordInvalid) as error:
-            raise _damaged(self.path, error) from None
+    def _stream(self) -> Iterator[tuple[WatchlistEntry, str]]:
+        some = self._some("true")
+        while some:
+            yield from some
+            some = self._some("reference > ?", some[-1][0].reference)
 
-    def _entry(self, row: Sequence[Any]) -> WatchlistEntry:
-        blobs = self._db.execute("SELECT vector FROM template WHERE reference = ? ORDER BY id", (row[0],)).fetchall()
+    def _some(self, where: str, *values: str) -> list[tuple[WatchlistEntry, str]]:
+        """The first few entries for which ``where`` holds, each with its stored digest."""
+        query = f"SELECT {_FIELDS}, picture, digest FROM entry WHERE {where} ORDER BY reference LIMIT {_AT_ONCE}"  # noqa: S608
+        with self._sealed.reading() as db:
+            try:
+                return [(self._entry(db, row), row[10]) for row in db.execute(query, values).fetchall()]
+            except (ValueError, RecordInvalid):
+                raise self._sealed.damaged() from None
+
+    def _entry(self, db: Connection, row: Sequence[Any]) -> WatchlistEntry:
+        blobs = db.execute("SELECT vector FROM template WHERE reference = ? ORDER BY id", (row[0],)).fetchall()
         templates = np.zeros((len(blobs), self.meta.dimension), np.float32)
         for at, (blob,) in enumerate(blobs):
             templates[at] = np.frombuffer(blob, "<f4")
@@ -331,25 +345,9 @@ class WatchlistStore:
 
     # -- the end -------------------------------------------------------------------------------
 
-    def destroy(self, *, key_file: Path | None, cause: str, at: datetime) -> DestructionReceipt:
-        """Destroy the key, then the file and everything beside it, and say what was on the list.
-
-        Args:
-            key_file: the file with the key; None when the key never lay in a file.
-            cause: why, for the receipt.
-            at: now, UTC.
-
-        Raises:
-            StoreUnavailable: a file could not be overwritten; those before it are gone already, the key first.
-        """
-        digest, deployment, references = self.digest, self.meta.deployment, self.references()
-        self.close()
-        files = destroy_files(self.path, key_file)
-        return DestructionReceipt(digest, deployment, at, cause, references, files)
-
     def close(self) -> None:
         """Close the file and fold its log; safe to call twice."""
-        self._db.close()
+        self._sealed.close()
 
     def __enter__(self) -> Self:
         return self
@@ -363,22 +361,15 @@ def destroy_files(store: Path, key_file: Path | None) -> tuple[str, ...]:
 
     Returns the names of what was there. The key goes first: from that moment the rest is noise.
     """
-    doomed = ([key_file] if key_file is not None else []) + [Path(f"{store}{suffix}") for suffix in SUFFIXES]
+    doomed = ([key_file] if key_file is not None else []) + list(companions(store))
     gone = tuple(path.name for path in doomed if shred(path))
     fsync_folder(store.parent)
     return gone
 
 
-def _damaged(path: Path, error: Exception) -> WatchlistUnreadable | StoreUnavailable:
-    text = str(error)
-    if "full" in text or "readonly" in text or "locked" in text:
-        return store_error(path, error)
-    return WatchlistUnreadable(str(path), "is damaged", "Import the list again from its bundle")
-
-
-def _meta(path: Path, db: Connection, model: str | None) -> ListMeta:
+def _meta(sealed: SealedStore) -> ListMeta:
+    found = dict(sealed.read("SELECT name, value FROM meta"))
     try:
-        found = dict(db.execute("SELECT name, value FROM meta").fetchall())
         version = found["schema"]
         meta = ListMeta(
             deployment=found["deployment"],
@@ -386,16 +377,10 @@ def _meta(path: Path, db: Connection, model: str | None) -> ListMeta:
             dimension=int(found["dimension"]),
             created=datetime.fromisoformat(found["created"]),
         )
-    except (dbapi2.DatabaseError, KeyError, ValueError) as error:
-        raise _damaged(path, error) from None
+    except (KeyError, ValueError):
+        raise sealed.damaged() from None
     if version != str(SCHEMA):
         raise WatchlistUnreadable(
-            str(path), f"is of version {version}, this software reads {SCHEMA}", "Build the list again"
-        )
-    if model is not None and meta.model != model:
-        raise ModelRejected(
-            str(path),
-            f"was built for another embedder ({meta.model[:12]}, this van runs {model[:12]})",
-            "Build the list again with the model that the van runs",
+            str(sealed.path), f"is of version {version}, this software reads {SCHEMA}", "Build the list again"
         )
     return meta

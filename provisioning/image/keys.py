@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from edge.errors import KeyUnusable
-from provisioning.image.tools import ImageRefused, run, write_atomically
+from edge.files import replace_file
+from provisioning.image.tools import ImageRefused, run
 
 __all__ = ["Kind", "check_keyring", "issue_signer", "keyring", "make_authority", "request_from_token", "revoke"]
 
@@ -96,10 +97,15 @@ def make_authority(folder: Path, kind: Kind, *, common: str = "", passphrase: by
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
-    write_atomically(folder / "ca.key", _private(key, passphrase), mode=0o600)
-    write_atomically(folder / "ca.crt", _pem(certificate))
-    write_atomically(folder / "crl.pem", _pem(_revocations(certificate, key, [])))
+    _write(folder / "ca.key", _private(key, passphrase), mode=0o600)
+    _write(folder / "ca.crt", _pem(certificate))
+    _write(folder / "crl.pem", _pem(_revocations(certificate, key, [])))
     return folder / "ca.crt"
+
+
+def _write(path: Path, content: bytes, *, mode: int = 0o644) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, content, mode=mode)
 
 
 def _load(folder: Path, passphrase: bytes | None) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
@@ -160,7 +166,7 @@ def issue_signer(
     if request is None:
         own = ec.generate_private_key(ec.SECP256R1())
         public = own.public_key()
-        write_atomically(out / "signer.key", _private(own, None), mode=0o600)
+        _write(out / "signer.key", _private(own, None), mode=0o600)
     else:
         try:
             asked = x509.load_pem_x509_csr(request)
@@ -186,7 +192,7 @@ def issue_signer(
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
-    write_atomically(out / "signer.crt", _pem(signed))
+    _write(out / "signer.crt", _pem(signed))
     return out / "signer.crt"
 
 
@@ -211,7 +217,7 @@ def revoke(authority: Path, certificate: Path, *, passphrase: bytes | None = Non
         raise KeyUnusable(str(certificate), "was not issued by this authority", "Give the authority that issued it")
     former = x509.load_pem_x509_crl((authority / "crl.pem").read_bytes())
     serials = sorted({gone.serial_number, *(entry.serial_number for entry in former)})
-    write_atomically(authority / "crl.pem", _pem(_revocations(issuer, key, serials)))
+    _write(authority / "crl.pem", _pem(_revocations(issuer, key, serials)))
     return len(serials)
 
 
@@ -224,7 +230,7 @@ def keyring(authorities: Sequence[Path], out: Path, *, development: bool = False
     parts = [(folder / name).read_bytes() for folder in authorities for name in ("ca.crt", "crl.pem")]
     content = b"".join(parts)
     _check(content, str(out), development=development)
-    write_atomically(out, content)
+    _write(out, content)
 
 
 def _is_development(certificate: x509.Certificate) -> bool:

@@ -129,7 +129,7 @@ class _Nothing:
         raise EntryNotFound(reference, "is not on an empty list", "Report this")
 
     def submit(self, make: object) -> Alert:
-        raise EntryNotFound(str(make), "is not on an empty list", "Report this")
+        raise AssertionError("an alert without anybody on the list")
 
 
 def watch(video: Path, recipe: Recipe, *, person: int) -> list[Passage]:

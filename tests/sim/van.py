@@ -43,7 +43,7 @@ class Desk:
 
 @dataclass
 class Subjects:
-    """The list in memory."""
+    """The list in memory, which answers as :class:`edge.watchlist.store.WatchlistStore` does."""
 
     entries: Mapping[str, WatchlistEntry]
     digest: str = "sha256:of-a-test"
