@@ -45,7 +45,7 @@ def test_the_order_in_which_somebody_put_the_names_does_not_matter() -> None:
         ({"a": {1, 2}}, r"\$\.a:"),
         (float("nan"), r"\$:"),
     ],
-    ids=repr,
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_what_has_no_one_way_is_refused_and_its_place_named(value: Any, place: str) -> None:
     with pytest.raises(RecordInvalid, match=place):
