@@ -134,8 +134,9 @@ class ConsoleProcess:
         headers = {"cookie": self.cookie, "origin": self.url}
         connection.request(method, path, urlencode(form) if form else None, headers)
         answer = connection.getresponse()
-        if given := answer.getheader("set-cookie"):
-            self.cookie = given.split(";")[0]
+        for given in answer.headers.get_all("set-cookie") or []:
+            if given.startswith("lfr_session="):
+                self.cookie = given.split(";")[0]
         body = answer.read().decode("utf-8", "replace")
         connection.close()
         return answer.status, body

@@ -128,12 +128,12 @@ class TestStore:
     def test_passwords_are_checked_and_never_stored(self, tmp_path: Path) -> None:
         store = AlertStore(tmp_path / "c.db", bytes(32))
         store.officers.enrol(OPERATOR, "correct horse battery")
-        assert store.officers.authenticate("op-1", "correct horse battery") == OPERATOR
+        assert store.officers.authenticate("op-1", "correct horse battery")[0] == OPERATOR
         for number, password in (("op-1", "wrong"), ("op-2", "correct horse battery"), ("op-1", "")):
             with pytest.raises(SignInRefused):
                 store.officers.authenticate(number, password)
         stored = store.sealed.read("SELECT password FROM officers")[0][0]
-        assert stored.startswith("$argon2id$v=19$m=65536,t=3,p=4$")
+        assert stored.startswith("$argon2id$v=19$m=65536,t=3,p=1$")
         assert "horse" not in stored
         with pytest.raises(BadInput):
             store.officers.enrol(OPERATOR, "short")

@@ -119,7 +119,7 @@ def staff_add(
     else:
         password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
     with _store(config) as store:
-        store.officers.enrol(Officer(number, role, trained_until.date()), password)
+        store.officers.enrol(Officer(number, role, trained_until.date()), password, by=_who())
 
 
 @staff.command("renew")
@@ -130,7 +130,17 @@ def staff_renew(
 ) -> None:
     """Record that an officer's training was renewed."""
     with _store(config) as store:
-        store.officers.renew_training(number, trained_until.date())
+        store.officers.renew_training(number, trained_until.date(), by=_who())
+
+
+@staff.command("remove")
+def staff_remove(
+    number: Annotated[str, typer.Argument(help="badge or staff number")],
+    config: ConfigOption = Path("control.toml"),
+) -> None:
+    """Take an officer off the list: no sign-in from now on, and whoever is signed in is signed out."""
+    with _store(config) as store:
+        store.officers.remove(number, by=_who())
 
 
 @staff.command("list")
@@ -149,9 +159,16 @@ def staff_list(
             typer.echo(f"{officer.number}  {officer.role}  trained until {officer.trained_until}")
 
 
+def _who() -> str:
+    """Who runs this command, as the operating system knows them: for the audit log."""
+    import getpass
+
+    return f"account {getpass.getuser()}"
+
+
 def _store(config: Path) -> AlertStore:
     from edge.controlroom import config as configuration
-    from edge.controlroom.service import open_room_store
+    from edge.controlroom.recovery import open_room_store
 
     return open_room_store(configuration.load(config))
 

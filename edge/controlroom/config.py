@@ -58,6 +58,9 @@ class ConsoleSection(Section, frozen=True):
     port: Annotated[int, Meta(ge=1, le=65535)] = 8443
     certificate: Annotated[str, Meta(description="its certificate; needed when it listens beyond this machine")] = ""
     certificate_key: Annotated[str, Meta(description="its private key")] = ""
+    names: Annotated[
+        tuple[str, ...], Meta(description="names under which browsers ask for it, besides those in its certificate")
+    ] = ()
     look_s: Annotated[float, Meta(ge=1, le=60, description="least time both pictures are looked at")] = 5.0
     escalate_s: Annotated[float, Meta(ge=1, le=3600, description="an alert unseen for so long escalates")] = 60.0
     idle_min: Annotated[

@@ -1,13 +1,18 @@
 """Who may sign in: number, role, until when the training is in date, and a password that nobody can read back.
 
-Passwords are stored as Argon2id with the parameters that RFC 9106 recommends for memory-constrained
-environments (64 MiB, 3 passes, 4 lanes).
+Passwords are stored as Argon2id with the memory and passes that RFC 9106 recommends for memory-constrained
+environments (64 MiB, 3 passes), in one lane: OpenSSL's threads for more of them wait for each other for ever when two
+derivations run at once on a machine with few processors. Whoever signs in with a password that was stored in more
+lanes gets it stored anew.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
-from datetime import date
+import threading
+from collections.abc import Callable
+from datetime import UTC, date, datetime
 from typing import Any
 
 from cryptography.exceptions import InvalidKey
@@ -15,12 +20,14 @@ from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from edge.controlroom.cases import Officer, Role
 from edge.errors import BadInput, PolicyRefusal
-from edge.trust.sealed import SealedStore
+from edge.trust.sealed import Connection, SealedStore
 
-__all__ = ["Officers", "SignInRefused"]
+__all__ = ["LONGEST_NUMBER", "Officers", "SignInRefused"]
 
+LONGEST_NUMBER = 64
 SHORTEST_PASSWORD = 12
-_ARGON2: dict[str, Any] = {"length": 32, "iterations": 3, "lanes": 4, "memory_cost": 64 * 1024}
+_ARGON2: dict[str, Any] = {"length": 32, "iterations": 3, "lanes": 1, "memory_cost": 64 * 1024}
+_LANES = ",p=1$"
 _ROWS = "SELECT number, role, trained_until, password FROM officers"
 
 
@@ -35,40 +42,77 @@ def _refused() -> SignInRefused:
 class Officers:
     """The list of officers in the control room's store. Its methods may be called from any thread.
 
+    One derivation runs at a time; :meth:`enrol` and :meth:`authenticate` wait for each other.
+
     Raises:
         StoreDamaged, StoreUnavailable: every method may.
     """
 
     def __init__(self, sealed: SealedStore) -> None:
         self._sealed = sealed
-        self._nobody = Argon2id(salt=os.urandom(16), **_ARGON2).derive_phc_encoded(os.urandom(16))
+        self._deriving = threading.Lock()
+        self._nobody = self._derive(os.urandom(16))
 
-    def enrol(self, officer: Officer, password: str) -> None:
+    def enrol(self, officer: Officer, password: str, *, by: str = "system") -> None:
         """Add an officer, or give them a new role, training date and password.
+
+        Args:
+            officer: who.
+            password: theirs from now on; every session of the former one ends.
+            by: who does it, for the audit log.
 
         Raises:
             BadInput: no number, or a password that is too short.
         """
-        if not officer.number.isprintable() or not 1 <= len(officer.number) <= 64:
-            raise BadInput("number", "must have 1 to 64 characters", "Give the badge or staff number")
+        if not officer.number.isprintable() or not 1 <= len(officer.number) <= LONGEST_NUMBER:
+            raise BadInput("number", f"must have 1 to {LONGEST_NUMBER} characters", "Give the badge or staff number")
         if len(password) < SHORTEST_PASSWORD:
             raise BadInput("password", f"has {len(password)} characters", f"Choose {SHORTEST_PASSWORD} or more")
-        phc = Argon2id(salt=os.urandom(16), **_ARGON2).derive_phc_encoded(password.encode())
+        phc = self._derive(password.encode())
         row = (officer.number, str(officer.role), officer.trained_until.isoformat(), phc)
         with self._sealed.writing() as db:
+            known = db.execute("SELECT 1 FROM officers WHERE number = ?", row[:1]).fetchone()
             db.execute("INSERT OR REPLACE INTO officers VALUES (?, ?, ?, ?)", row)
+            what = "new password" if known else "added"
+            self._note(db, officer.number, f"{what}; {officer.role}, trained until {officer.trained_until}", by)
 
-    def renew_training(self, number: str, until: date) -> None:
-        """Set until when an officer's training is in date.
+    def renew_training(self, number: str, until: date, *, by: str = "system") -> None:
+        """Set until when an officer's training is in date. ``by``: who does it, for the audit log.
 
         Raises:
             BadInput: there is no such officer.
         """
         statement = "UPDATE officers SET trained_until = ? WHERE number = ?"
         with self._sealed.writing() as db:
-            found = db.execute(statement, (until.isoformat(), number)).rowcount
-        if not found:
-            raise BadInput(f"officer {number}", "is not on the list", "Add them with lfr-control staff add")
+            if not db.execute(statement, (until.isoformat(), number)).rowcount:
+                raise BadInput(f"officer {number}", "is not on the list", "Add them with lfr-control staff add")
+            self._note(db, number, f"trained until {until}", by)
+
+    def remove(self, number: str, *, by: str = "system") -> None:
+        """Take an officer off the list; every session of theirs ends. ``by``: who does it, for the audit log.
+
+        Raises:
+            BadInput: there is no such officer.
+        """
+        with self._sealed.writing() as db:
+            if not db.execute("DELETE FROM officers WHERE number = ?", (number,)).rowcount:
+                raise BadInput(f"officer {number}", "is not on the list", "See lfr-control staff list")
+            self._note(db, number, "removed", by)
+
+    def _note(self, db: Connection, number: str, change: str, by: str) -> None:
+        """The audit log belongs to the running control room, which takes it from here."""
+        row = (datetime.now(UTC).isoformat(timespec="seconds"), number, change, by[:64])
+        db.execute("INSERT INTO staff_changes (at, officer, change, by_whom) VALUES (?, ?, ?, ?)", row)
+
+    def audit_changes(self, write: Callable[[str, str, str, str], object]) -> None:
+        """Hand every change that is not in the audit log yet to ``write``: at, officer, change, by whom.
+
+        Each is forgotten once ``write`` has returned.
+        """
+        for number, *change in self._sealed.read("SELECT number, at, officer, change, by_whom FROM staff_changes"):
+            write(*change)
+            with self._sealed.writing() as db:
+                db.execute("DELETE FROM staff_changes WHERE number = ?", (number,))
 
     def get(self, number: str) -> Officer | None:
         """The officer of this number."""
@@ -79,20 +123,39 @@ class Officers:
         """Every officer, by number."""
         return [_officer(row) for row in self._sealed.read(f"{_ROWS} ORDER BY number")]
 
-    def authenticate(self, number: str, password: str) -> Officer:
-        """Who this is; takes as long for a number that does not exist.
+    def known(self, number: str) -> tuple[Officer, str] | None:
+        """The officer of this number, and a stamp that changes with the password and says nothing of it."""
+        row = self._row(number)
+        return None if row is None else (_officer(row), _stamp(row[3]))
+
+    def authenticate(self, number: str, password: str) -> tuple[Officer, str]:
+        """Who this is, with the stamp of :meth:`known`; takes as long for a number that does not exist.
 
         Raises:
             SignInRefused: number and password do not belong together.
         """
         row = self._row(number)
         try:
-            Argon2id.verify_phc_encoded(password.encode(), row[3] if row else self._nobody)
+            with self._deriving:
+                Argon2id.verify_phc_encoded(password.encode(), row[3] if row else self._nobody)
         except InvalidKey:
             raise _refused() from None
         if row is None:
             raise _refused()
-        return _officer(row)
+        phc = row[3]
+        if _LANES not in phc:
+            phc = self._derive(password.encode())
+            with self._sealed.writing() as db:
+                values = (phc, number, row[3])
+                if not db.execute(
+                    "UPDATE officers SET password = ? WHERE number = ? AND password = ?", values
+                ).rowcount:
+                    raise _refused()  # it was changed a moment ago
+        return _officer(row), _stamp(phc)
+
+    def _derive(self, password: bytes) -> str:
+        with self._deriving:
+            return Argon2id(salt=os.urandom(16), **_ARGON2).derive_phc_encoded(password)
 
     def _row(self, number: str) -> tuple[str, str, str, str] | None:
         rows = self._sealed.read(f"{_ROWS} WHERE number = ?", (number,))
@@ -101,3 +164,7 @@ class Officers:
 
 def _officer(row: tuple[str, str, str, str]) -> Officer:
     return Officer(row[0], Role(row[1]), date.fromisoformat(row[2]))
+
+
+def _stamp(phc: str) -> str:
+    return hashlib.sha256(phc.encode()).hexdigest()

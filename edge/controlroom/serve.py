@@ -7,7 +7,7 @@ cannot hold that up.
 
 from __future__ import annotations
 
-import ipaddress
+import asyncio
 import os
 import signal
 import socket
@@ -20,10 +20,10 @@ from typing import Any, Self
 import uvicorn
 
 from edge.controlroom import config as configuration
-from edge.controlroom.config import ConsoleSection, ControlConfig
+from edge.controlroom.listen import Loop, host_names, listening, server, tls
 from edge.controlroom.service import ControlRoom
 from edge.controlroom.web import Page, create_app
-from edge.errors import ConfigInvalid, EdgeError, EnvironmentFault, KeyUnusable
+from edge.errors import EdgeError, EnvironmentFault
 from edge.system import journal
 from edge.worker import JOIN_S, Supervisor, Worker
 
@@ -47,31 +47,23 @@ def serve(path: Path) -> None:
         WorkerFailed: a part of it failed.
     """
     config = configuration.load(path)
-    tls = _tls(path, config)
+    tls(config)
+    hosts = host_names(config)
     journal.configure()
-    with _listening(config.console) as listener, _Signals() as signals:
+    with listening(config.console) as listener, _Signals() as signals:
         room = ControlRoom.open(config)
         supervisor = Supervisor(room.fail)
-        page = Page(room, secure=bool(tls))
-        server = uvicorn.Server(
-            uvicorn.Config(
-                create_app(page),
-                log_level="warning",
-                access_log=False,
-                server_header=False,
-                timeout_graceful_shutdown=2,
-                **tls,  # type: ignore[arg-type]
-            )
-        )
+        page = Page(room, secure=bool(config.console.certificate), hosts=hosts)
+        web_server = server(create_app(page), config)
         with supervisor.strangers():
             room.start(supervisor)
-            web = supervisor.start("page", _serving(page, server, listener), silent_s=SILENT_S)
+            web = supervisor.start("page", _serving(page, web_server, listener), silent_s=SILENT_S)
             while not signals.end.is_set() and not supervisor.wait(CHECK_S):
                 supervisor.check()
             if supervisor.failure is not None:
                 signals.end.wait(SHOW_S)
             page.end()
-            server.should_exit = True
+            web_server.should_exit = True
             web.stop(FAILED_S if supervisor.failure is not None else JOIN_S)
             _stop(room, supervisor)
     if supervisor.failure is not None:
@@ -80,10 +72,11 @@ def serve(path: Path) -> None:
         raise KeyboardInterrupt
 
 
-def _serving(page: Page, server: uvicorn.Server, listener: socket.socket) -> Callable[[Worker], None]:
+def _serving(page: Page, web_server: uvicorn.Server, listener: socket.socket) -> Callable[[Worker], None]:
     def body(worker: Worker) -> None:
         page.beat = worker.beat
-        server.run(sockets=[listener])
+        with asyncio.Runner(loop_factory=Loop) as runner:
+            runner.run(web_server.serve(sockets=[listener]))
 
     return body
 
@@ -123,50 +116,3 @@ class _Signals:
     def _asked(self, number: int, _: object) -> None:
         self.interrupted = number == signal.SIGINT
         self.end.set()
-
-
-def _tls(path: Path, config: ControlConfig) -> dict[str, str]:
-    """What the page needs for TLS; nothing when it listens on this machine only.
-
-    Raises:
-        ConfigInvalid: it would be open to others without TLS.
-        KeyUnusable: its certificate or key is not there.
-    """
-    console = config.console
-    if not console.certificate:
-        if not _loopback(console):
-            raise ConfigInvalid(
-                f"{path}: key console.host",
-                f"is {console.host}: beyond this machine the page needs TLS",
-                "Set console.certificate and console.certificate_key, or listen on 127.0.0.1",
-            )
-        return {}
-    certificate, key = config.path(console.certificate), config.path(console.certificate_key)
-    for file in (certificate, key):
-        if not file.is_file():
-            raise KeyUnusable(str(file), "is not there", "Give the page's certificate and key")
-    return {"ssl_certfile": str(certificate), "ssl_keyfile": str(key)}
-
-
-def _listening(console: ConsoleSection) -> socket.socket:
-    """The page's address, taken before anything else is begun.
-
-    Raises:
-        EnvironmentFault: another program has it, or it is not this machine's.
-    """
-    family = socket.AF_INET6 if ":" in console.host else socket.AF_INET
-    try:
-        return socket.create_server((console.host, console.port), family=family, backlog=128)
-    except OSError as error:
-        raise EnvironmentFault(
-            f"the page's address {console.host}:{console.port}",
-            f"cannot be used ({error.strerror})",
-            "Stop the program that uses it, or change console.host or console.port",
-        ) from None
-
-
-def _loopback(console: ConsoleSection) -> bool:
-    try:
-        return ipaddress.ip_address(console.host).is_loopback
-    except ValueError:
-        return console.host == "localhost"

@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Self
 from uuid import UUID
 
 import msgspec
@@ -29,17 +29,17 @@ from edge.controlroom import cases
 from edge.controlroom.cases import Case, Demographics, NotYours, Officer, Result, State
 from edge.controlroom.config import ControlConfig
 from edge.controlroom.receive import Arrived, LinkChanged, Receiver, ReceiverEvent, Refused, VanState, connect
-from edge.controlroom.recovery import erase_kept, former_casebook, former_inbox, open_store
+from edge.controlroom.recovery import erase_kept, open_room_store
+from edge.controlroom.signin import Auditor, SignIns
 from edge.controlroom.store import AlertStore, Damage, Stored, Verdict
-from edge.errors import BadInput, ConfigInvalid, EdgeError, EnvironmentFault, PolicyRefusal, StoreDamaged, WorkerFailed
+from edge.errors import BadInput, ConfigInvalid, EdgeError, EnvironmentFault, StoreDamaged, WorkerFailed
 from edge.system.journal import get_logger
 from edge.trust.audit import AuditLog
 from edge.trust.events import Event
 from edge.trust.keys import SigningKey
-from edge.trust.secret import read_secret
 from edge.worker import JOIN_S, Supervisor, Worker
 
-__all__ = ["Auditor", "ControlRoom", "VanLine", "open_room_store"]
+__all__ = ["ControlRoom", "VanLine"]
 
 NAME = "control-room-console"
 ARCHIVE_AFTER = timedelta(minutes=10)
@@ -48,12 +48,6 @@ ESCALATION_S, RETENTION_S = 1.0, 60.0
 """How often it is looked for what is to be escalated, and for what is to be erased."""
 SILENT_S = 60.0
 """Longer than either of them takes with a full store."""
-
-
-class Auditor(Protocol):
-    """What is asked of an audit log; :class:`edge.trust.audit.AuditLog` is one."""
-
-    def record(self, event: Event, data: Mapping[str, object]) -> object: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +95,8 @@ class ControlRoom:
         self._audit = audit
         self._signing_key = signing_key
         self._clock: Clock = clock or SystemClock()
-        self._looks: dict[tuple[str, UUID], int] = {}
+        self._looks: dict[tuple[str, UUID], dict[str, int]] = {}
+        """When each of an alert's pictures was first handed to an officer, by the monotonic clock."""
         self._lock = threading.Lock()
         self.vans: dict[str, VanLine] = {}
         self.link = LinkState.STOPPED
@@ -113,6 +108,7 @@ class ControlRoom:
         """What cannot be done at the moment and is tried again, by the name of the worker."""
         self.damages: list[Damage] = []
         self.siblings = _siblings(config)
+        self.sign_ins = SignIns(store.officers, audit, self._clock)
         self.receiver: Receiver | None = None
         self._supervisor: Supervisor | None = None
         self._workers: list[Worker] = []
@@ -153,6 +149,7 @@ class ControlRoom:
                 ("retention", RETENTION_S, self.erase_due),
             )
         ]
+        self._workers.append(self.sign_ins.start(supervisor))
 
     def stop(self, timeout: float = JOIN_S) -> None:
         """End the workers and close everything; what a hanging worker may hold is left to the end of the process.
@@ -238,12 +235,29 @@ class ControlRoom:
                 return
         self.on_change()
 
+    def signed_out(self, number: str, cause: str) -> None:
+        """A session has ended.
+
+        Raises:
+            StoreUnavailable: the audit log cannot be written.
+        """
+        self._audit.record(Event.SIGNED_OUT, {"by": number, "cause": cause})
+
+    def audit_staff(self) -> None:
+        """Take over what was done to the list of officers from the command line."""
+        self.store.officers.audit_changes(
+            lambda at, officer, change, by: self._audit.record(
+                Event.STAFF_CHANGED, {"officer": officer, "change": change, "by": by, "at": at}
+            )
+        )
+
     def escalate(self) -> None:
-        """Escalate what was left unseen for too long.
+        """Escalate what was left unseen for too long, and write down what was done to the list of officers.
 
         Raises:
             StoreDamaged, StoreUnavailable: the store or the audit log cannot be written; nothing of it was done.
         """
+        self.audit_staff()
         now, after = self.now(), timedelta(seconds=self.config.console.escalate_s)
         for case in self.store.cases(open_only=True):
             if not cases.due_for_escalation(case, now, after):
@@ -266,6 +280,8 @@ class ControlRoom:
         now, retention = self.now(), timedelta(hours=hours)
         erased = self.store.erase_due(now, retention)
         if erased:
+            with self._lock:
+                self._looks = {key: looks for key, looks in self._looks.items() if key[1] not in set(erased)}
             self._audit.record(
                 Event.ALERTS_DELETED,
                 {"store": "control room", "count": len(erased), "cause": f"older than {hours} hours"},
@@ -302,36 +318,40 @@ class ControlRoom:
                     "purpose": f"alert {alert_id}",
                 },
             )
+        else:
+            self._audit.record(Event.ALERT_VIEWED, {"alert": str(alert_id), "what": "case", "by": officer.number})
         self.on_change()
         return case, stored
 
     def picture(self, alert_id: UUID, which: str, officer: Officer) -> bytes:
-        """One of an alert's two pictures. The list's picture is handed out only after the probe.
+        """One of an alert's two pictures, ``probe`` or ``reference``; the log says so before it is handed out.
 
         Raises:
             BadInput: the alert is not known or its pictures were erased.
             NotYours: the list's picture was asked for first.
         """
         stored = self.store.alert(alert_id)
+        if which not in {"probe", "reference"}:
+            raise BadInput(f"picture {which}", "is none of an alert's", "Open the alert from the list")
         if stored is None:
             raise BadInput(
                 f"alert {alert_id}",
                 "has no pictures any more: they were erased when their retention was over",
                 "Ask the van's crew",
             )
-        if which == "probe":
-            with self._lock:
-                self._looks.setdefault((officer.number, alert_id), self._clock.monotonic_ns())
-            return stored.alert.probe_jpeg
-        if (officer.number, alert_id) not in self._looks:
+        key = (officer.number, alert_id)
+        if which == "reference" and "probe" not in self._looks.get(key, {}):
             raise NotYours(
                 f"alert {alert_id}", "shows the camera's picture before the list's", "Open the alert from the list"
             )
-        return stored.alert.reference_jpeg
+        self._audit.record(Event.ALERT_VIEWED, {"alert": str(alert_id), "what": which, "by": officer.number})
+        with self._lock:
+            self._looks.setdefault(key, {}).setdefault(which, self._clock.monotonic_ns())
+        return stored.alert.probe_jpeg if which == "probe" else stored.alert.reference_jpeg
 
     def looked(self, alert_id: UUID, officer: Officer) -> timedelta:
-        """For how long this officer has had the probe in front of them."""
-        since = self._looks.get((officer.number, alert_id))
+        """For how long this officer has had both pictures in front of them."""
+        since = self._looks.get((officer.number, alert_id), {}).get("reference")
         return timedelta(0) if since is None else timedelta(seconds=(self._clock.monotonic_ns() - since) / NS_PER_S)
 
     def decide(self, alert_id: UUID, officer: Officer, *, engage: bool, reason: str) -> Case:
@@ -368,23 +388,6 @@ class ControlRoom:
         self._decided(case, officer)
         return case
 
-    def sign_in(self, number: str, password: str) -> Officer:
-        """Who this is, if they may work here today.
-
-        Raises:
-            SignInRefused: wrong number or password.
-            TrainingLapsed: the training is out of date.
-        """
-        try:
-            officer = self.store.officers.authenticate(number, password)
-            cases.require_trained(officer, self.now().date())
-        except PolicyRefusal as error:
-            self._audit.record(
-                Event.REFUSED, {"error": type(error).__name__, "thing": "sign-in", "cause": error.cause[:1000]}
-            )
-            raise
-        return officer
-
     def _decided(self, case: Case, officer: Officer) -> None:
         verdict = str(case.state)
         if case.state is State.CLOSED:
@@ -413,28 +416,6 @@ class ControlRoom:
             return topics.topic(case.van, topics.ADJUDICATION), ADJUDICATION.sign(body, self._signing_key)
 
         return message
-
-
-def open_room_store(config: ControlConfig, clock: Clock | None = None, *, repair: bool = False) -> AlertStore:
-    """The store that the configuration names, with what the stores before it held.
-
-    Args:
-        config: the control room's file.
-        clock: for the moment.
-        repair: see :func:`edge.controlroom.recovery.open_store`; only the control room itself may.
-
-    Raises:
-        EdgeError: the key or the store cannot be used.
-    """
-    folder = config.path(config.store.directory)
-    return open_store(
-        folder / "control-room.db",
-        read_secret(config.store.key, Path(config.base)),
-        repair=repair,
-        former=(former_inbox(folder / "console.db"), former_casebook(folder / "casebook.db")),
-        retention=timedelta(hours=config.store.retention_h),
-        clock=clock,
-    )
 
 
 def _siblings(config: ControlConfig) -> Mapping[str, list[str]]:

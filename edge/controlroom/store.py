@@ -11,6 +11,7 @@ outbox was made anew starts again from 1; that is reported and its numbering beg
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -82,10 +83,21 @@ CREATE TABLE damage (
     audited INTEGER NOT NULL DEFAULT 0
 );
 """
+_STAFF = """
+CREATE TABLE secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL);
+CREATE TABLE staff_changes (
+    number  INTEGER PRIMARY KEY AUTOINCREMENT,
+    at      TEXT NOT NULL,
+    officer TEXT NOT NULL,
+    change  TEXT NOT NULL,
+    by_whom TEXT NOT NULL
+);
+"""
+"""Version 2: what marks browsers, and changes of the staff that are not in the audit log yet."""
 KIND = StoreKind(
     "the control room's store",
     0x4C465252,  # "LFRR"
-    (_SCHEMA,),
+    (_SCHEMA, _STAFF),
     "Restart the control room: it keeps the damaged file and carries over what can still be read",
 )
 
@@ -188,6 +200,12 @@ class AlertStore:
         """All of what happens inside is stored, or nothing of it; see :meth:`SealedStore.writing`."""
         with self.sealed.writing() as db:
             yield db
+
+    def secret(self, name: str) -> bytes:
+        """32 random bytes that are made when they are first asked for and stay the same from then on."""
+        with self.writing() as db:
+            db.execute("INSERT OR IGNORE INTO secrets VALUES (?, ?)", (name, os.urandom(32)))
+            return bytes(db.execute("SELECT value FROM secrets WHERE name = ?", (name,)).fetchone()[0])
 
     # -- alerts ----------------------------------------------------------------------------------
 

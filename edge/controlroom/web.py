@@ -1,8 +1,9 @@
 """The control room's page: Starlette, htmx, server-sent events; nothing is fetched from anywhere else.
 
-What protects it: cookies that only this page may send (``SameSite=Strict``), a check of the origin of every
-change, a content security policy without inline code, sessions that end when idle or when the officer's
-training lapses, and a pause after wrong passwords. The rules themselves are in :mod:`edge.controlroom.cases`.
+What protects it: cookies that only this page may send (``SameSite=Strict``), a check of the address that was asked
+for and of the origin of every change, a content security policy without inline code, sessions that end
+(:mod:`edge.controlroom.sessions`), and a pause after wrong passwords (:mod:`edge.controlroom.guesses`). The rules
+themselves are in :mod:`edge.controlroom.cases`.
 
 What is wrong with the control room stands above the list, in red: that it fails and ends (:attr:`ControlRoom.failure`),
 what it cannot do at the moment, and what a damaged store has cost. The browser itself says when the page can no
@@ -13,22 +14,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
 import jinja2
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import (
+    FileResponse,
+    HTMLResponse,
+    RedirectResponse,
+    Response,
+    StreamingResponse,
+)
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edge.alert.publish import LinkState
 from edge.controlroom.cases import (
@@ -38,10 +40,10 @@ from edge.controlroom.cases import (
     Officer,
     Result,
     State,
-    require_trained,
 )
+from edge.controlroom.door import Door, Headers, SignedOut, read_form
 from edge.controlroom.service import ControlRoom
-from edge.errors import BadInput, EdgeError, PolicyRefusal, StoreDamaged
+from edge.errors import BadInput, EdgeError, StoreDamaged
 from edge.records import AGE_BANDS, Alert
 from edge.system.journal import get_logger
 
@@ -49,50 +51,9 @@ __all__ = ["Page", "create_app"]
 
 PAGE = Path(__file__).parent / "page"
 STATIC = {"style.css": "text/css", **dict.fromkeys(("room.js", "htmx.min.js", "sse.min.js"), "text/javascript")}
-COOKIE = "lfr_session"
 ASKED = {"engage": "decision", "correct": "whether it was the person on the list", "result": "what came of it"}
 """The questions of the forms, by the names of their fields."""
 BEAT_S = 1.0
-LONGEST_SESSION_S = 12 * 3600
-LONGEST_FORM = 8 * 1024
-WRONG_BEFORE_PAUSE = 5
-PAUSE_S = 60.0
-HEADERS = {
-    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "same-origin",
-    "cache-control": "no-store",
-    "cross-origin-opener-policy": "same-origin",
-}
-
-
-@dataclass(slots=True)
-class Session:
-    """Somebody who signed in."""
-
-    number: str
-    begun: float
-    active: float
-
-
-class SignedOut(Exception):
-    """The request carries no session that is still good."""
-
-
-class _Headers:
-    """Adds :data:`HEADERS` to every answer; as plain ASGI, so that event streams are not buffered."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *((k.encode(), v.encode()) for k, v in HEADERS.items())]
-            await send(message)
-
-        await self._app(scope, receive, with_headers if scope["type"] == "http" else send)
 
 
 class Page:
@@ -101,16 +62,19 @@ class Page:
     Args:
         room: what is shown.
         secure: marks cookies for HTTPS only.
+        hosts: names and addresses, in lower case, under which the page may be asked for.
     """
 
-    def __init__(self, room: ControlRoom, *, secure: bool) -> None:
+    def __init__(
+        self, room: ControlRoom, *, secure: bool, hosts: Collection[str] = ("127.0.0.1", "localhost", "::1")
+    ) -> None:
         self.beat: Callable[[], None] = lambda: None
         """Called about once a second while the event loop comes round."""
         self._room = room
         self._ending = False
-        self._secure = secure
-        self._sessions: dict[str, Session] = {}
-        self._wrong: dict[str, tuple[int, float]] = {}
+        self.secure = secure
+        self.hosts = frozenset(hosts)
+        self.door = Door(room, secure=secure, html=self._html, changed=self._changed)
         self._listeners: set[asyncio.Event] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._templates = jinja2.Environment(
@@ -153,15 +117,15 @@ class Page:
 
     async def events(self, request: Request) -> Response:
         """Tell the page that something changed; it then fetches the list."""
-        token = request.cookies.get(COOKIE, "")
-        await self._officer(request, counts=False)
+        token = self.door.token(request)
+        await self.door.officer(request, counts=False)
         listener = asyncio.Event()
         self._listeners.add(listener)
 
         async def stream() -> AsyncIterator[str]:
             try:
                 yield "retry: 1000\n\nevent: changed\ndata: hello\n\n"
-                while token in self._sessions and not self._ending:
+                while token in self.door.sessions and not self._ending:
                     try:
                         await asyncio.wait_for(listener.wait(), timeout=15)
                     except TimeoutError:
@@ -174,70 +138,14 @@ class Page:
 
         return StreamingResponse(stream(), media_type="text/event-stream")
 
-    # -- signing in and out ----------------------------------------------------------------------
-
-    async def _officer(self, request: Request, *, counts: bool = True) -> Officer:
-        """Who asks. ``counts``: whether this request is a sign of life.
-
-        Raises:
-            SignedOut: nobody, idle for too long, or training lapsed meanwhile.
-        """
-        token = request.cookies.get(COOKIE, "")
-        session = self._sessions.get(token)
-        now = time.monotonic()
-        idle_s = self._room.config.console.idle_min * 60
-        if session is None or now - session.active > idle_s or now - session.begun > LONGEST_SESSION_S:
-            self._sessions.pop(token, None)
-            raise SignedOut
-        officer = await asyncio.to_thread(self._room.store.officers.get, session.number)
-        if officer is None:
-            raise SignedOut
-        try:
-            require_trained(officer, self._room.now().date())
-        except EdgeError:
-            self._sessions.pop(token, None)
-            raise SignedOut from None
-        if counts:
-            session.active = now
-        return officer
-
-    async def sign_in_page(self, _: Request) -> Response:
-        return self._html("signin.html", error=None)
-
-    async def sign_in(self, request: Request) -> Response:
-        form = await self._form(request)
-        number, password = form.get("number", ""), form.get("password", "")
-        wrong, since = self._wrong.get(number, (0, 0.0))
-        if wrong >= WRONG_BEFORE_PAUSE and time.monotonic() - since < PAUSE_S:
-            return self._html("signin.html", status=429, error="Too many wrong passwords. Wait a minute.")
-        try:
-            officer = await asyncio.to_thread(self._room.sign_in, number, password)
-        except PolicyRefusal as error:
-            self._wrong[number] = (wrong + 1, time.monotonic())
-            return self._html("signin.html", status=403, error=str(error))
-        self._wrong.pop(number, None)
-        token = secrets.token_urlsafe(32)
-        now = time.monotonic()
-        self._sessions[token] = Session(officer.number, now, now)
-        answer = RedirectResponse("/", status_code=303)
-        answer.set_cookie(COOKIE, token, httponly=True, samesite="strict", secure=self._secure, path="/")
-        return answer
-
-    async def sign_out(self, request: Request) -> Response:
-        self._sessions.pop(request.cookies.get(COOKIE, ""), None)
-        self._changed()
-        answer = RedirectResponse("/signin", status_code=303)
-        answer.delete_cookie(COOKIE)
-        return answer
-
     # -- the page --------------------------------------------------------------------------------
 
     async def home(self, request: Request) -> Response:
-        officer = await self._officer(request)
+        officer = await self.door.officer(request)
         return self._html("room.html", officer=officer, **await asyncio.to_thread(self._queue_values))
 
     async def queue(self, request: Request) -> Response:
-        await self._officer(request, counts=False)
+        await self.door.officer(request, counts=False)
         return self._html("queue.html", **await asyncio.to_thread(self._queue_values))
 
     def _queue_values(self) -> dict[str, Any]:
@@ -265,17 +173,17 @@ class Page:
         }
 
     async def alert(self, request: Request) -> Response:
-        officer, alert_id = await self._officer(request), _identifier(request)
+        officer, alert_id = await self.door.officer(request), _identifier(request)
         await asyncio.to_thread(self._room.open_alert, alert_id, officer)
         return await asyncio.to_thread(self._detail, alert_id, officer)
 
     async def picture(self, request: Request) -> Response:
-        officer, alert_id = await self._officer(request), _identifier(request)
+        officer, alert_id = await self.door.officer(request), _identifier(request)
         content = await asyncio.to_thread(self._room.picture, alert_id, request.path_params["which"], officer)
         return Response(content, media_type="image/jpeg")
 
     async def decision(self, request: Request) -> Response:
-        officer, alert_id, form = await self._officer(request), _identifier(request), await self._form(request)
+        officer, alert_id, form = await self.door.officer(request), _identifier(request), await read_form(request)
         return await self._act(
             alert_id,
             officer,
@@ -288,7 +196,7 @@ class Page:
         )
 
     async def outcome(self, request: Request) -> Response:
-        officer, alert_id, form = await self._officer(request), _identifier(request), await self._form(request)
+        officer, alert_id, form = await self.door.officer(request), _identifier(request), await read_form(request)
 
         def act() -> object:
             correct = _choice(form, "correct", {"yes": True, "no": False, "unknown": None})
@@ -342,22 +250,6 @@ class Page:
         return FileResponse(PAGE / name, media_type=STATIC[name])
 
     # -- helpers ---------------------------------------------------------------------------------
-
-    async def _form(self, request: Request) -> dict[str, str]:
-        """The fields of a form that was sent from this very page.
-
-        Raises:
-            BadInput: from elsewhere, or too large.
-        """
-        origin = request.headers.get("origin")
-        if origin is None or urlsplit(origin).netloc != request.headers.get("host"):
-            raise BadInput("form", "was not sent from this page", "Reload the page and try again")
-        body = b""
-        async for part in request.stream():
-            body += part
-            if len(body) > LONGEST_FORM:
-                raise BadInput("form", "is too long", "Write less")
-        return {name: values[-1] for name, values in parse_qs(body.decode("utf-8", "replace")).items()}
 
     def _html(self, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
         return HTMLResponse(self._templates.get_template(template).render(values), status)
@@ -419,9 +311,9 @@ def create_app(page: Page) -> Starlette:
     """The application around a page."""
     handler = Callable[[Request], Awaitable[Response]]
     routes: list[tuple[str, str, handler]] = [
-        ("GET", "/signin", page.sign_in_page),
-        ("POST", "/signin", page.sign_in),
-        ("POST", "/signout", page.sign_out),
+        ("GET", "/signin", page.door.sign_in_page),
+        ("POST", "/signin", page.door.sign_in),
+        ("POST", "/signout", page.door.sign_out),
         ("GET", "/", page.home),
         ("GET", "/queue", page.queue),
         ("GET", "/events", page.events),
@@ -441,5 +333,5 @@ def create_app(page: Page) -> Starlette:
         },
         lifespan=page.lifespan,
     )
-    app.add_middleware(_Headers)
+    app.add_middleware(Headers, hosts=page.hosts, secure=page.secure)
     return app

@@ -40,6 +40,11 @@ class Event(StrEnum):
     STORE_DAMAGED = "store.damaged"
     CLOCK_UNCONFIRMED = "clock.unconfirmed"
     CLOCK_CONFIRMED = "clock.confirmed"
+    SIGNED_IN = "officer.signed-in"
+    SIGNED_OUT = "officer.signed-out"
+    SIGN_IN_REFUSED = "officer.refused"
+    STAFF_CHANGED = "officer.changed"
+    ALERT_VIEWED = "alert.viewed"
 
 
 FIELDS: dict[Event, dict[str, type]] = {
@@ -62,11 +67,17 @@ FIELDS: dict[Event, dict[str, type]] = {
     Event.STORE_DAMAGED: {"store": str, "kept": str, "carried": int, "lost": str},
     Event.CLOCK_UNCONFIRMED: {},
     Event.CLOCK_CONFIRMED: {"by": str},
+    Event.SIGNED_IN: {"by": str, "role": str, "from": str},
+    Event.SIGNED_OUT: {"by": str, "cause": str},
+    Event.SIGN_IN_REFUSED: {"by": str, "error": str, "from": str, "unlogged": int},
+    Event.STAFF_CHANGED: {"officer": str, "change": str, "by": str, "at": str},
+    Event.ALERT_VIEWED: {"alert": str, "what": str, "by": str},
 }
 """Name and type of every field of every event; all are required. ``threshold_micro`` is a millionth of
 cosine similarity. ``copy`` tells one import of a list from another of the same list on the same van.
 ``by`` is a role or a badge number, never a name. ``part`` is the worker that failed. ``kept`` is the name of the
-damaged file, ``carried`` how many rows of it were saved, and ``lost`` says in words what could not be."""
+damaged file, ``carried`` how many rows of it were saved, and ``lost`` says in words what could not be. ``from`` of a
+sign-in is an address; ``unlogged`` counts the refused ones before it that were too many to be written one by one."""
 
 
 def check_fields(event: Event, fields: Mapping[str, Any]) -> None:

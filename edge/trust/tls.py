@@ -12,7 +12,7 @@ from cryptography.x509.oid import NameOID
 from edge.errors import KeyUnusable
 from edge.trust.secret import CREDENTIAL, read_secret
 
-__all__ = ["client_context", "common_name"]
+__all__ = ["client_context", "common_name", "server_names"]
 
 
 def _located(spec: str, base: Path) -> Path:
@@ -63,3 +63,20 @@ def common_name(certificate: Path) -> str:
         return str(subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
     except (OSError, ValueError, IndexError):
         raise KeyUnusable(str(certificate), "is no certificate that names anybody", "Enrol again") from None
+
+
+def server_names(certificate: Path) -> frozenset[str]:
+    """Names, in lower case, and addresses that a server's certificate is for; none where it says none.
+
+    Raises:
+        KeyUnusable: it cannot be read.
+    """
+    try:
+        loaded = x509.load_pem_x509_certificate(certificate.read_bytes())
+        names = loaded.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return frozenset()
+    except (OSError, ValueError):
+        raise KeyUnusable(str(certificate), "is no certificate", "Give the page's certificate in PEM form") from None
+    hosts = names.get_values_for_type(x509.DNSName)
+    return frozenset({*(name.lower() for name in hosts), *(map(str, names.get_values_for_type(x509.IPAddress)))})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -15,7 +16,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import uvicorn
 
 pytest.importorskip("selenium")
 from selenium import webdriver
@@ -29,6 +29,7 @@ from edge.alert.outbox import Outbox
 from edge.alert.submit import AlertSubmitter
 from edge.controlroom.cases import Officer, Role, State
 from edge.controlroom.config import load
+from edge.controlroom.listen import server as web_server
 from edge.controlroom.service import ControlRoom
 from edge.controlroom.web import Page, create_app
 from edge.errors import ConfigInvalid
@@ -102,8 +103,9 @@ def console(site: Site, tmp_path: Path) -> Iterator[Console]:
         room.store.officers.enrol(Officer(number, role, until), PASSWORD)
     room.start(site.supervisor)
     port, page = free_port(), Page(room, secure=False)
-    server = uvicorn.Server(uvicorn.Config(create_app(page), host="127.0.0.1", port=port, log_level="warning"))
-    thread = threading.Thread(target=server.run, daemon=True)
+    server = web_server(create_app(page), room.config)
+    listener = socket.create_server(("127.0.0.1", port))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     decisions: list[tuple[str, bytes]] = []
     with Outbox(folder / "outbox.db", read_secret("outbox.key", folder), "van-1") as outbox:
@@ -244,10 +246,10 @@ def test_nobody_signs_in_with_lapsed_training_or_a_wrong_password(console: Conso
         assert serious_findings(browser) == []
         browser.get(console.url)
         assert browser.current_url.endswith("/signin")
-    assert [entry["error"] for entry in console.audited(Event.REFUSED)] == [
-        "TrainingLapsed",
-        "SignInRefused",
-        "SignInRefused",
+    assert [(entry["by"], entry["error"]) for entry in console.audited(Event.SIGN_IN_REFUSED)] == [
+        ("op-old", "TrainingLapsed"),
+        ("op-1", "SignInRefused"),
+        ("(not on the list)", "SignInRefused"),
     ]
 
 
@@ -320,8 +322,9 @@ class Client:
         self.console = console
         self.cookie = ""
         self.headers: dict[str, str] = {}
+        self.cookies: list[str] = []
         self.post("/signin", {"number": "op-1", "password": PASSWORD})
-        self.cookie = self.headers["set-cookie"].split(";")[0]
+        self.cookie = next(each.split(";")[0] for each in self.cookies if each.startswith("lfr_session"))
         assert "HttpOnly" in self.headers["set-cookie"]
         assert "SameSite=strict" in self.headers["set-cookie"]
 
@@ -348,6 +351,7 @@ class Client:
         connection.request(method, path, body, {"cookie": self.cookie, **headers})
         answer = connection.getresponse()
         self.headers = {name.lower(): value for name, value in answer.getheaders()}
+        self.cookies = answer.headers.get_all("set-cookie") or []
         content = answer.read().decode("utf-8", "replace") if "event-stream" not in str(answer.headers) else ""
         connection.close()
         return answer.status, content

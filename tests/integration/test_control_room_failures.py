@@ -17,7 +17,8 @@ from edge.alert.outbox import Outbox
 from edge.alert.submit import AlertSubmitter
 from edge.controlroom.cases import Officer, Role
 from edge.controlroom.config import load
-from edge.controlroom.service import NAME, ControlRoom, open_room_store
+from edge.controlroom.recovery import open_room_store
+from edge.controlroom.service import NAME, ControlRoom
 from edge.errors import StoreUnavailable
 from edge.trust.audit import read_log
 from edge.trust.events import Event
@@ -57,7 +58,7 @@ def van_of(site: Site) -> Iterator[Van]:
     with Outbox(folder / "outbox.db", read_secret("outbox.key", folder), "van-1") as outbox:
         publisher = site.publisher(outbox, repeat_s=(0.5, 1.0))
         desk = AlertSubmitter(outbox, SigningKey.load("van-signing.jwk", folder), site.recipients(), publisher)
-        publisher.start()
+        publisher.start(site.supervisor)
         yield Van(desk, outbox, publisher, states)
         publisher.stop()
 

@@ -42,8 +42,7 @@
     const reference = document.querySelector("#reference");
     window.clearInterval(timer);
     if (!article || !probe || !reference) return;
-    const show = () => {
-      reference.src = reference.dataset.src;
+    const look = () => {  // the server counts from the moment at which it handed out the second picture
       const until = performance.now() + Number(article.dataset.lookMs);
       const tick = () => {
         const left = Math.ceil((until - performance.now()) / 1000);
@@ -57,6 +56,10 @@
       };
       timer = window.setInterval(tick, 200);
       tick();
+    };
+    const show = () => {
+      reference.addEventListener("load", look, { once: true });
+      reference.src = reference.dataset.src;
     };
     if (probe.complete) show(); else probe.addEventListener("load", show, { once: true });
   }
