@@ -29,7 +29,7 @@ HIGHEST = 1 << 18
 class _Damaged(SealedStore):
     """Opened as it is: no check of its pages, no migration."""
 
-    def _check_pages(self) -> None:
+    def _check(self) -> None:
         pass
 
     def _migrate(self) -> None:
