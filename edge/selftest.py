@@ -11,13 +11,15 @@ from msgspec import Struct
 
 from edge.alert import topics
 from edge.alert.link import Broker, Link, LinkLost
-from edge.assembly.mandate import at_rest, load_models
+from edge.alert.publish import SESSION_S
+from edge.assembly.mandate import AUDIT_FILE, at_rest, load_models
 from edge.clock import SystemClock
 from edge.config import Config
 from edge.custody.memory import protect
 from edge.custody.retention import Custodian
 from edge.errors import BrokerUnavailable, CameraUnavailable, EdgeError
 from edge.sight.capture import Capture
+from edge.trust.audit import in_use
 from edge.trust.keys import Recipients, SigningKey
 from edge.trust.tls import client_context
 from edge.worker import Supervisor
@@ -102,10 +104,17 @@ def _keys(config: Config) -> str:
 
 def _broker(config: Config) -> str:
     # Connected as the service connects, not only greeted: with TLS 1.3 a broker judges our certificate after the
-    # handshake, and its access rules when we subscribe. Under another name, or a running van would lose its session.
+    # handshake, and its access rules when we subscribe. A certificate is one connection, so a service that runs would
+    # lose its own; and what the broker keeps for the van stays there, because nothing is acknowledged.
     alert, van = config.alert, config.van.id
+    if in_use(config.path(config.store.directory) / AUDIT_FILE):
+        raise BrokerUnavailable(
+            f"the broker {alert.host}:{alert.port}",
+            "was not tried: the service is running and has this van's connection",
+            "Look at the crew's page, or stop the service first",
+        )
     context = client_context(alert.ca, alert.certificate, alert.certificate_key, Path(config.base))
-    link = Link(Broker(alert.host, alert.port, context), f"{van}-self-test", queue.SimpleQueue())
+    link = Link(Broker(alert.host, alert.port, context), van, queue.SimpleQueue(), session_s=SESSION_S, manual_ack=True)
     try:
         link.open()
         link.subscribe(topics.topic(van, topics.RECEIPT))

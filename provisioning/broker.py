@@ -1,7 +1,9 @@
 """Configuration of a mosquitto that lets each van speak on its own topics only.
 
-Identity is the certificate: its common name becomes the user name, and ``pattern`` rules put that name into
-the topic. There is no anonymous client, no password and no plain-text port.
+Identity is the certificate: its common name becomes the user name and the client's identifier, and ``pattern`` rules
+put that name into the topic. So a certificate is one connection: nobody takes over that of another, and each console,
+watcher and van needs its own. A bridge speaks with the certificate of its van, in the van's place. There is no
+anonymous client, no password and no plain-text port.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from edge.alert.discovery import NODE
 from edge.alert.message import MAX_MESSAGE
 from edge.errors import EnvironmentFault, KeyUnusable
 from edge.trust.tls import common_name
-from provisioning.site import CONTROL_ROOM, HOME_ASSISTANT
+from provisioning.site import CONTROL_ROOM, HOME_ASSISTANT, watcher_names
 
 __all__ = ["write_bridge", "write_broker"]
 
@@ -33,6 +35,8 @@ crlfile {folder}/crl.pem
 tls_version tlsv1.3
 require_certificate true
 use_identity_as_username true
+# And its name is the client's: who has another certificate cannot take a connection over, whatever it calls itself.
+use_username_as_clientid true
 allow_anonymous false
 acl_file {folder}/acl
 
@@ -82,6 +86,14 @@ topic write {root}/+/{receipt}
 topic write {root}/+/{adjudication}
 topic write {root}/+/{revocation}
 """
+_ACL_WATCHER = """
+# Hears what the control room hears, and says nothing.
+user {watcher}
+topic read {root}/+/{alert}
+topic read {root}/+/{state}
+topic read {root}/+/{health}
+topic read {root}/+/{checkpoint}
+"""
 _ACL_DISCOVERY = """
 # Home Assistant sees who is there and counters, and what the vans say these are; no alert.
 pattern write {prefix}/device/{node}/%u/config
@@ -105,6 +117,7 @@ keyfile {folder}/bridge.key
 tls_version tlsv1.3
 require_certificate true
 use_identity_as_username true
+use_username_as_clientid true
 allow_anonymous false
 acl_file {folder}/bridge/acl
 
@@ -123,7 +136,7 @@ log_type notice
 
 connection {van}-bridge
 address {host}:{remote_port}
-remote_clientid {van}-bridge
+remote_clientid {van}
 bridge_protocol_version mqttv50
 bridge_cafile {folder}/ca.crt
 bridge_certfile {folder}/van.crt
@@ -225,9 +238,10 @@ def write_broker(
     state = folder / "state"
     try:
         state.mkdir(exist_ok=True, mode=0o700)
+        watchers = "".join(_ACL_WATCHER.format(watcher=name, **_KINDS) for name in watcher_names(site))
         rules = _ACL + (_ACL_DISCOVERY if discovery else "")
         names = {"control_room": CONTROL_ROOM, "home_assistant": HOME_ASSISTANT, "prefix": discovery, "node": NODE}
-        (folder / "acl").write_text(rules.format(**names, **_KINDS))
+        (folder / "acl").write_text(rules.format(**names, **_KINDS) + watchers)
         (folder / "acl").chmod(0o600)
         conf = folder / "mosquitto.conf"
         conf.write_text(

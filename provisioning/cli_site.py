@@ -20,6 +20,7 @@ def register(app: typer.Typer) -> None:
     """Add this group's commands."""
     app.command()(init)
     app.command()(broker)
+    app.command()(watcher)
     app.add_typer(van_app, name="van")
 
 
@@ -54,6 +55,18 @@ def broker(
         typer.echo(f"{init_home_assistant(folder)} goes to Home Assistant: its certificate and key for the broker.")
     conf = write_broker(folder, port=port, address=address, user=user, log=log, discovery=discovery)
     typer.echo(f"Run: mosquitto -c {conf}")
+
+
+def watcher(
+    name: Annotated[str, typer.Argument(help="its name: control-room-NAME")],
+    site: SiteOption,
+) -> None:
+    """Give one more lfr-control watch a certificate of its own: the broker lets each speak to it once at a time."""
+    from provisioning.site import add_watcher
+
+    typer.echo(f"{add_watcher(name, site)} goes to the control room, with its key beside it.")
+    typer.echo("Run lfr-provision broker again and have the broker read its rules anew (SIGHUP), then:")
+    typer.echo(f"lfr-control watch --name {name}")
 
 
 @van_app.command()

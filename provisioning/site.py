@@ -7,10 +7,12 @@ away. Everything is P-256. What is made::
     DIR/broker/            broker.key broker.crt ca.crt crl.pem (mosquitto.conf acl: see broker.py)
     DIR/control-room/      control-room.key control-room.crt ca.crt      its way to the broker
                            control-decryption.jwks control-signing.jwk   what it reads and signs with
+                           control-room-watch.key control-room-watch.crt  the same of lfr-control watch
                            vans.jwks                                     whose alerts it believes
                            control-store.key control.toml
     DIR/public/            control-room.jwks control-signing.jwks        what every van is given
     DIR/vans/<van>.crt     a copy of each van's certificate, for revocation
+    DIR/watchers/<name>.crt  a copy of each watcher's certificate, for the broker's access rules
 """
 
 from __future__ import annotations
@@ -39,20 +41,27 @@ __all__ = [
     "CONTROL_ROOM",
     "HOME_ASSISTANT",
     "VAN_LIFE",
+    "WATCH",
     "Enrolment",
+    "add_watcher",
     "certify",
     "check_name",
     "enrol_van",
     "init_home_assistant",
     "init_site",
+    "issue",
     "load_authority",
+    "pair_files",
     "pem",
     "revoke_van",
     "van_keys",
+    "watcher_names",
 ]
 
 CONTROL_ROOM = "control-room"
 """The name of the control room's certificate, and of its folder."""
+WATCH = f"{CONTROL_ROOM}-watch"
+"""The first watcher's name. Every watcher's begins with the control room's, and no van's does."""
 HOME_ASSISTANT = "home-assistant"
 """The same of a Home Assistant that shows the vans' counters."""
 CA_LIFE = timedelta(days=3650)
@@ -242,13 +251,14 @@ def init_site(site: Path, hosts: Sequence[str] = ("localhost", "127.0.0.1"), por
         _write(site / "ca" / "ca.key", _key_pem(authority[1]), 0o600)
         _publish_revocations(site, authority, [])
         _write(site / "broker" / "ca.crt", pem(authority[0]))
-        _pair(site / "broker", "broker", issue(authority, "broker", BROKER_LIFE, hosts=hosts))
+        pair_files(site / "broker", "broker", issue(authority, "broker", BROKER_LIFE, hosts=hosts))
         _init_control_room(site, authority, hosts[0], port)
     except OSError as error:
         raise EnvironmentFault(str(site), f"cannot be written ({error.strerror})", "Choose another folder") from None
 
 
-def _pair(folder: Path, stem: str, pair: Pair) -> None:
+def pair_files(folder: Path, stem: str, pair: Pair) -> None:
+    """Write a certificate and its key as ``STEM.crt`` and ``STEM.key``."""
     _write(folder / f"{stem}.crt", pem(pair[0]))
     _write(folder / f"{stem}.key", _key_pem(pair[1]), 0o600)
 
@@ -256,7 +266,8 @@ def _pair(folder: Path, stem: str, pair: Pair) -> None:
 def _init_control_room(site: Path, authority: Pair, host: str, port: int) -> None:
     room = site / CONTROL_ROOM
     _write(room / "ca.crt", pem(authority[0]))
-    _pair(room, CONTROL_ROOM, issue(authority, CONTROL_ROOM, CONTROL_LIFE))
+    pair_files(room, CONTROL_ROOM, issue(authority, CONTROL_ROOM, CONTROL_LIFE))
+    _make_watcher(site, authority, WATCH)
     decryption, signing = DecryptionKeys.generate(), SigningKey.generate()
     write_private(room / "control-decryption.jwks", decryption.private_jwks())
     write_private(room / "control-signing.jwk", signing.private_jwk())
@@ -265,6 +276,38 @@ def _init_control_room(site: Path, authority: Pair, host: str, port: int) -> Non
     _write(room / "control.toml", f'[broker]\nhost = "{host}"\nport = {port}\n'.encode())
     write_public(site / "public" / "control-room.jwks", decryption.public_jwks())
     write_public(site / "public" / "control-signing.jwks", {"keys": [signing.public_jwk(owner=CONTROL_ROOM)]})
+
+
+def _make_watcher(site: Path, authority: Pair, name: str) -> None:
+    pair = issue(authority, name, CONTROL_LIFE)
+    pair_files(site / CONTROL_ROOM, name, pair)
+    _write(site / "watchers" / f"{name}.crt", pem(pair[0]))
+
+
+def add_watcher(name: str, site: Path) -> Path:
+    """Give one more ``lfr-control watch`` a certificate of its own; returns its path. The broker's rules come after it.
+
+    Raises:
+        BadInput: the name could not be a watcher's.
+        KeyUnusable: the site's authority is not there, or there is one of this name.
+        EnvironmentFault: the folder cannot be written.
+    """
+    if not re.fullmatch(NAME, name) or not name.startswith(f"{CONTROL_ROOM}-"):
+        raise BadInput(f"watcher {name!r}", f"must begin with {CONTROL_ROOM}-", f"Call it {CONTROL_ROOM}-NAME")
+    made = site / CONTROL_ROOM / f"{name}.crt"
+    if made.exists():
+        raise KeyUnusable(str(made), "exists already", "Give another name")
+    authority = load_authority(site)
+    try:
+        _make_watcher(site, authority, name)
+    except OSError as error:
+        raise EnvironmentFault(str(made), f"cannot be written ({error.strerror})", "Check who owns it") from None
+    return made
+
+
+def watcher_names(site: Path) -> list[str]:
+    """The watchers of a site, as the broker knows them."""
+    return sorted(path.stem for path in (site / "watchers").glob(f"{CONTROL_ROOM}-*.crt"))
 
 
 def init_home_assistant(site: Path) -> Path:
@@ -279,7 +322,7 @@ def init_home_assistant(site: Path) -> Path:
         authority = load_authority(site)
         try:
             _write(folder / "ca.crt", pem(authority[0]))
-            _pair(folder, HOME_ASSISTANT, issue(authority, HOME_ASSISTANT, CONTROL_LIFE))
+            pair_files(folder, HOME_ASSISTANT, issue(authority, HOME_ASSISTANT, CONTROL_LIFE))
         except OSError as error:
             raise EnvironmentFault(str(folder), f"cannot be written ({error.strerror})", "Check who owns it") from None
     return folder
@@ -305,10 +348,12 @@ def check_name(van: str) -> None:
     Raises:
         BadInput: it is one.
     """
-    others = (CONTROL_ROOM, HOME_ASSISTANT, "broker")
-    if not re.fullmatch(NAME, van) or van in others:
+    others = (HOME_ASSISTANT, "broker")
+    if not re.fullmatch(NAME, van) or van in others or van.startswith(CONTROL_ROOM):
         raise BadInput(
-            f"van {van!r}", "cannot be a van's name", f"Use letters, digits, . _ - ; not {', '.join(others)}"
+            f"van {van!r}",
+            "cannot be a van's name",
+            f"Use letters, digits, . _ - ; not {', '.join(others)} or {CONTROL_ROOM}",
         )
 
 
@@ -333,8 +378,8 @@ def enrol_van(van: str, site: Path, out: Path, life: timedelta = VAN_LIFE) -> En
         pair = issue(authority, van, life)
         signing = SigningKey.generate()
         _write(out / "ca.crt", pem(authority[0]))
-        _pair(out, "van", pair)
-        _pair(out, "bridge", issue(authority, "localhost", life, hosts=("localhost", "127.0.0.1")))
+        pair_files(out, "van", pair)
+        pair_files(out, "bridge", issue(authority, "localhost", life, hosts=("localhost", "127.0.0.1")))
         write_private(out / "van-signing.jwk", signing.private_jwk())
         for name in ("control-room.jwks", "control-signing.jwks"):
             _write(out / name, (site / "public" / name).read_bytes())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import queue
+import re
 import shutil
 import signal
 import socket
@@ -33,7 +34,7 @@ from edge.trust.secret import read_secret
 from edge.trust.tls import client_context
 from edge.worker import Supervisor
 from provisioning.broker import write_broker
-from provisioning.site import CONTROL_ROOM, enrol_van, init_site
+from provisioning.site import CONTROL_LIFE, CONTROL_ROOM, enrol_van, init_site, issue, load_authority, pair_files
 
 Kind = TypeVar("Kind")
 QUICK = (0.05, 0.3)
@@ -199,11 +200,19 @@ class Heard:
                 return event
 
 
+PROBE = f"{CONTROL_ROOM}-probe"
+"""A certificate with the control room's rights: a test's own connection beside a control room that runs."""
+
+
 def make_site(folder: Path) -> Site:
     """A site whose broker listens on a free port of loopback, not yet started."""
     port = free_port()
     init_site(folder, ("localhost", "127.0.0.1"), port)
+    pair_files(folder / CONTROL_ROOM, PROBE, issue(load_authority(folder), PROBE, CONTROL_LIFE))
     write_broker(folder, port=port, address="127.0.0.1", user=pwd.getpwuid(os.geteuid()).pw_name)
+    rules = folder / "broker" / "acl"
+    (mine,) = re.findall(rf"^user {CONTROL_ROOM}\n(?:topic .*\n)+", rules.read_text(), re.MULTILINE)
+    rules.write_text(f"{rules.read_text()}\n{mine.replace(CONTROL_ROOM, PROBE, 1)}")
     return Site(folder, port)
 
 

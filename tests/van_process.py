@@ -18,7 +18,7 @@ from paho.mqtt.client import CallbackAPIVersion, Client, MQTTMessage, MQTTv5
 from edge.trust.tls import client_context
 from provisioning.demo.office import PLACE, Office
 from provisioning.sources import Record, read_folder
-from tests.broker import Site
+from tests.broker import PROBE, Site
 from tests.sim.street import ENROLLED, walk
 
 COMMANDS = Path(sys.executable).parent
@@ -112,7 +112,7 @@ class Eavesdropper:
         self.heard: list[tuple[str, bytes]] = []
         self._reports = threading.Event()
         self._client = Client(CallbackAPIVersion.VERSION2, "eavesdropper", protocol=MQTTv5)
-        self._client.tls_set_context(client_context("ca.crt", "control-room.crt", "control-room.key", site.room))
+        self._client.tls_set_context(client_context("ca.crt", f"{PROBE}.crt", f"{PROBE}.key", site.room))
         self._client.on_message = self._on_message
         self._client.connect("localhost", site.port)
         self._client.subscribe("#", qos=1)

@@ -50,8 +50,10 @@ from edge.errors import BrokerUnavailable, EdgeError, EnvironmentFault, StoreDam
 from edge.trust.keys import KnownSigners
 from edge.worker import Supervisor, Worker
 
-__all__ = ["Broker", "LinkState", "Publisher"]
+__all__ = ["SESSION_S", "Broker", "LinkState", "Publisher"]
 
+SESSION_S = 86_400
+"""For so long the broker keeps what it owes a van that is away."""
 SILENT_S = 120.0
 """Looking up the broker's name, connecting and waiting for an answer may take a minute; two are a thread that hangs."""
 STOP_S = 25.0
@@ -237,7 +239,7 @@ class Publisher:
             events,
             on_message=self._incoming,
             will=Will(topics.topic(self._van, topics.STATE), self._state_body("lost")),
-            session_s=86_400 if self._on_message else 0,
+            session_s=SESSION_S if self._on_message else 0,
             version=self._version,
         )
         if worker.stopping:

@@ -24,7 +24,9 @@ class BrokerSection(Section, frozen=True):
     host: Annotated[str, Meta(min_length=1)] = "localhost"
     port: Annotated[int, Meta(ge=1, le=65535)] = 8883
     ca: Annotated[str, Meta(description="certificate of the authority that signed the broker's")] = "ca.crt"
-    certificate: Annotated[str, Meta(description="this control room's client certificate")] = "control-room.crt"
+    certificate: Annotated[str, Meta(description="the console's client certificate; each watcher has its own")] = (
+        "control-room.crt"
+    )
     certificate_key: Annotated[str, Meta(description="its private key")] = "control-room.key"
     session_h: Annotated[
         int, Meta(ge=1, le=336, description="hours for which the broker keeps alerts while this end is away")

@@ -38,7 +38,7 @@ from edge.controlroom.recovery import erase_kept, former_inbox, open_store
 from edge.controlroom.store import AlertStore, Verdict
 from edge.errors import BrokerUnavailable, EdgeError, EnvironmentFault, StoreDamaged
 from edge.records import Alert
-from edge.trust.secret import read_secret
+from edge.trust.secret import CREDENTIAL, read_secret
 from edge.worker import Supervisor, Worker
 
 __all__ = ["Watch"]
@@ -99,6 +99,9 @@ class Watch:
     ) -> Self:
         """Read configuration and keys and open the store.
 
+        The watcher proves who it is with its own certificate: ``name`` with ``.crt`` and ``.key``, beside the control
+        room's.
+
         Raises:
             ConfigInvalid: the configuration is wrong.
             KeyUnusable: a key or certificate is.
@@ -106,7 +109,11 @@ class Watch:
         """
         settings = configuration.load(config)
         broker = msgspec.structs.replace(
-            settings.broker, host=host or settings.broker.host, port=port or settings.broker.port
+            settings.broker,
+            host=host or settings.broker.host,
+            port=port or settings.broker.port,
+            certificate=_beside(settings.broker.certificate, f"{name}.crt"),
+            certificate_key=_beside(settings.broker.certificate_key, f"{name}.key"),
         )
         settings = msgspec.structs.replace(settings, broker=broker)
         if pictures is not None:
@@ -281,6 +288,11 @@ class Watch:
             sys.stdout.flush()
         else:
             self._console.print(text)
+
+
+def _beside(spec: str, name: str) -> str:
+    """``name`` where ``spec`` is: in the same folder, or a credential likewise."""
+    return f"{CREDENTIAL}{name}" if spec.startswith(CREDENTIAL) else str(Path(spec).with_name(Path(name).name))
 
 
 def _for_people(alert: Alert, paths: dict[str, str]) -> Text:

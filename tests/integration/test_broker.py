@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
 import queue
 import ssl
 import subprocess
@@ -20,8 +22,9 @@ from edge.alert.message import seal
 from edge.controlroom.receive import Arrived, Receiver, ReceiverEvent, Refused
 from edge.errors import AlertRejected, BrokerUnavailable, EdgeError, SignatureInvalid
 from edge.trust.keys import SigningKey
-from provisioning.site import enrol_van, init_site, revoke_van
-from tests.broker import Heard, Site, Van, link, make_alert, opened
+from provisioning.broker import write_broker
+from provisioning.site import add_watcher, enrol_van, init_site, revoke_van
+from tests.broker import PROBE, Heard, Site, Van, link, make_alert, opened
 
 pytestmark = pytest.mark.broker
 
@@ -101,7 +104,7 @@ class TestOnWhichTopics:
         sender = opened(site, site.van("van-1"))
         assert sender.publish("lfr/1/van-1/alert", site.sealed(make_alert())) == 0
         # The broker hands out in order: once the spy hears what was sent later to it, it has heard all.
-        room = opened(site, site.room, "control-room", client="room")
+        room = opened(site, site.room, PROBE)
         assert room.publish("lfr/1/van-2/adjudication", b"for the spy") == 0
         assert heard.get(timeout=10).payload == b"for the spy"
         assert heard.empty()
@@ -253,3 +256,32 @@ class TestWatch:
         assert ended.returncode == 5
         assert "0 of 1 arrived" in ended.stderr
         assert "Traceback" not in ended.stderr
+
+    def test_each_watcher_has_its_own_certificate_and_only_listens(self, site: Site) -> None:
+        add_watcher("control-room-night", site.folder)
+        user = pwd.getpwuid(os.geteuid()).pw_name
+        write_broker(site.folder, port=site.port, address="127.0.0.1", user=user)
+        site.reload_broker()
+        with_one, with_another = (
+            subprocess.Popen(
+                [sys.executable, "-m", "edge.controlroom.cli", "watch", "--config", site.room / "control.toml",
+                 "--json", "--count", "1", "--timeout", "30", "--name", name],
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for name in ("control-room-watch", "control-room-night")
+        )  # fmt: skip
+        van = opened(site, site.van("van-1"))
+        number = 0
+        while with_one.poll() is None or with_another.poll() is None:  # each ends with the first that it hears
+            number += 1
+            van.publish("lfr/1/van-1/alert", site.sealed(make_alert(number)))
+        for each in (with_one, with_another):
+            output, _ = each.communicate(timeout=60)
+            assert each.returncode == 0
+            assert '"event":"alert"' in output
+        watcher = opened(site, site.room, "control-room-watch")
+        for kind in (topics.RECEIPT, topics.ADJUDICATION, topics.REVOCATION, topics.ALERT):
+            assert watcher.publish(f"lfr/1/van-1/{kind}", b"x") == NOT_AUTHORISED
+        for link_ in (watcher, van):
+            link_.close()

@@ -24,7 +24,7 @@ from edge.trust.audit import read_log
 from edge.trust.events import Event
 from edge.trust.keys import SigningKey
 from edge.trust.secret import read_secret
-from tests.broker import QUICK, Heard, Site, Van, free_port, make_alert, opened
+from tests.broker import PROBE, QUICK, Heard, Site, Van, free_port, make_alert, opened
 from tests.console_process import PASSWORD, console
 from tests.sim.clock import HandClock
 from tests.test_control_store import JPEG, damage, page_of
@@ -268,7 +268,7 @@ class TestTheNetworkThread:
 
         made = opened(site, site.van("van-1"), client="van-1", on_message=fails)
         made.subscribe("lfr/1/van-1/adjudication")
-        room = opened(site, site.room, "control-room", client="room")
+        room = opened(site, site.room, PROBE)
         room.publish("lfr/1/van-1/adjudication", b"x")
         with pytest.raises(ZeroDivisionError):
             made.wait("closed")

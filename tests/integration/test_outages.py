@@ -24,7 +24,7 @@ from edge.trust.secret import read_secret
 from edge.trust.tls import client_context
 from edge.worker import Supervisor
 from provisioning.broker import write_bridge
-from tests.broker import Heard, Site, Van, free_port, make_alert, opened, start_mosquitto
+from tests.broker import PROBE, Heard, Site, Van, free_port, make_alert, opened, start_mosquitto
 
 pytestmark = pytest.mark.broker
 
@@ -218,7 +218,7 @@ class TestBridge:
             bridge = start_mosquitto(conf, port, log)
             site.start_broker()
             assert [heard.next(Arrived, 40).alert.sequence for _ in range(10)] == list(range(2, 12))
-            room = opened(site, site.room, "control-room", client="room")
+            room = opened(site, site.room, PROBE)
             while room.publish("lfr/1/van-1/adjudication", b"heard") == 0x10:
                 pass
             assert told.get(timeout=15) == b"heard"

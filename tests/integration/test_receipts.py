@@ -23,7 +23,7 @@ from edge.records import Alert
 from edge.trust.keys import KnownSigners, SigningKey
 from edge.trust.secret import read_secret
 from edge.worker import Supervisor
-from tests.broker import Heard, Site, Van, make_alert, opened
+from tests.broker import PROBE, Heard, Site, Van, make_alert, opened
 
 pytestmark = pytest.mark.broker
 
@@ -147,7 +147,7 @@ def test_an_alert_that_got_lost_is_sent_again_although_later_ones_are_confirmed_
 def test_no_more_than_a_window_of_alerts_waits_at_the_broker_and_the_rest_on_the_van(site: Site, van: Van) -> None:
     heard = with_a_session(site)
     seen: queue.SimpleQueue[object] = queue.SimpleQueue()
-    spy = opened(site, site.room, "control-room", client="spy", on_message=seen.put)
+    spy = opened(site, site.room, "control-room-watch", on_message=seen.put)
     spy.subscribe("lfr/1/van-1/alert", "lfr/1/van-1/health")
     for _ in range(Publisher.WINDOW + 5):
         van.submit()
@@ -177,7 +177,7 @@ def test_a_forged_receipt_is_reported_and_frees_no_alert(site: Site) -> None:
         desk = AlertSubmitter(outbox, SigningKey.load("van-signing.jwk", folder), site.recipients(), publisher)
         publisher.start(Supervisor())
         alert = desk.submit(make_alert)
-        room = opened(site, site.room, "control-room", client="room")
+        room = opened(site, site.room, PROBE)
         now = datetime.now(UTC)
         honest = SigningKey.load("control-signing.jwk", site.room)
         forged = [
