@@ -211,6 +211,8 @@ def test_damage_that_is_met_while_the_van_runs_is_named_by_every_method(
     forget_what_was_read(opened)
     with pytest.raises(StoreDamaged, match=f"{store.kind.name} is damaged on the disk"):
         use(opened)
+    with pytest.raises(StoreDamaged):  # and not that the disk is read-only, which is SQLite's word for it then
+        store.write(opened)
     opened.close()
 
 

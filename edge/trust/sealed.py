@@ -95,6 +95,7 @@ class SealedStore:
         self.kind = kind
         self._lock = threading.RLock()
         self._depth = 0
+        self._met_damage = False
         fresh = not path.exists()
         if fresh and not create:
             raise WatchlistUnreadable(str(path), "there is no such store", "Import or build it first")
@@ -249,6 +250,8 @@ class SealedStore:
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
+        if self._met_damage:  # from then on SQLCipher fails with anything, for example "readonly"
+            raise self.damaged()
         try:
             yield
         except (dbapi2.IntegrityError, dbapi2.DataError) as error:
@@ -264,6 +267,7 @@ class SealedStore:
         """Say in plain words why a store cannot be used; SQLite's words hold no content of it."""
         text = (error.strerror or "") if isinstance(error, OSError) else str(error)
         if "malformed" in text or "not a database" in text or "corrupt" in text:
+            self._met_damage = True
             return self.damaged()
         causes = {
             "full": "the disk is full",
