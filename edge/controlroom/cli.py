@@ -151,7 +151,7 @@ def staff_list(
 
 def _store(config: Path) -> AlertStore:
     from edge.controlroom import config as configuration
-    from edge.controlroom.service import open_room_store
+    from edge.controlroom.recovery import open_room_store
 
     return open_room_store(configuration.load(config))
 

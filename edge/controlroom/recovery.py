@@ -21,13 +21,15 @@ from uuid import UUID
 
 from edge.clock import Clock, SystemClock
 from edge.controlroom.cases import open_case
+from edge.controlroom.config import ControlConfig
 from edge.controlroom.store import KIND, AlertStore, Damage
 from edge.errors import StoreDamaged, StoreUnavailable
 from edge.files import fsync_folder
 from edge.trust.salvage import Salvage
 from edge.trust.sealed import Connection, SealedStore, StoreKind, companions, damaged_files, set_aside
+from edge.trust.secret import read_secret
 
-__all__ = ["FormerStore", "erase_kept", "former_casebook", "former_inbox", "open_store"]
+__all__ = ["FormerStore", "erase_kept", "former_casebook", "former_inbox", "open_room_store", "open_store"]
 
 MAX_WORDS = 900
 """Characters of what the audit log is told was lost."""
@@ -117,6 +119,28 @@ def open_store(
         store.close()
         raise
     return store
+
+
+def open_room_store(config: ControlConfig, clock: Clock | None = None, *, repair: bool = False) -> AlertStore:
+    """The store that the configuration names, with what the stores before it held.
+
+    Args:
+        config: the control room's file.
+        clock: for the moment.
+        repair: see :func:`open_store`; only the control room itself may.
+
+    Raises:
+        EdgeError: the key or the store cannot be used.
+    """
+    folder = config.path(config.store.directory)
+    return open_store(
+        folder / "control-room.db",
+        read_secret(config.store.key, Path(config.base)),
+        repair=repair,
+        former=(former_inbox(folder / "console.db"), former_casebook(folder / "casebook.db")),
+        retention=timedelta(hours=config.store.retention_h),
+        clock=clock,
+    )
 
 
 def erase_kept(store: AlertStore, now: datetime, retention: timedelta) -> list[Damage]:

@@ -29,17 +29,16 @@ from edge.controlroom import cases
 from edge.controlroom.cases import Case, Demographics, NotYours, Officer, Result, State
 from edge.controlroom.config import ControlConfig
 from edge.controlroom.receive import Arrived, LinkChanged, Receiver, ReceiverEvent, Refused, VanState, connect
-from edge.controlroom.recovery import erase_kept, former_casebook, former_inbox, open_store
+from edge.controlroom.recovery import erase_kept, open_room_store
 from edge.controlroom.store import AlertStore, Damage, Stored, Verdict
 from edge.errors import BadInput, ConfigInvalid, EdgeError, EnvironmentFault, PolicyRefusal, StoreDamaged, WorkerFailed
 from edge.system.journal import get_logger
 from edge.trust.audit import AuditLog
 from edge.trust.events import Event
 from edge.trust.keys import SigningKey
-from edge.trust.secret import read_secret
 from edge.worker import JOIN_S, Supervisor, Worker
 
-__all__ = ["Auditor", "ControlRoom", "VanLine", "open_room_store"]
+__all__ = ["Auditor", "ControlRoom", "VanLine"]
 
 NAME = "control-room-console"
 ARCHIVE_AFTER = timedelta(minutes=10)
@@ -413,28 +412,6 @@ class ControlRoom:
             return topics.topic(case.van, topics.ADJUDICATION), ADJUDICATION.sign(body, self._signing_key)
 
         return message
-
-
-def open_room_store(config: ControlConfig, clock: Clock | None = None, *, repair: bool = False) -> AlertStore:
-    """The store that the configuration names, with what the stores before it held.
-
-    Args:
-        config: the control room's file.
-        clock: for the moment.
-        repair: see :func:`edge.controlroom.recovery.open_store`; only the control room itself may.
-
-    Raises:
-        EdgeError: the key or the store cannot be used.
-    """
-    folder = config.path(config.store.directory)
-    return open_store(
-        folder / "control-room.db",
-        read_secret(config.store.key, Path(config.base)),
-        repair=repair,
-        former=(former_inbox(folder / "console.db"), former_casebook(folder / "casebook.db")),
-        retention=timedelta(hours=config.store.retention_h),
-        clock=clock,
-    )
 
 
 def _siblings(config: ControlConfig) -> Mapping[str, list[str]]:

@@ -17,7 +17,8 @@ from edge.alert.outbox import Outbox
 from edge.alert.submit import AlertSubmitter
 from edge.controlroom.cases import Officer, Role
 from edge.controlroom.config import load
-from edge.controlroom.service import NAME, ControlRoom, open_room_store
+from edge.controlroom.recovery import open_room_store
+from edge.controlroom.service import NAME, ControlRoom
 from edge.errors import StoreUnavailable
 from edge.trust.audit import read_log
 from edge.trust.events import Event
