@@ -36,6 +36,18 @@ def test_every_byte_is_overwritten_with_noise_and_the_name_is_gone(size: int, tm
         assert len(set(content)) > 1
 
 
+@pytest.mark.parametrize("size", [0, 1, 2, 4096, (1 << 20) + 1])
+def test_what_lies_there_afterwards_is_noise_from_the_first_byte_to_the_last(
+    size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "key"
+    path.write_bytes(b"\xa5" * size)
+    left = beside(path)
+    monkeypatch.setattr(os, "urandom", lambda length: b"\x5a" * length)
+    shred(path)
+    assert left.read_bytes() == b"\x5a" * size
+
+
 def test_the_noise_differs_from_one_time_to_the_next(tmp_path: Path) -> None:
     found = []
     for number in range(2):
