@@ -6,6 +6,7 @@ import json
 import os
 import re
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,10 @@ SIGNERS = KnownSigners.of([VAN.public_jwk(owner="van-1")])
 START = "sha256:" + "0" * 64
 
 
-def new_log(path: Path, **more: Any) -> AuditLog:
-    return AuditLog(path, **{"van": "van-1", "clock": HandClock(), "signer": VAN, **more})
+def new_log(path: Path, publish: Callable[[str], None] | None = None, **more: Any) -> AuditLog:
+    log = AuditLog(path, **{"van": "van-1", "clock": HandClock(), "signer": VAN, **more})
+    log._publish = publish
+    return log
 
 
 def removal(number: int) -> dict[str, str]:
@@ -359,10 +362,23 @@ BAD_CHECKPOINTS: dict[str, str] = {
     "without a number": vouched({"hash": "x", "van": "van-1"}),
     "without a hash": vouched({"seq": 1, "van": "van-1"}),
     "without a van": vouched({"seq": 1, "hash": "x"}),
+    "for a number that is text": vouched({"seq": "1", "hash": "x", "van": "van-1"}),
+    "for a fraction": vouched({"seq": 1.0, "hash": "x", "van": "van-1"}),
+    "for no entry": vouched({"seq": 0, "hash": "x", "van": "van-1"}),
+    "for entries counted from the end": vouched({"seq": -1, "hash": "x", "van": "van-1"}),
     "of another type": vouched({"seq": 1, "hash": "x", "van": "van-1"}, "lfr-receipt"),
     "of another hash": vouched({"seq": 1, "hash": "sha256:0", "van": "van-1"}),
     "of another van": vouched({"seq": 1, "hash": "x", "van": "van-2"}),
 }
+
+
+def test_a_checkpoint_for_no_entry_vouches_for_nothing_though_it_names_the_last_hash(path: Path) -> None:
+    filled(path, 2)
+    last = read_log(path)[-1]
+    for seq in (0, -1):
+        checkpoints_of(path).write_text(vouched({"seq": seq, "hash": last.hash, "van": "van-1"}) + "\n")
+        with pytest.raises(AuditBroken, match="checkpoint 1"):
+            verify(path, SIGNERS)
 
 
 @pytest.mark.parametrize("name", BAD_CHECKPOINTS)

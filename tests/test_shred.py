@@ -88,6 +88,19 @@ def test_destroying_twice_is_no_error_and_is_told(tmp_path: Path) -> None:
     assert not shred(tmp_path / "never-there")
 
 
+def test_two_that_destroy_the_same_file_at_once_are_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "key"
+    path.write_bytes(b"a secret key")
+    fsync = os.fsync
+
+    def the_other_was_faster(handle: int) -> None:
+        path.unlink(missing_ok=True)
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", the_other_was_faster)
+    assert shred(path)
+
+
 def test_a_link_is_refused_and_what_it_points_to_is_whole(tmp_path: Path) -> None:
     """Or whoever can place a link could have any file of this machine destroyed."""
     (tmp_path / "victim").write_text("somebody else's")
