@@ -336,6 +336,8 @@ def _check_checkpoint(
         signed = signers.verify(token.encode("ascii", "replace"), CHECKPOINT)
         payload = json.loads(signed.payload)
         seq, claimed, van = payload["seq"], payload["hash"], payload["van"]
+        if type(seq) is not int or seq < 1:
+            raise ValueError
     except SignatureInvalid as error:
         raise _broken(path, f"{place}: {error.thing} {error.cause}") from None
     except (ValueError, KeyError, TypeError):
