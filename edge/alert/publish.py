@@ -36,7 +36,7 @@ from edge.alert.link import (
     Link,
     LinkLost,
     MQTTMessage,
-    SessionTakenOver,
+    SessionWatch,
     VersionRefused,
     Will,
     raise_if_ended,
@@ -56,11 +56,8 @@ SILENT_S = 120.0
 """Looking up the broker's name, connecting and waiting for an answer may take a minute; two are a thread that hangs."""
 STOP_S = 25.0
 """How long an answer of the broker that is waited for may hold up the end."""
-BRIEF_S = 20.0
-BRIEF_LINKS = 3
-"""So many links in a row that live no longer than that are no accident of the network."""
 TAKEN_OVER_S = 300.0
-"""For so long after another machine took the connection over, a person is told of it."""
+"""A link that has lived for so long is ours alone: until then a person is told of the other machine."""
 TAKEN_OVER_FAILURES = 8
 """The wait before it is taken back is as if so many attempts had failed: two machines must not fight for it."""
 MAX_DETAIL = 200
@@ -149,12 +146,11 @@ class Publisher:
         self._version = 5
         self._link: Link | None = None
         self._worker: Worker | None = None
-        self._taken_ns = 0
-        """When another machine last took our connection over; 0 when none has."""
+        self._session = SessionWatch(self._clock)
         self._accepted_ns = 0
         """When the broker accepted the link; 0 before."""
-        self._brief = 0
-        """Links in a row that the broker accepted and closed soon after."""
+        self._taken = False
+        """Whether another machine uses our identity, as far as the last links tell."""
         self._condition: tuple[str, str] = ("", "")
         """What the van is, and why, as the control room is told."""
         self._through = 0
@@ -248,6 +244,7 @@ class Publisher:
             self._version = 4 if self._version == 5 else 5  # for the next attempt; 4 is MQTT 3.1.1
             raise
         self._accepted_ns = self._clock.monotonic_ns()
+        self._session.accepted()
         worker.beat()
         self._tell_state(link)
         for topic, payload in self._described.items():
@@ -263,6 +260,8 @@ class Publisher:
         self._through, self._oldest = 0, None
         while not worker.stopping:
             worker.beat()
+            if self._taken and self._held_long_enough():
+                self._set(self.state)
             self._drop_expired()
             unconfirmed = self._outbox.waiting(self._through)
             pending = self._outbox.next(self._through) if unconfirmed < self.WINDOW else None
@@ -403,24 +402,16 @@ class Publisher:
             self._progress.notify_all()
 
     def _lost(self, lost: LinkLost) -> None:
-        """A link has ended: by itself, or because another machine has taken it over.
-
-        MQTT 5 has a reason code for that, which mosquitto 2.0.11 does not send: there, it shows in links that the
-        broker accepts and closes at once, again and again.
-        """
-        now = self._clock.monotonic_ns()
-        closed = lost.reason is not None and self._accepted_ns > 0
-        brief = now - self._accepted_ns < BRIEF_S * NS_PER_S
-        self._brief = self._brief + 1 if closed and brief else 0
-        if isinstance(lost, SessionTakenOver) or self._brief >= BRIEF_LINKS or (closed and self._taken_lately()):
-            self._taken_ns = now
+        """A link has ended: by itself, or because another machine has taken it over."""
+        self._taken = self._session.lost(lost) or (self._taken and lost.reason is not None)
+        if self._taken:
             self._failures = TAKEN_OVER_FAILURES
             self._set(LinkState.REFUSED, self._taken_over())
         else:
             self._set(LinkState.AWAY)
 
-    def _taken_lately(self) -> bool:
-        return self._taken_ns > 0 and self._clock.monotonic_ns() - self._taken_ns < TAKEN_OVER_S * NS_PER_S
+    def _held_long_enough(self) -> bool:
+        return self._accepted_ns > 0 and self._clock.monotonic_ns() - self._accepted_ns > TAKEN_OVER_S * NS_PER_S
 
     def _taken_over(self) -> EdgeError:
         return BrokerUnavailable(
@@ -430,7 +421,9 @@ class Publisher:
         )
 
     def _set(self, state: LinkState, trouble: EdgeError | None = None) -> None:
-        if self._taken_lately() and trouble is None and state in LINKED:
+        if self._held_long_enough():
+            self._taken = False
+        if self._taken and trouble is None and state in LINKED:
             trouble = self._taken_over()  # to have it back for a moment is no end of it
         changed = (state, str(trouble)) != (self.state, str(self.trouble))
         self.state, self.trouble = state, trouble

@@ -25,7 +25,8 @@ from edge.alert.outbox import OUTBOX, Outbox, anothers
 from edge.custody.shred import shred
 from edge.errors import StoreDamaged, StoreUnavailable
 from edge.files import fsync_folder
-from edge.trust.sealed import Salvage, SealedStore, companions, name_aside, set_aside
+from edge.trust.salvage import Salvage
+from edge.trust.sealed import SealedStore, companions, name_aside, set_aside
 
 __all__ = ["open_outbox"]
 

@@ -177,7 +177,7 @@ def _rebuild(path: Path, key: bytes, kept: Path, now: datetime, retention: timed
     beside = path.with_name(f"{path.name}.rebuilt")
     _destroy(beside)
     with AlertStore(beside, key, opens_cases=opens_cases) as new, new.writing() as db:
-        carried, unread = _carry(db, kept, key, KIND, _ALL)
+        carried, unread = _carry(db, kept, key, _ALL)
         lost = _complete(new, db, now, retention, opens_cases=opens_cases)
         _note(db, Damage(now, path.name, kept.name, carried, _words(lost, unread)))
     try:
@@ -202,7 +202,7 @@ def _take_over(
     if not found:
         return
     with store.writing() as db:
-        read = [(each, file, *_carry(db, file, key, each.kind, each.tables)) for each, file in found]
+        read = [(each, file, *_carry(db, file, key, each.tables)) for each, file in found]
         lost = _complete(store, db, now, retention, opens_cases=opens_cases)
         for each, file, carried, unread in read:
             if file != each.path:
@@ -212,10 +212,10 @@ def _take_over(
             _destroy(file)
 
 
-def _carry(db: Connection, file: Path, key: bytes, kind: StoreKind, tables: dict[str, str]) -> tuple[int, set[str]]:
+def _carry(db: Connection, file: Path, key: bytes, tables: dict[str, str]) -> tuple[int, set[str]]:
     """Copy every row that can be read and is not there yet; returns how many, and which tables have holes."""
     carried = 0
-    with Salvage(file, key, kind) as source:
+    with Salvage(file, key) as source:
         for table, columns in tables.items():
             marks = ", ".join("?" for _ in columns.split(","))
             statement = f"INSERT OR IGNORE INTO {table} ({columns}) VALUES ({marks})"  # noqa: S608 - ours

@@ -29,7 +29,7 @@ from edge.trust.set_aside import companions, damaged_files, name_aside, set_asid
 
 __all__ = [
     "Connection",
-    "Salvage",
+    "DamagedReader",
     "SealedStore",
     "StoreConflict",
     "StoreKind",
@@ -283,8 +283,10 @@ class SealedStore:
         return StoreUnavailable(str(self.path), cause, "Check the disk's space, its health and the file's owner")
 
 
-class Salvage:
+class DamagedReader:
     """Reads what can still be read of a damaged store and changes nothing of it. For one thread.
+
+    See :mod:`edge.trust.salvage`, which knows how to go through a whole table with it.
 
     Args:
         path: the data base file.
