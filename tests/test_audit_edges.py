@@ -247,6 +247,13 @@ def test_a_log_whose_last_entry_was_altered_is_not_gone_on_with(path: Path) -> N
         new_log(path)
 
 
+def test_a_log_that_ends_with_a_blank_line_is_not_gone_on_with(path: Path) -> None:
+    filled(path, 2)
+    path.write_bytes(path.read_bytes() + b"\n")
+    with pytest.raises(AuditBroken, match="line 3"):
+        new_log(path)
+
+
 def test_a_line_torn_before_any_was_whole_is_cut_off_and_noted(path: Path) -> None:
     path.parent.mkdir(parents=True)
     path.write_bytes(b'{"at"')
@@ -298,8 +305,18 @@ def test_a_line_that_is_anything_else_is_altered(line: bytes, path: Path) -> Non
 def test_the_first_entry_must_follow_on_nothing(path: Path) -> None:
     filled(path, 1)
     path.write_bytes(remade(path.read_bytes(), prev="sha256:" + "1" * 64))
-    with pytest.raises(AuditBroken, match="entry 1"):
+    with pytest.raises(AuditBroken, match="entry 1 was altered"):
         read_log(path)
+
+
+def test_the_entry_before_the_one_that_names_another_hash_is_the_one_that_was_altered(path: Path) -> None:
+    filled(path, 3)
+    lines = path.read_bytes().splitlines(keepends=True)
+    for at in (0, 1):
+        forged = remade(lines[at], data=removal(9))
+        path.write_bytes(b"".join([*lines[:at], forged, *lines[at + 1 :]]))
+        with pytest.raises(AuditBroken, match=f"entry {at + 1} was altered"):
+            read_log(path)
 
 
 @pytest.mark.parametrize(

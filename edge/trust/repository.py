@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import urllib3
 from tuf.api import exceptions
@@ -129,7 +129,7 @@ class VanRepository:
         self._updater: Updater | None = None
         if not source.startswith("https://"):
             base = Path(source).absolute()
-            self._base = f"file://{base}"
+            self._base = f"file://{quote(str(base))}"
         else:
             self._base = source.rstrip("/")
 
