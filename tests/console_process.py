@@ -1,6 +1,6 @@
 """``lfr-control console`` as a process, with a fault that begins when it is told to: what its tests share.
 
-``python -m tests.console_process FAULT --config control.toml`` runs the real command after one of :data:`FAULTS` has
+``python -m tests.console_process FAULT --config control.toml`` runs the real command after one of ``FAULTS`` has
 been put in place; SIGUSR1 begins it. Nothing of this is known to the program itself.
 """
 
