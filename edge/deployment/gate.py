@@ -53,7 +53,8 @@ class Gate:
         van: the van's identity.
         calibration: of the embedder; None refuses every deployment, since no budget can be shown to hold.
         clock_floor: the latest moment that certainly lies in the past, when the gate is made.
-        clock_confirmed: whether the clock can be believed at all; :meth:`edge.deployment.clock_trust.ClockTrust.confirmed` is one.
+        clock_confirmed: whether the clock can be believed at all:
+            :meth:`edge.deployment.clock_trust.ClockTrust.confirmed`.
     """
 
     def __init__(
