@@ -9,7 +9,8 @@ when it is opened, and the translation of SQLite's errors into three that a pers
 
 * :class:`~edge.errors.KeyUnusable`: the key does not fit, or the first page is damaged (which looks the same);
 * :class:`~edge.errors.StoreDamaged`: a page is not what was written. :func:`set_aside` keeps such a file, out of the
-  way and named, so that its owner can go on with a new one; :class:`edge.trust.salvage.Salvage` reads what can still be read of it;
+  way and named, so that its owner can go on with a new one; :class:`edge.trust.salvage.Salvage` reads what can still
+  be read of it;
 * :class:`~edge.errors.StoreUnavailable`: the disk refuses.
 """
 
