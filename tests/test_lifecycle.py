@@ -361,7 +361,8 @@ def test_a_damaged_list_is_destroyed_at_the_next_start(site: Site, audit: AuditL
 
 def test_who_is_to_leave_a_damaged_list_is_not_searched_any_more(site: Site, audit: AuditLog) -> None:
     told: list[str] = []
-    keeper = site.keeper(audit, on_removed=told.append)
+    keeper = site.keeper(audit)
+    keeper.on_removed(told.append)
     import_into(keeper, site, site.build([entry(name) for name in PEOPLE]))
     damage_unnoticed(keeper)
     with pytest.raises(StoreDamaged, match="the watchlist is damaged on the disk"):

@@ -58,7 +58,7 @@ def van_of(site: Site) -> Iterator[Van]:
     with Outbox(folder / "outbox.db", read_secret("outbox.key", folder), "van-1") as outbox:
         publisher = site.publisher(outbox, repeat_s=(0.5, 1.0))
         desk = AlertSubmitter(outbox, SigningKey.load("van-signing.jwk", folder), site.recipients(), publisher)
-        publisher.start()
+        publisher.start(site.supervisor)
         yield Van(desk, outbox, publisher, states)
         publisher.stop()
 

@@ -22,7 +22,6 @@ from edge.controlroom.store import Verdict
 from edge.trust.keys import SigningKey
 from edge.trust.secret import read_secret
 from edge.trust.tls import client_context
-from edge.worker import Supervisor
 from provisioning.broker import write_bridge
 from tests.broker import Heard, Site, Van, free_port, make_alert, opened, start_mosquitto
 
@@ -152,7 +151,7 @@ class TestNothingIsLost:
         with Outbox(folder / "outbox.db", read_secret("outbox.key", folder), "van-1") as outbox:
             assert outbox.counters().waiting == 3
             publisher = site.publisher(outbox)
-            publisher.start(Supervisor())
+            publisher.start(site.supervisor)
             assert [heard.next(Arrived).alert.sequence for _ in range(3)] == [1, 2, 3]
             assert publisher.wait_empty(10)
             publisher.stop()
@@ -199,7 +198,7 @@ class TestBridge:
         with Outbox(folder / "outbox.db", read_secret("outbox.key", folder), "van-1") as outbox:
             publisher = site.publisher(outbox, broker=Broker("localhost", port, tls), on_message=hears)
             desk = AlertSubmitter(outbox, SigningKey.load("van-signing.jwk", folder), site.recipients(), publisher)
-            publisher.start(Supervisor())
+            publisher.start(site.supervisor)
             desk.submit(make_alert)
             assert heard.next(Arrived, 30).alert.sequence == 1
             assert publisher.wait_empty(15), "the control room's receipt comes back through the bridge"
@@ -208,7 +207,7 @@ class TestBridge:
                 outbox, broker=Broker("localhost", port, tls), receipts_by=None, on_message=hears
             )
             desk = AlertSubmitter(outbox, SigningKey.load("van-signing.jwk", folder), site.recipients(), publisher)
-            publisher.start(Supervisor())
+            publisher.start(site.supervisor)
             site.stop_broker()
             for _ in range(10):
                 desk.submit(make_alert)
@@ -234,11 +233,11 @@ class TestStates:
         folder = site.van("van-1")
         with Outbox(folder / "outbox.db", read_secret("outbox.key", folder), "van-1") as outbox:
             publisher = site.publisher(outbox)
-            publisher.start(Supervisor())
+            publisher.start(site.supervisor)
             assert heard.next(VanState).body.state == "online"
             publisher.stop()
             assert heard.next(VanState).body.state == "offline"
-            publisher.start(Supervisor())
+            publisher.start(site.supervisor)
             assert heard.next(VanState).body.state == "online"
             # A second client of the same name takes over: to the broker, the first has fallen silent.
             thief = opened(site, folder, client="van-1")

@@ -97,9 +97,9 @@ def test_the_service_ends_orderly_when_it_is_told_to(site: Site, van: Van) -> No
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate(timeout=30)
     assert process.returncode == 0
-    assert json.loads(said.splitlines()[-1])["state"] == "stopped"
+    assert json.loads(said.splitlines()[-1])["state"] == "ended"
     status = van.run("status", "--json")
-    assert json.loads(status.stdout)["state"] == "stopped"
+    assert json.loads(status.stdout)["state"] == "ended"
     assert van.list_files, "stopping the service is not the end of the deployment"
 
 
