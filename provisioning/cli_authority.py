@@ -64,7 +64,7 @@ def _show(content: bytes, entries: int | None) -> None:
         f"Model {authority.model}",
         f"Threshold {authority.threshold_floor:.3f} at least, one false alert in {authority.budget_one_in:,} at most",
         f"Alerts are kept for {authority.retention_h} hours",
-        f"This paper {authority_digest(content)}",
+        f"Digest of this authority {authority_digest(content)}",
     ):
         typer.echo(line)
 

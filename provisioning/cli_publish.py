@@ -57,7 +57,7 @@ def rotate(
     from provisioning.repository import DELEGATED, TOP
 
     if role not in (*TOP, *DELEGATED):
-        raise BadInput(f"role {role}", "is none", f"Name one of {', '.join((*TOP, *DELEGATED))}")
+        raise BadInput(f"role {role}", "does not exist", f"Name one of {', '.join((*TOP, *DELEGATED))}")
     opened = _open(repository, keys)
     new = [opened.keys.from_token(token, key_id)] if token else None
     opened.rotate(role, datetime.now(UTC), keys=new)
@@ -105,7 +105,7 @@ def publish(
             typer.echo(f"List for {described.deployment}: {described.entries} people, {len(bundle):,} bytes.")
         if revocations is not None:
             if not deployment:
-                raise BadInput("--revocations", "are for no deployment", "Add --deployment")
+                raise BadInput("--revocations", "do not say for which deployment they are", "Add --deployment")
             opened.add(f"revocations/{deployment}.jws", revocations.read_bytes(), now)
     except OSError as error:
         raise BadInput(str(error.filename), f"cannot be read ({error.strerror})", "Check the path") from None

@@ -38,7 +38,7 @@ def refusal_of(record: Record, day: date, approved: Collection[str] = ()) -> tup
     if record.image_source in UNSTATED:
         return "does not say where the picture comes from", "Fill in image_source"
     if record.image_taken is not None and record.image_taken > today:
-        return f"has a picture that was taken on {record.image_taken}, in the future", "Mend image_taken"
+        return f"has a picture that was taken on {record.image_taken}, in the future", "Correct image_taken"
     if record.deletion_requested is not None and record.custody_image and record.conviction != "convicted":
         state = "has not been convicted" if record.conviction == "not convicted" else "is not known to be convicted"
         return (

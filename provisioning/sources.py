@@ -181,7 +181,7 @@ def _gather(file: Path, rows: list[tuple[int, dict[str, str | None]]]) -> Source
         try:
             record = _record(cells)
         except ValueError as error:
-            source.refused.append(Refusal(reference, where, str(error), "Mend the cell and build again"))
+            source.refused.append(Refusal(reference, where, str(error), "Correct the cell and build again"))
             continue
         if not cells["path"]:
             source.refused.append(Refusal(reference, where, "names no picture", "Fill in the column path"))

@@ -255,28 +255,28 @@ def with_first(change: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
 
 
 UNREADABLE: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
-    "no recipients": (lambda: {k: v for k, v in to_room().items() if k != "recipients"}, "is malformed"),
-    "an empty list of them": (lambda: {**to_room(), "recipients": []}, "is malformed"),
-    "seventeen of them": (lambda: {**to_room(), "recipients": to_room()["recipients"] * 17}, "is malformed"),
-    "an object instead of a list": (lambda: {**to_room(), "recipients": {"0": 1}}, "is malformed"),
+    "no recipients": (lambda: {k: v for k, v in to_room().items() if k != "recipients"}, "cannot be read"),
+    "an empty list of them": (lambda: {**to_room(), "recipients": []}, "cannot be read"),
+    "seventeen of them": (lambda: {**to_room(), "recipients": to_room()["recipients"] * 17}, "cannot be read"),
+    "an object instead of a list": (lambda: {**to_room(), "recipients": {"0": 1}}, "cannot be read"),
     "a recipient that is text": (lambda: with_first(lambda _: "x"), "not for this control room"),
     "a recipient without a header": (lambda: with_first(lambda r: {**r, "header": None}), "not for this control room"),
     "a recipient without a key's name": (
         lambda: with_first(lambda r: {**r, "header": {"alg": "ECDH-ES+A256KW"}}),
         "not for this control room",
     ),
-    "no encrypted key": (lambda: with_first(lambda r: {"header": r["header"]}), "does not decrypt"),
+    "no encrypted key": (lambda: with_first(lambda r: {"header": r["header"]}), "cannot be decrypted"),
     "an encrypted key that is a number": (
         lambda: with_first(lambda r: {**r, "encrypted_key": 5}),
-        "does not decrypt",
+        "cannot be decrypted",
     ),
     "no ephemeral key": (
         lambda: with_first(lambda r: {**r, "header": {k: v for k, v in r["header"].items() if k != "epk"}}),
-        "does not decrypt",
+        "cannot be decrypted",
     ),
-    "no protected header": (lambda: {k: v for k, v in to_room().items() if k != "protected"}, "does not decrypt"),
-    "no content": (lambda: {k: v for k, v in to_room().items() if k != "ciphertext"}, "does not decrypt"),
-    "a tag that is a list": (lambda: {**to_room(), "tag": []}, "does not decrypt"),
+    "no protected header": (lambda: {k: v for k, v in to_room().items() if k != "protected"}, "cannot be decrypted"),
+    "no content": (lambda: {k: v for k, v in to_room().items() if k != "ciphertext"}, "cannot be decrypted"),
+    "a tag that is a list": (lambda: {**to_room(), "tag": []}, "cannot be decrypted"),
 }
 
 
@@ -288,7 +288,7 @@ def test_what_cannot_be_opened_is_refused_with_our_own_error(name: str) -> None:
 
 
 def test_another_type_of_content_is_refused_although_it_decrypts() -> None:
-    with pytest.raises(AlertRejected, match="is not JOSE"):
+    with pytest.raises(AlertRejected, match="is of another kind than JOSE"):
         ROOM.decrypt(Recipients.of(ROOM.public_jwks()["keys"]).encrypt(b"x", "text"), "JOSE")
 
 

@@ -198,7 +198,7 @@ def test_a_stick_for_one_van_is_wiped_after_the_import(van: Van) -> None:
 
 
 def test_a_deployment_without_an_authority_is_refused(van: Van) -> None:
-    with pytest.raises(TargetMissing, match=r"authorities/D-2.json: is not in the repository"):
+    with pytest.raises(TargetMissing, match=r"authorities/D-2.json: has not been published"):
         van.accept("D-2")
     assert fetch_revocations(van.repository, van.keeper, KnownSigners.of([]), "D-2") == ()
 
@@ -208,7 +208,7 @@ def test_a_deployment_without_an_authority_is_refused(van: Van) -> None:
     [
         ('deployment = "D-1"', 'deployment = "D-2"', AuthorityInvalid, "is D-2, the list is for D-1"),
         ('["van-1"]', '["van-1", "van-2"]', AuthorityInvalid, "names van-2, for which the list is not encrypted"),
-        ("[place]", 'model = "' + "0" * 64 + '"\n[place]', AuthorityInvalid, "is not that of the list that was rev"),
+        ("[place]", 'model = "' + "0" * 64 + '"\n[place]', AuthorityInvalid, "is not that of the reviewed list"),
         ("retention_h = 24", "retention_h = 999", AuthorityInvalid, "retention_h"),
         ("purpose = ", "purpose ", BadInput, "is not valid TOML"),
     ],
@@ -266,5 +266,5 @@ def test_a_notice_needs_somebody_to_turn_to(prepared: Path, tmp_path: Path) -> N
     authority = parse_authority(json.dumps(raw).encode())
     with pytest.raises(AuthorityInvalid, match="has no part"):
         notice_html(authority)
-    with pytest.raises(BadInput, match=r"ends neither in .html nor in .pdf"):
+    with pytest.raises(BadInput, match=r"does not end in .html or .pdf"):
         write_notice(authority, tmp_path / "notice.txt")

@@ -130,7 +130,7 @@ def test_a_key_that_is_none_is_refused_before_anything_is_built(tmp_path: Path) 
     arguments = ["build", "--images", str(PORTRAITS), "--out", str(tmp_path / "out"), "--van", "van-1=age1nonsense"]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 4
-    assert "the key of van-1: is not an age public key" in done.stderr
+    assert "the key of van-1: is not a public key for lists" in done.stderr
     assert not (tmp_path / "out").exists()
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
-from edge.errors import RecordInvalid
+from edge.errors import SOFTWARE_FAULT, RecordInvalid
 
 __all__ = ["FIELDS", "Event", "check_fields"]
 
@@ -79,7 +79,7 @@ def check_fields(event: Event, fields: Mapping[str, Any]) -> None:
     if set(fields) != set(wanted):
         odd = sorted(set(fields) ^ set(wanted))
         raise RecordInvalid(
-            f"audit event {event}", f"has other fields than it should: {', '.join(odd)}", "Mend the call"
+            f"audit event {event}", f"has other fields than it should: {', '.join(odd)}", SOFTWARE_FAULT
         )
     for name, kind in wanted.items():
         value = fields[name]
@@ -89,4 +89,4 @@ def check_fields(event: Event, fields: Mapping[str, Any]) -> None:
         if good and kind is str:
             good = len(value) <= MAX_TEXT
         if not good:
-            raise RecordInvalid(f"audit event {event}.{name}", f"must be {kind.__name__} of text", "Mend the call")
+            raise RecordInvalid(f"audit event {event}.{name}", f"must be {kind.__name__} of text", SOFTWARE_FAULT)

@@ -90,7 +90,9 @@ class ListLifecycle:
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
-            raise StoreUnavailable(str(folder), f"cannot be made ({error.strerror})", "Check the disk") from None
+            raise StoreUnavailable(
+                str(folder), f"cannot be made ({error.strerror})", "Check that the disk is not full or failing"
+            ) from None
 
     def on_removed(self, tell: Callable[[str], None]) -> None:
         """From now on, tell each reference that leaves the list, so that the index forgets it, too."""
@@ -118,7 +120,9 @@ class ListLifecycle:
             if self._store is None:
                 current = self._current
                 if current is None:
-                    raise WatchlistGone("the watchlist", "there is none on this van", "Import one")
+                    raise WatchlistGone(
+                        "the watchlist", "is not on this van", "Plug in the stick from the intelligence unit"
+                    )
                 self._store = WatchlistStore.open(current / STORE, self._key(current / KEY))
             self._store.require(model)
             return self._store
@@ -209,7 +213,7 @@ class ListLifecycle:
                 raise BundleRefused(
                     "the bundle",
                     "holds another list than its manifest names",
-                    "Have the list built and published again",
+                    "Ask the intelligence unit to build and publish the list again",
                 )
             references = store.references()
         for path in staged.iterdir():
