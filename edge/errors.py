@@ -11,6 +11,8 @@ code  meaning
 3     refused by policy: authority, signature, expiry, threshold
 4     bad input: a file, a picture, a message, a configuration
 5     the environment: camera, broker, disk, memory, runtime
+6     a list was built and something that was handed in was left out
+130   stopped with Ctrl-C
 ====  =========================================================
 
 No error may carry an array, a chip, an embedding or the bytes of a picture.

@@ -110,7 +110,7 @@ class Case:
 
 ELSEWHERE = Position(51.52, -0.125, 10.0, NOW)
 REFUSALS = {
-    "no authority": Case(AuthorityMissing, "the deployment: nobody has authorised it. Plug in the stick with the signed", {"skip": 1}),
+    "no authority": Case(AuthorityMissing, "the deployment: nobody has authorised it. Plug in the stick", {"skip": 1}),
     "not yet": Case(AuthorityNotYet, "begins at .* nothing is matched", facts={"now": NOW - timedelta(hours=3)}),
     "over": Case(AuthorityEnded, "ended at .* being destroyed", facts={"now": NOW + timedelta(hours=4)}),
     "another van": Case(VanNotNamed, "names van-7, van-8 and not van-1", {"vans": ["van-7", "van-8"]}),

@@ -300,6 +300,19 @@ def test_a_removed_entry_leaves_the_store_and_the_index_is_told(site: Site, audi
     keeper.close()
 
 
+def test_somebody_who_was_never_on_the_list_cannot_leave_it_in_silence(site: Site, audit: AuditLog) -> None:
+    keeper = site.keeper(audit)
+    import_into(keeper, site, site.build([entry(name) for name in PEOPLE]))
+    keeper.remove("R-2", "revoked")
+    for reference in ("R-2", "R-99", "R-99"):
+        with pytest.raises(EntryNotFound):
+            keeper.remove(reference, "revoked: by mistake")
+    keeper.close()
+    audit.checkpoint()
+    (absent,) = events(site, Event.ENTRY_ABSENT)
+    assert (absent["reference"], absent["cause"]) == ("R-99", "revoked: by mistake")
+
+
 def test_the_end_leaves_a_receipt_the_references_and_no_file(
     keeper: ListLifecycle, site: Site, audit: AuditLog
 ) -> None:

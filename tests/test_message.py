@@ -126,7 +126,11 @@ def test_the_helper_of_these_tests_makes_a_good_message_when_nothing_is_wrong() 
     [
         (lambda: _sealed(_body(), OTHER_VAN), SignatureInvalid, "alert of van-1.*signed by van-2"),
         (lambda: _sealed(_body(), SigningKey.generate()), SignatureInvalid, "is not known here"),
-        (lambda: _sealed(_body(), kind="lfr-adjudication+json"), SignatureInvalid, "another kind of message than lfr-alert"),
+        (
+            lambda: _sealed(_body(), kind="lfr-adjudication+json"),
+            SignatureInvalid,
+            "another kind of message",
+        ),
         (lambda: _sealed(_body(), content_type="text"), AlertRejected, "is of another kind than JOSE"),
         (lambda: _sealed(_body(v=2)), AlertRejected, "does not have the agreed form"),
         (lambda: _sealed(_body(more="?")), AlertRejected, "does not have the agreed form"),
@@ -140,7 +144,11 @@ def test_the_helper_of_these_tests_makes_a_good_message_when_nothing_is_wrong() 
         (lambda: b"[" * 100_000, AlertRejected, "not an alert of version 1"),
         (lambda: b"\xff\xfe", AlertRejected, "not an alert of version 1"),
         (lambda: b'{"id":"\x93"}', AlertRejected, "not an alert of version 1"),
-        (lambda: seal(make_alert(), VAN, TO_ROOM).replace(b"lfr/1/van-1", b"lfr/1/van\x93"), AlertRejected, "not an alert"),
+        (
+            lambda: seal(make_alert(), VAN, TO_ROOM).replace(b"lfr/1/van-1", b"lfr/1/van\x93"),
+            AlertRejected,
+            "not an alert",
+        ),
     ],
 )
 def test_what_a_van_did_not_rightly_sign_is_refused(

@@ -31,6 +31,7 @@ class Event(StrEnum):
     LIST_DESTROYED = "list.destroyed"
     ENTRY_CONSULTED = "entry.consulted"
     ENTRY_REMOVED = "entry.removed"
+    ENTRY_ABSENT = "entry.absent"
     ALERT_SENT = "alert.sent"
     ALERT_ADJUDICATED = "alert.adjudicated"
     ALERTS_DELETED = "alerts.deleted"
@@ -53,6 +54,7 @@ FIELDS: dict[Event, dict[str, type]] = {
     Event.LIST_DESTROYED: {"list": str, "copy": str, "cause": str, "entries": int, "files": list, "destroyed_at": str},
     Event.ENTRY_CONSULTED: {"list": str, "reference": str, "by": str, "purpose": str},
     Event.ENTRY_REMOVED: {"list": str, "copy": str, "reference": str, "cause": str},
+    Event.ENTRY_ABSENT: {"list": str, "reference": str, "cause": str},
     Event.ALERT_SENT: {"alert": str, "reference": str, "to": list},
     Event.ALERT_ADJUDICATED: {"alert": str, "verdict": str, "by": str},
     Event.ALERTS_DELETED: {"store": str, "count": int, "cause": str},

@@ -81,6 +81,7 @@ class ListLifecycle:
         self.folder = folder
         self._clock = clock
         self._audit = audit
+        self._left: set[str] = set()
         self._device_secret = device_secret
         self._clock_confirmed = clock_confirmed
         self._on_removed: Callable[[str], None] | None = None
@@ -248,7 +249,12 @@ class ListLifecycle:
                     self._on_removed(reference)
                 raise
             if not removed:
+                if reference not in self._left:  # an overseer sees what was asked for and could not be done
+                    self._left.add(reference)
+                    absent = {"list": store.digest, "reference": reference, "cause": cause}
+                    self._audit.record(Event.ENTRY_ABSENT, absent)
                 raise EntryNotFound(reference, "is not on this list", "Check the reference")
+            self._left.add(reference)
             self._step("removed")
             self._log_removed(store.digest, store.path.parent.name, reference, cause)
             if self._on_removed is not None:
