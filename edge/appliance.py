@@ -35,6 +35,7 @@ from edge.errors import (
     WatchlistNotNamed,
     WatchlistUnreadable,
     WorkerFailed,
+    for_crew,
 )
 from edge.records import Alert, ErasureReceipt
 from edge.state import Began, Ended, Event, Failed, Fine, Part, Starting, Trouble
@@ -115,7 +116,7 @@ class Appliance:
                 )
                 self._start(self._van, parts)
             except EdgeError as error:
-                self.board.take(Failed(str(error)))
+                self.board.take(Failed(for_crew(error)))
                 raise
             except BaseException as error:
                 self.board.take(Failed(f"The start was broken off ({type(error).__name__}). Call the engineer."))
@@ -169,14 +170,16 @@ class Appliance:
             self._supervise()
             end = Ended(self._why_it_ended())
         except EdgeError as error:
-            end = Failed(str(error))
+            end = Failed(for_crew(error))
             if self.workers.failure is None:
                 van.trail.refused(error)
             raise
         except Exception as error:
             self.workers.fail("main", error)
-            end = Failed(str(self.workers.failure))
-            raise self.workers.failure or error from error
+            if (failure := self.workers.failure) is None:
+                raise
+            end = Failed(for_crew(failure))
+            raise failure from error
         finally:
             self._put_away(end)
         return self.health()
@@ -305,19 +308,19 @@ class Appliance:
             self._van.permit.close()
         log.critical("worker_failed", why=str(failure))
         cause = failure.__cause__
-        self.board.take(Failed(str(cause) if isinstance(cause, EdgeError) else str(failure)))
+        self.board.take(Failed(for_crew(cause if isinstance(cause, EdgeError) else failure)))
 
     def answered(self, error: EdgeError | None) -> None:
         part = None if error is None else _part_of(error)
         events: list[Event] = [Fine(each) for each in _JUDGED if each is not part]
-        if part is not None:
-            events.append(Trouble(part, str(error)))
+        if error is not None and part is not None:
+            events.append(Trouble(part, for_crew(error)))
         self.board.take(*events)
 
     def over(self, error: PolicyRefusal) -> None:
         """Matching must end for good; when the authority is over, the mandate has destroyed the list already."""
         self._over = error
-        self.board.take(Trouble(Part.PERMISSION, str(error)))
+        self.board.take(Trouble(Part.PERMISSION, for_crew(error)))
         self.van.pipeline.forget_list()
         self.van.pipeline.stop()
 
@@ -327,8 +330,8 @@ class Appliance:
     def link(self, state: LinkState, error: EdgeError | None) -> None:
         if error is not None:
             part = Part.DISK if isinstance(error, StoreUnavailable) else Part.LINK
-            known = any(t.part is part and t.why == str(error) for t in self.board.state.troubles)
-            self.board.take(Trouble(part, str(error), blocks=False, key="outbox"))
+            known = any(t.part is part and t.why == for_crew(error) for t in self.board.state.troubles)
+            self.board.take(Trouble(part, for_crew(error), blocks=False, key="outbox"))
             if not known and self._van is not None:
                 self._van.trail.refused(error)
         elif state in _OFFLINE:
@@ -351,7 +354,7 @@ class Appliance:
 
     def breached(self, breach: CustodyBreached) -> None:
         self.van.permit.close()
-        self.board.take(Trouble(Part.CUSTODY, str(breach)))
+        self.board.take(Trouble(Part.CUSTODY, for_crew(breach)))
         self.van.trail.breached(breach)
         self.van.pipeline.stop()
 

@@ -198,7 +198,7 @@ class StoreSection(Section, frozen=True):
 
 
 class AlertSection(Section, frozen=True):
-    """[alert]: the way to the control room."""
+    """[alert]: the connection to the control room."""
 
     host: Annotated[str, Meta(min_length=1)] = "localhost"
     port: Annotated[int, Meta(ge=1, le=65535)] = 8883
@@ -315,7 +315,9 @@ def _explain(name: str, error: Exception) -> ConfigInvalid:
         key = f"{table}.{missing['key']}".lstrip(".")
         return ConfigInvalid(f"{name}: key {key}", "is missing", "Add it; docs/config.md describes every key")
     cause = cause[:1].lower() + cause[1:]
-    return ConfigInvalid(f"{name}: key {table or '(top)'}", cause, "Mend the value; docs/config.md describes every key")
+    return ConfigInvalid(
+        f"{name}: key {table or '(top)'}", cause, "Correct the value; docs/config.md describes every key"
+    )
 
 
 def parse(text: str, *, name: str = "configuration", base: str = "") -> Config:
@@ -327,7 +329,7 @@ def parse(text: str, *, name: str = "configuration", base: str = "") -> Config:
     try:
         raw = msgspec.toml.decode(text)
     except msgspec.DecodeError as error:
-        raise ConfigInvalid(name, f"is not valid TOML ({error})", "Mend the line that is named") from error
+        raise ConfigInvalid(name, f"is not valid TOML ({error})", "Correct the line that is named") from error
     if isinstance(raw, dict) and "base" in raw:
         raise ConfigInvalid(f"{name}: key base", "is unknown", "Remove it; paths start from the file's folder")
     try:
@@ -338,7 +340,7 @@ def parse(text: str, *, name: str = "configuration", base: str = "") -> Config:
         raise ConfigInvalid(
             f"{name}: key decision.votes",
             f"is {config.decision.votes}, more than decision.window = {config.decision.window}",
-            "Lower votes or raise window",
+            "Lower decision.votes or raise decision.window",
         )
     return config
 

@@ -42,13 +42,13 @@ def draft_authority(file: Path, manifest: Manifest, now: datetime) -> tuple[Auth
     except OSError as error:
         raise BadInput(str(file), f"cannot be read ({error.strerror})", "Give the authority as a TOML file") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadInput(str(file), f"is not valid TOML ({error})", "Mend the line that is named") from None
+        raise BadInput(str(file), f"is not valid TOML ({error})", "Correct the line that is named") from None
     raw.setdefault("schema", 1)
     raw.setdefault("authorised_at", now.replace(microsecond=0))
     for name, value in (("watchlist", manifest.watchlist), ("model", manifest.model)):
         if raw.setdefault(name, value) != value:
             raise AuthorityInvalid(
-                f"{file}: {name}", "is not that of the list that was reviewed", "Review the list that is meant"
+                f"{file}: {name}", "is not that of the reviewed list", "Correct it, or review the list that is meant"
             )
     content = msgspec.json.format(msgspec.json.encode(raw), indent=2) + b"\n"
     authority = parse_authority(content, str(file))
@@ -63,7 +63,7 @@ def draft_authority(file: Path, manifest: Manifest, now: datetime) -> tuple[Auth
         raise AuthorityInvalid(
             f"{file}: vans",
             f"names {', '.join(strangers)}, for which the list is not encrypted",
-            "Build it for them too",
+            "Build the list for them too",
         )
     return authority, content
 

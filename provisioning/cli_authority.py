@@ -8,10 +8,13 @@ from typing import Annotated
 
 import typer
 
+from edge.commandline import AsJson, commands, say, show
+
 __all__ = ["register"]
 
-authority_app = typer.Typer(help="Sign a deployment's authority, look at one, print its notice.", no_args_is_help=True)
+authority_app = commands("Sign a deployment's authority, look at one, print its notice.")
 
+JsonOption = Annotated[bool, AsJson]
 RepositoryOption = Annotated[Path, typer.Option("--repository", help="the repository's folder")]
 KeysOption = Annotated[Path, typer.Option("--keys", help="folder with the keyring")]
 
@@ -28,6 +31,7 @@ def sign(
     repository: RepositoryOption,
     keys: KeysOption,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Check an authority against the reviewed list, show what it allows, and sign it."""
     from edge.errors import BadInput
@@ -42,11 +46,13 @@ def sign(
     except OSError as error:
         raise BadInput(str(manifest), f"cannot be read ({error.strerror})", "Give the list's manifest.json") from None
     authority, content = draft_authority(file, described, now)
-    _show(content, described.entries)
+    if not as_json:
+        _show(content, described.entries)
     if not yes:
-        typer.confirm("Sign it?", abort=True)
+        typer.confirm("Sign it?", abort=True, err=as_json)
     name = publish_authority(Repository(repository, Keyring(keys)), authority, content, now)
-    typer.echo(f"Signed as {name}. Vans see it after lfr-provision publish.")
+    lines = [f"Signed as {name}. Vans see it after lfr-provision publish."]
+    show({"signed": name, "authority": authority}, lines, as_json=as_json)
 
 
 def _show(content: bytes, entries: int | None) -> None:
@@ -64,28 +70,37 @@ def _show(content: bytes, entries: int | None) -> None:
         f"Model {authority.model}",
         f"Threshold {authority.threshold_floor:.3f} at least, one false alert in {authority.budget_one_in:,} at most",
         f"Alerts are kept for {authority.retention_h} hours",
-        f"This paper {authority_digest(content)}",
+        f"Digest of this authority {authority_digest(content)}",
     ):
-        typer.echo(line)
+        say(line)
 
 
 @authority_app.command()
-def inspect(file: Annotated[Path, typer.Argument(help="an authority as it was signed (JSON)")]) -> None:
+def inspect(
+    file: Annotated[Path, typer.Argument(help="an authority as it was signed (JSON)")], as_json: JsonOption = False
+) -> None:
     """Show what an authority allows, and check that it does not contradict itself."""
-    _show(_read(file), None)
+    from edge.trust.authority import parse_authority
+
+    content = _read(file)
+    if as_json:
+        show(parse_authority(content, str(file)), (), as_json=True)
+    else:
+        _show(content, None)
 
 
 @authority_app.command()
 def notice(
     file: Annotated[Path, typer.Argument(help="an authority as it was signed (JSON)")],
     out: Annotated[Path, typer.Option(help="where to write it; .html or .pdf")],
+    as_json: JsonOption = False,
 ) -> None:
     """Write the public notice of a deployment."""
     from edge.trust.authority import parse_authority
     from provisioning.notice import write_notice
 
     write_notice(parse_authority(_read(file), str(file)), out)
-    typer.echo(f"{out} goes to the street and to the web.")
+    show({"notice": str(out)}, [f"{out} goes to the street and to the web."], as_json=as_json)
 
 
 def _read(file: Path) -> bytes:

@@ -153,7 +153,7 @@ def write_notice(authority: Authority, out: Path) -> None:
         case ".pdf":
             content = notice_pdf(authority)
         case _:
-            raise BadInput(str(out), "ends neither in .html nor in .pdf", "Name it so")
+            raise BadInput(str(out), "does not end in .html or .pdf", "Give a name that does")
     try:
         out.write_bytes(content)
     except OSError as error:

@@ -70,6 +70,7 @@ PUBLISHED = {
     "list.destroyed": {
         "list": str, "copy": str, "cause": str, "entries": int, "files": list, "destroyed_at": str,
     },
+    "entry.absent": {"list": str, "reference": str, "cause": str},
     "entry.consulted": {"list": str, "reference": str, "by": str, "purpose": str},
     "entry.removed": {"list": str, "copy": str, "reference": str, "cause": str},
     "alert.sent": {"alert": str, "reference": str, "to": list},

@@ -116,7 +116,7 @@ def test_a_video_cut_off_in_the_middle_plays_what_is_there(tmp_path: Path, custo
     [
         ("none.avi", None, VideoUnreadable, "no such file"),
         ("empty.avi", b"", VideoUnreadable, "empty"),
-        ("text.mp4", b"this is text\n" * 50, VideoUnreadable, "no video"),
+        ("text.mp4", b"this is text\n" * 50, VideoUnreadable, "not a video"),
         ("/dev/video77", None, CameraUnavailable, "no such camera"),
         ("rtsp://127.0.0.1:9/street", None, CameraUnavailable, "does not answer"),
     ],

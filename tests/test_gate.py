@@ -110,7 +110,7 @@ class Case:
 
 ELSEWHERE = Position(51.52, -0.125, 10.0, NOW)
 REFUSALS = {
-    "no authority": Case(AuthorityMissing, "the deployment: nobody has authorised it. Fetch the signed", {"skip": 1}),
+    "no authority": Case(AuthorityMissing, "the deployment: nobody has authorised it. Plug in the stick", {"skip": 1}),
     "not yet": Case(AuthorityNotYet, "begins at .* nothing is matched", facts={"now": NOW - timedelta(hours=3)}),
     "over": Case(AuthorityEnded, "ended at .* being destroyed", facts={"now": NOW + timedelta(hours=4)}),
     "another van": Case(VanNotNamed, "names van-7, van-8 and not van-1", {"vans": ["van-7", "van-8"]}),
@@ -125,9 +125,9 @@ REFUSALS = {
         PlaceUnknown, "is 31 s old", facts={"position": Position(51.505, -0.125, 10.0, NOW - timedelta(seconds=31))}
     ),
     "a vague position": Case(
-        PlaceUnknown, "is known to 150 m only", facts={"position": Position(51.505, -0.125, 150.0, NOW)}
+        PlaceUnknown, "is only accurate to 150 m", facts={"position": Position(51.505, -0.125, 150.0, NOW)}
     ),
-    "no list": Case(WatchlistGone, "there is none on this van", facts={"watchlist": None}),
+    "no list": Case(WatchlistGone, "is not on this van", facts={"watchlist": None}),
     "another list": Case(
         WatchlistNotNamed,
         "names list 111111111111, this van holds 333333333333",
@@ -154,7 +154,7 @@ REFUSALS = {
     ),
     "a clock behind what is certainly past": Case(
         ClockUntrusted,
-        "shows 2026-03-01 .* is certainly past",
+        "shows 2026-03-01 .* has certainly passed",
         gate={"clock_floor": NOW + timedelta(minutes=1)},
     ),
     "a clock that nobody has set": Case(

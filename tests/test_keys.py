@@ -288,34 +288,37 @@ def otherwise(wrap: str = "ECDH-ES+A256KW", encryption: str = "A256GCM", content
 
 
 UNREADABLE: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
-    "no recipients": (lambda: {k: v for k, v in to_room().items() if k != "recipients"}, "is malformed"),
-    "an empty list of them": (lambda: {**to_room(), "recipients": []}, "is malformed"),
-    "seventeen of them": (lambda: {**to_room(), "recipients": to_room()["recipients"] * 17}, "is malformed"),
-    "an object instead of a list": (lambda: {**to_room(), "recipients": {"0": 1}}, "is malformed"),
+    "no recipients": (lambda: {k: v for k, v in to_room().items() if k != "recipients"}, "cannot be read"),
+    "an empty list of them": (lambda: {**to_room(), "recipients": []}, "cannot be read"),
+    "seventeen of them": (lambda: {**to_room(), "recipients": to_room()["recipients"] * 17}, "cannot be read"),
+    "an object instead of a list": (lambda: {**to_room(), "recipients": {"0": 1}}, "cannot be read"),
     "a recipient that is text": (lambda: with_first(lambda _: "x"), "not for this control room"),
     "a recipient without a header": (lambda: with_first(lambda r: {**r, "header": None}), "not for this control room"),
     "a recipient without a key's name": (
         lambda: with_first(lambda r: {**r, "header": {"alg": "ECDH-ES+A256KW"}}),
         "not for this control room",
     ),
-    "no encrypted key": (lambda: with_first(lambda r: {"header": r["header"]}), "does not decrypt"),
+    "no encrypted key": (lambda: with_first(lambda r: {"header": r["header"]}), "cannot be decrypted"),
     "an encrypted key that is a number": (
         lambda: with_first(lambda r: {**r, "encrypted_key": 5}),
-        "does not decrypt",
+        "cannot be decrypted",
     ),
     "no ephemeral key": (
         lambda: with_first(lambda r: {**r, "header": {k: v for k, v in r["header"].items() if k != "epk"}}),
-        "does not decrypt",
+        "cannot be decrypted",
     ),
-    "no protected header": (lambda: {k: v for k, v in to_room().items() if k != "protected"}, "does not decrypt"),
-    "no content": (lambda: {k: v for k, v in to_room().items() if k != "ciphertext"}, "does not decrypt"),
-    "a weaker encryption": (lambda: otherwise(encryption="A128GCM"), "does not decrypt"),
-    "an older encryption": (lambda: otherwise(encryption="A256CBC-HS512"), "does not decrypt"),
-    "a weaker wrapping of the key": (lambda: otherwise(wrap="ECDH-ES+A128KW"), "does not decrypt"),
-    "more than any alert holds": (lambda: otherwise(content=b"x" * (MAX_SIGNED * 3 // 2 + 30_000)), "does not decrypt"),
-    "a protected header that is a number": (lambda: {**to_room(), "protected": url64(b"1.5")}, "does not decrypt"),
-    "a protected header that is no text": (lambda: {**to_room(), "protected": url64(b"\xa7")}, "does not decrypt"),
-    "a tag that is a list": (lambda: {**to_room(), "tag": []}, "does not decrypt"),
+    "no protected header": (lambda: {k: v for k, v in to_room().items() if k != "protected"}, "cannot be decrypted"),
+    "no content": (lambda: {k: v for k, v in to_room().items() if k != "ciphertext"}, "cannot be decrypted"),
+    "a weaker encryption": (lambda: otherwise(encryption="A128GCM"), "cannot be decrypted"),
+    "an older encryption": (lambda: otherwise(encryption="A256CBC-HS512"), "cannot be decrypted"),
+    "a weaker wrapping of the key": (lambda: otherwise(wrap="ECDH-ES+A128KW"), "cannot be decrypted"),
+    "more than any alert holds": (
+        lambda: otherwise(content=b"x" * (MAX_SIGNED * 3 // 2 + 30_000)),
+        "cannot be decrypted",
+    ),
+    "a protected header that is a number": (lambda: {**to_room(), "protected": url64(b"1.5")}, "cannot be decrypted"),
+    "a protected header that is no text": (lambda: {**to_room(), "protected": url64(b"\xa7")}, "cannot be decrypted"),
+    "a tag that is a list": (lambda: {**to_room(), "tag": []}, "cannot be decrypted"),
 }
 
 
@@ -331,7 +334,7 @@ def test_in_the_way_that_was_agreed_on_it_is_opened() -> None:
 
 
 def test_another_type_of_content_is_refused_although_it_decrypts() -> None:
-    with pytest.raises(AlertRejected, match="is not JOSE"):
+    with pytest.raises(AlertRejected, match="is of another kind than JOSE"):
         ROOM.decrypt(Recipients.of(ROOM.public_jwks()["keys"]).encrypt(b"x", "text"), "JOSE")
 
 

@@ -168,12 +168,12 @@ REFUSALS: dict[str, tuple[Prepare, type[EdgeError], str]] = {
     "built in the future": (
         remanifested(built="2026-03-01T10:06:00Z"),
         ListTooOld,
-        "was built in the future",
+        "has a date in the future",
     ),
     "not our key": (
         lambda site, _: {"identity": pyrage.x25519.Identity.generate()},
         BundleRefused,
-        "is not encrypted to this van's key",
+        "is not encrypted for this van",
     ),
     "one bit flipped": (
         changed_bundle(lambda content: content[:-900] + bytes([content[-900] ^ 1]) + content[-899:]),
@@ -231,7 +231,7 @@ REFUSALS: dict[str, tuple[Prepare, type[EdgeError], str]] = {
         BundleRefused,
         "unknown field",
     ),
-    "the file is gone": (lambda site, built: {"bundle": site.folder / "none.age"}, BundleRefused, "is not there"),
+    "the file is gone": (lambda site, built: {"bundle": site.folder / "none.age"}, BundleRefused, "is missing"),
 }
 
 
@@ -298,6 +298,19 @@ def test_a_removed_entry_leaves_the_store_and_the_index_is_told(site: Site, audi
     with pytest.raises(EntryNotFound, match=r"R-2: is not on this list"):
         keeper.remove("R-2", "revoked")
     keeper.close()
+
+
+def test_somebody_who_was_never_on_the_list_cannot_leave_it_in_silence(site: Site, audit: AuditLog) -> None:
+    keeper = site.keeper(audit)
+    import_into(keeper, site, site.build([entry(name) for name in PEOPLE]))
+    keeper.remove("R-2", "revoked")
+    for reference in ("R-2", "R-99", "R-99"):
+        with pytest.raises(EntryNotFound):
+            keeper.remove(reference, "revoked: by mistake")
+    keeper.close()
+    audit.checkpoint()
+    (absent,) = events(site, Event.ENTRY_ABSENT)
+    assert (absent["reference"], absent["cause"]) == ("R-99", "revoked: by mistake")
 
 
 def test_the_end_leaves_a_receipt_the_references_and_no_file(
@@ -386,7 +399,7 @@ def test_a_list_that_was_opened_for_no_embedder_in_particular_is_refused_to_anot
 
 @pytest.mark.parametrize("content", [b"", b"nonsense", b"AGE-SECRET-KEY-1XX", b"\xff\xff"])
 def test_a_broken_age_key_is_one_clear_error(content: bytes) -> None:
-    with pytest.raises(KeyUnusable, match=r"van.key: is not an age identity"):
+    with pytest.raises(KeyUnusable, match=r"van.key: is not a key that opens lists"):
         identity_of(content, "van.key")
 
 

@@ -85,12 +85,12 @@ def test_a_revocation_of_another_deployment_changes_nothing() -> None:
 @pytest.mark.parametrize(
     ("forged", "message"),
     [
-        (token(SigningKey.generate()), "is by a key that nobody here knows"),
-        (token(kind="lfr-alert"), "is not one of a lfr-revocation"),
-        (token()[:-4] + b"AAAA", "does not verify"),
-        (b"nonsense", "is malformed"),
-        (UNIT.sign(b'{"reference":"R-2"}', REVOCATION), "is malformed"),
-        (b"x" * 9000, "is too long to be one"),
+        (token(SigningKey.generate()), "was made with a key that is not known here"),
+        (token(kind="lfr-alert"), "was made for another kind of message than lfr-revocation"),
+        (token()[:-4] + b"AAAA", "is wrong: the message is damaged or was altered"),
+        (b"nonsense", "cannot be read"),
+        (UNIT.sign(b'{"reference":"R-2"}', REVOCATION), "cannot be read"),
+        (b"x" * 9000, "is too long"),
     ],
     ids=["a stranger's key", "another type", "tampered", "nonsense", "malformed", "too long"],
 )

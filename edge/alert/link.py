@@ -275,7 +275,7 @@ class Link:
             raise BrokerUnavailable(
                 where,
                 f"shows a certificate that cannot be trusted ({error.verify_message})",
-                "Check the broker's name and the authority's certificate in the configuration",
+                "Check the broker's name and alert.ca in the configuration",
             ) from None
         except (OSError, ValueError) as error:
             raise LinkLost(f"{where} cannot be reached ({error})") from None
@@ -288,8 +288,8 @@ class Link:
             said = f" ({self._tls_alert})" if self._tls_alert else ""
             raise BrokerUnavailable(
                 where,
-                f"closed the connection before it answered, as it does to a certificate that it does not accept{said}",
-                "Check that the certificate is of this site, in date and not revoked; else enrol again",
+                f"closed the connection at once, as brokers do when they do not accept a certificate{said}",
+                "Check that the certificate is of this site, in date and not revoked; otherwise enrol again",
             ) from None
         if reason == UNSUPPORTED_VERSION:
             raise VersionRefused(where, PERSON_MUST_ACT[reason], "Update the broker")
@@ -382,5 +382,5 @@ class Link:
 
 def refused(thing: str, reason: int) -> BrokerUnavailable:
     """The error for a reason code of failure."""
-    cause = PERSON_MUST_ACT.get(reason, f"refuses (reason code 0x{reason:02x})")
+    cause = PERSON_MUST_ACT.get(reason, f"refused the connection (reason code 0x{reason:02x})")
     return BrokerUnavailable(thing, cause, "Check the certificate and the broker's access rules")

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Self
 from uuid import UUID
 
-from edge.errors import OutboxFull, RecordInvalid, StoreUnavailable
+from edge.errors import SOFTWARE_FAULT, OutboxFull, RecordInvalid, StoreUnavailable
 from edge.records import Alert
 from edge.trust.sealed import SealedStore, StoreConflict, StoreKind
 
@@ -173,7 +173,7 @@ class Outbox:
                     raise OutboxFull(
                         str(self._path),
                         f"holds {waiting} undelivered alerts, as many as allowed",
-                        "Restore the way to the control room; matching stops until then",
+                        "Restore the network connection to the control room; matching stops until then",
                     )
                 sequence = db.execute("SELECT reserved FROM book").fetchone()[0] + 1
                 alert = make(sequence)
@@ -183,7 +183,7 @@ class Outbox:
                 )
                 db.execute("UPDATE book SET reserved = ?", (sequence,))
         except StoreConflict:
-            raise RecordInvalid("an alert", "is in the outbox already", "Report this with the journal") from None
+            raise RecordInvalid("an alert", "was in the outbox already", SOFTWARE_FAULT) from None
         return alert
 
     def next(self, after: int = 0) -> Pending | None:

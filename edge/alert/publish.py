@@ -64,7 +64,7 @@ MAX_DETAIL = 200
 
 
 class LinkState(StrEnum):
-    """How the way to the control room is."""
+    """How the connection to the control room is."""
 
     CONNECTING = "connecting"
     ONLINE = "online"
@@ -162,7 +162,7 @@ class Publisher:
         self._patience_s = repeat_s[0]
         self.state = LinkState.STOPPED
         self.trouble: EdgeError | None = None
-        """What a person must mend, while :attr:`state` is ``refused``."""
+        """What a person must correct, while :attr:`state` is ``refused``."""
 
     def start(self, workers: Supervisor) -> None:
         """Begin sending; returns at once."""
@@ -416,8 +416,8 @@ class Publisher:
     def _taken_over(self) -> EdgeError:
         return BrokerUnavailable(
             f"the connection of {self._van}",
-            "is closed again and again, as when another machine uses the same certificate",
-            "Look for a second machine with this van's identity; if there is one, have the certificate revoked",
+            "is closed again and again: another machine may be using the same certificate",
+            "Look for a second machine with this van's identity; if there is one, revoke the certificate",
         )
 
     def _set(self, state: LinkState, trouble: EdgeError | None = None) -> None:

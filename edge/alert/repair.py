@@ -78,7 +78,9 @@ def _take_up(fresh: Path, path: Path) -> None:
 
 
 def _unmovable(path: Path, error: OSError) -> StoreUnavailable:
-    return StoreUnavailable(str(path), f"cannot be moved ({error.strerror})", "Check the disk")
+    return StoreUnavailable(
+        str(path), f"cannot be moved ({error.strerror})", "Check that the disk is not full or failing"
+    )
 
 
 def _repair(path: Path, fresh: Path, key: bytes, van: str, now: datetime) -> None:

@@ -254,5 +254,5 @@ def retire(config: Config, cause: str) -> DestructionReceipt:
         receipt = lists.destroy(cause)
         shred(config.path(config.store.directory) / AUTHORITY_FILE)
     if receipt is None:
-        raise WatchlistGone("the watchlist", "there is no list to destroy", "Nothing is left to do")
+        raise WatchlistGone("the watchlist", "there is no list to destroy", "You need do nothing more")
     return receipt

@@ -56,7 +56,7 @@ class Listener(Protocol):
         """The camera ``delivers``, is ``lost`` or is ``back``."""
 
     def link(self, state: LinkState, error: EdgeError | None) -> None:
-        """The way to the control room has changed."""
+        """The connection to the control room has changed."""
 
     def incoming(self, kind: str, payload: bytes) -> None:
         """A message for this van came; called on the network thread."""

@@ -120,7 +120,7 @@ class Gate:
             raise AuthorityMissing(
                 "the deployment",
                 "nobody has authorised it",
-                "Fetch the signed authority from the repository or a stick",
+                "Plug in the stick with the signed authority, or connect the network",
             )
         judge(
             authority,
@@ -151,7 +151,11 @@ class Gate:
         """
         authority = self._authority
         if authority is None:
-            raise AuthorityMissing("the threshold", "follows from an authority", "Fetch it: lfr-edge fetch")
+            raise AuthorityMissing(
+                "the threshold",
+                "cannot be known without an authority",
+                "Plug in the stick with the signed authority, or connect the network",
+            )
         required = self._require(authority, entries)
         return 1.0 if required is None else max(authority.threshold_floor, required)
 

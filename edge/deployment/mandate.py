@@ -171,7 +171,9 @@ class Mandate:
             replace_file(self._folder / AUTHORITY_FILE, content)
         except OSError as error:
             raise StoreUnavailable(
-                str(self._folder / AUTHORITY_FILE), f"cannot be written ({error.strerror})", "Check the disk"
+                str(self._folder / AUTHORITY_FILE),
+                f"cannot be written ({error.strerror})",
+                "Check that the disk is not full or failing",
             ) from None
         return authority
 
@@ -181,13 +183,17 @@ class Mandate:
             content = (self._folder / AUTHORITY_FILE).read_bytes()
         except OSError:
             raise AuthorityMissing(
-                f"deployment {self._facts.deployment}", "has no authority on this van", "Plug in the stick"
+                f"deployment {self._facts.deployment}",
+                "has no authority on this van",
+                "Plug in the stick from the intelligence unit",
             ) from None
         accepted = [e.data for e in read_log(self._audit.path) if e.event == Event.AUTHORITY_ACCEPTED]
         known = accepted[-1] if accepted else {"digest": "", "authority": ""}
         if known["digest"] != authority_digest(content) or known["authority"] != self._facts.deployment:
             raise AuthorityMissing(
-                f"deployment {self._facts.deployment}", "was never accepted on this van", "Plug in the stick"
+                f"deployment {self._facts.deployment}",
+                "was never accepted on this van",
+                "Plug in the stick from the intelligence unit",
             )
         self._gate.load(content)
         self._audit.deployment = self._facts.deployment

@@ -78,4 +78,8 @@ class Permit:
             PermitLapsed: it is not.
         """
         if not self.valid:
-            raise PermitLapsed("the permit to match", "has been withdrawn or has lapsed", "Nobody is matched meanwhile")
+            raise PermitLapsed(
+                "the permission to match",
+                "has been withdrawn or has run out",
+                "Nobody is matched until it is given again",
+            )

@@ -38,7 +38,7 @@ def rate(text: str) -> float:
     except (ValueError, ZeroDivisionError):
         value = -1.0
     if not 0 < value < 1:
-        raise typer.BadParameter(f"'{text}' is no rate between 0 and 1: write 0.001, 0.1% or 1/6000")
+        raise typer.BadParameter(f"'{text}' is not a rate between 0 and 1: write 0.001, 0.1% or 1/6000")
     return value
 
 

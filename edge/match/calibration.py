@@ -153,7 +153,7 @@ class ImpostorTail(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         except OSError as error:
             raise ModelRejected(str(path), f"it cannot be read ({error.strerror})", "Check the file") from error
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise ModelRejected(str(path), f"it is no impostor tail: {error}", "Measure it again") from error
+            raise ModelRejected(str(path), f"it is not an impostor tail: {error}", "Measure it again") from error
         if not tail.tails:
             raise ModelRejected(str(path), "it holds no tail", "Measure it again")
         if model_sha256 is not None and model_sha256 != tail.model_sha256:
@@ -191,14 +191,14 @@ class ImpostorTail(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         what = f"threshold for FPIR {fpir:.3g} at {entries} entries"
         if not 0 < fpir < 1 or entries < 0:
             raise ThresholdUnsupported(
-                what, "a budget lies between 0 and 1, a list's length is no less than 0", "Mend it"
+                what, "the budget must lie between 0 and 1 and the length of the list cannot be negative", "Correct it"
             )
         fitting = [tail for tail in self.tails if tail.entries <= judged]
         if not fitting:
             raise ThresholdUnsupported(
                 what,
                 f"the shortest list that was measured has {self.tails[0].entries} entries",
-                f"Ask for {self.tails[0].entries}: the threshold for it errs on the safe side",
+                f"Ask for {self.tails[0].entries}: its threshold is on the safe side",
             )
         tail = fitting[-1]
         tries = max(judged, 1) / tail.entries
@@ -216,7 +216,7 @@ class ImpostorTail(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         if upper - lower > WIDEST:
             raise ThresholdUnsupported(
                 what,
-                f"the data leaves it between {lower:.3f} and {upper:.3f}",
+                f"the measurement can only place it between {lower:.3f} and {upper:.3f}",
                 "Allow a larger budget, or measure the pack on more people",
             )
         threshold = tail.threshold(rate)

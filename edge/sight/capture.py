@@ -120,15 +120,21 @@ class _Source:
         if not video.isOpened():
             video.release()
             if kind is SourceKind.FILE:
-                raise VideoUnreadable(source, "is no video, or is cut off", "Convert it to MP4 (H.264)")
+                raise VideoUnreadable(source, "is not a video, or is cut off", "Convert it to MP4 (H.264)")
             what = "does not open" if kind is SourceKind.DEVICE else "does not answer"
-            raise CameraUnavailable(self._name, what, "Check its cable, address and password")
+            raise CameraUnavailable(
+                self._name, what, "Check its cable; if that does not help, the engineer checks its address and password"
+            )
         return video
 
     @staticmethod
     def _open_device(source: str, settings: CameraSection) -> cv2.VideoCapture:
         if source.startswith("/dev/") and not Path(source).exists():
-            raise CameraUnavailable(source, "there is no such camera", "Check its cable; list cameras: ls /dev/video*")
+            raise CameraUnavailable(
+                source,
+                "there is no such camera",
+                "Check its cable; the engineer can list the cameras with: ls /dev/video*",
+            )
         number = source.removeprefix("/dev/video")
         video = cv2.VideoCapture(int(number), cv2.CAP_V4L2) if number.isdigit() else cv2.VideoCapture(source)
         # Asked for, not demanded: left alone, a camera sends a small uncompressed picture, or a large one too slowly.

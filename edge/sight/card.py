@@ -135,7 +135,7 @@ def split(reference: str) -> tuple[str, str]:
     if not (pack and colon and variant) or "/" in pack or pack.startswith("."):
         raise ModelRejected(
             f"model '{reference}'",
-            "it is not of the form pack:variant",
+            "it is not written as pack:variant",
             "Write for example mobilefacenet:dynamic-int8",
         )
     return pack, variant
@@ -157,7 +157,9 @@ def read(folder: Path) -> Card:
     except OSError as error:
         raise ModelRejected(str(path), f"the card cannot be read ({error.strerror})", "Check the file") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ModelRejected(str(path), f"the card is wrong: {error}", "Mend the card; see docs/models.md") from error
+        raise ModelRejected(str(path), f"the card is wrong: {error}", "Correct the card; see docs/models.md") from error
     if card.name != folder.name:
-        raise ModelRejected(str(path), f"the card is of '{card.name}'", "Give the folder the name of its card")
+        raise ModelRejected(
+            str(path), f"the card is for the model '{card.name}'", "Give the folder the name that stands in its card"
+        )
     return card

@@ -59,9 +59,13 @@ def _own_folder(folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = folder.lstat()
     except OSError as error:
-        raise StoreUnavailable(str(folder), f"cannot be made ({error.strerror})", "Check its owner") from None
+        raise StoreUnavailable(
+            str(folder), f"cannot be made ({error.strerror})", "Check who owns the folder above it"
+        ) from None
     if not stat.S_ISDIR(found.st_mode) or found.st_uid not in {os.getuid(), 0}:
-        raise StoreUnavailable(str(folder), "belongs to somebody else", "Remove it, or set store.runtime")
+        raise StoreUnavailable(
+            str(folder), "belongs to another user of this machine", "Remove it, or name another folder as store.runtime"
+        )
 
 
 class StatusBoard:

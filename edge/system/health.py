@@ -122,4 +122,4 @@ def read_status(path: Path) -> Health:
     except OSError:
         raise BadInput(str(path), "is not there: the service has not run here yet", "Start it: lfr-edge run") from None
     except msgspec.MsgspecError:
-        raise BadInput(str(path), "is damaged", "Start the service again; it writes it anew") from None
+        raise BadInput(str(path), "is damaged", "Restart the service: it writes the file again") from None

@@ -124,7 +124,9 @@ class AuditLog:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os.close(handle)
-            raise StoreUnavailable(str(self.path), "is in use by another process", "Stop the other one") from None
+            raise StoreUnavailable(
+                str(self.path), "is in use by another process", "Stop the other process first"
+            ) from None
         fsync_folder(self.path.parent)
         return handle
 
@@ -143,7 +145,11 @@ class AuditLog:
         return torn
 
     def _unavailable(self, error: OSError) -> StoreUnavailable:
-        return StoreUnavailable(str(self.path), f"cannot be written ({error.strerror})", "Check the disk and the owner")
+        return StoreUnavailable(
+            str(self.path),
+            f"cannot be written ({error.strerror})",
+            "Check that the disk is not full or failing, and who owns the file",
+        )
 
     def record(self, event: Event, data: Mapping[str, Any]) -> AuditEntry:
         """Append one event and return it once it is on the device.

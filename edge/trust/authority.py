@@ -147,7 +147,7 @@ def parse_authority(content: bytes, name: str = "the authority") -> Authority:
     except msgspec.DecodeError as error:
         cause = str(error)
         raise AuthorityInvalid(
-            name, cause[:1].lower() + cause[1:], "Have the authorising officer sign a mended one"
+            name, cause[:1].lower() + cause[1:], "Ask the authorising officer to sign a corrected one"
         ) from None
     flaw = authority.place.flaw()
     if flaw is not None:
@@ -159,7 +159,7 @@ def parse_authority(content: bytes, name: str = "the authority") -> Authority:
     elif authority.authorised_at > authority.starts:
         flaw = "it was signed after its start"
     if flaw is not None:
-        raise AuthorityInvalid(name, flaw, "Have the authorising officer sign a mended one")
+        raise AuthorityInvalid(name, flaw, "Ask the authorising officer to sign a corrected one")
     return authority
 
 
@@ -189,31 +189,35 @@ def judge(authority: Authority, facts: Facts) -> None:
     name = f"authority {authority.deployment}"
     _judge_clock(facts)
     if facts.van not in authority.vans:
-        raise VanNotNamed(name, f"names {', '.join(authority.vans)} and not {facts.van}", "Load this van's authority")
+        raise VanNotNamed(
+            name,
+            f"names {', '.join(authority.vans)} and not {facts.van}",
+            "Ask the intelligence unit for this van's stick",
+        )
     if facts.now < authority.starts:
         raise AuthorityNotYet(name, f"begins at {_clock(authority.starts)}", "Wait until then; nothing is matched")
     if facts.now >= authority.ends:
-        raise AuthorityEnded(name, f"ended at {_clock(authority.ends)}", "Return; the list is being destroyed")
+        raise AuthorityEnded(name, f"ended at {_clock(authority.ends)}", "Drive back; the list is being destroyed")
     _judge_place(name, authority.place, facts)
     if facts.watchlist is None:
-        raise WatchlistGone("the watchlist", "there is none on this van", "Import the list that the authority names")
+        raise WatchlistGone("the watchlist", "is not on this van", "Plug in the stick from the intelligence unit")
     if facts.watchlist != authority.watchlist:
         raise WatchlistNotNamed(
             name,
             f"names list {_short(authority.watchlist)}, this van holds {_short(facts.watchlist)}",
-            "Import the list that the authorising officer reviewed",
+            "Ask the intelligence unit for the list that the authorising officer reviewed",
         )
     if _bare(facts.model) != _bare(authority.model):
         raise ModelNotNamed(
             name,
             f"names model {_short(authority.model)}, this van runs {_short(facts.model)}",
-            "Configure the model that was authorised",
+            "Put the model that was authorised into the configuration",
         )
     if facts.threshold < authority.threshold_floor:
         raise ThresholdTooLow(
             "the threshold",
             f"is {facts.threshold:.3f}, below the authority's floor of {authority.threshold_floor:.3f}",
-            "Raise decision.threshold",
+            "Raise decision.threshold in the configuration",
         )
     _judge_budget(authority, facts)
 
@@ -222,27 +226,35 @@ def _judge_clock(facts: Facts) -> None:
     if facts.now < facts.clock_floor - CLOCK_BACK:
         raise ClockUntrusted(
             "the clock",
-            f"shows {_clock(facts.now)}, but {_clock(facts.clock_floor)} is certainly past",
-            "Set it from a time server or the satellite receiver",
+            f"shows {_clock(facts.now)}, which is too early: {_clock(facts.clock_floor)} has certainly passed",
+            "Wait until a time server or satellites set it; if they do not, call the engineer",
         )
     if not facts.clock_confirmed:
         raise ClockUntrusted(
-            "the clock", "has not been set since this van was switched on", "Wait for a time server or satellites"
+            "the clock",
+            "has not been set since this van was switched on",
+            "Wait until a time server or satellites set it",
         )
 
 
 def _judge_place(name: str, place: Place, facts: Facts) -> None:
     position = facts.position
     if position is None:
-        raise PlaceUnknown("the van's position", "is not known", "Wait for satellites, or configure a fixed site")
+        raise PlaceUnknown(
+            "the van's position", "is not known", "Wait for satellites; if none are found, call the engineer"
+        )
     if facts.now - position.at > POSITION_AGE:
         seconds = (facts.now - position.at).total_seconds()
-        raise PlaceUnknown("the van's position", f"is {seconds:.0f} s old", "Check the satellite receiver")
+        raise PlaceUnknown(
+            "the van's position",
+            f"is {seconds:.0f} s old",
+            "Move to where the sky is open; if that does not help, call the engineer",
+        )
     if position.accuracy_m > POSITION_ACCURACY_M:
         raise PlaceUnknown(
             "the van's position",
-            f"is known to {position.accuracy_m:.0f} m only, {POSITION_ACCURACY_M:.0f} m are needed",
-            "Wait, or move the antenna",
+            f"is only accurate to {position.accuracy_m:.0f} m, {POSITION_ACCURACY_M:.0f} m is needed",
+            "Wait, or move to where the sky is open",
         )
     if not place.contains(position.latitude, position.longitude):
         raise OutsidePlace(
@@ -258,13 +270,13 @@ def _judge_budget(authority: Authority, facts: Facts) -> None:
         raise ThresholdUnsupported(
             "the threshold",
             f"cannot be shown to keep {budget} at {facts.entries} people: the model was not measured that far",
-            "Shorten the list, or use a model with a calibration that reaches further",
+            "Ask the intelligence unit for a shorter list, or use a model that was measured on more people",
         )
     if facts.threshold < facts.required_threshold:
         raise ThresholdUnsupported(
             "the threshold",
             f"is {facts.threshold:.3f}; {budget} at {facts.entries} people needs {facts.required_threshold:.3f}",
-            "Raise decision.threshold",
+            "Raise decision.threshold in the configuration",
         )
 
 

@@ -54,12 +54,14 @@ def parse_revocation(token: bytes, signers: KnownSigners, *, deployment: str) ->
         SignatureInvalid: not signed by one of them, not a revocation, or malformed.
     """
     if len(token) > MAX_BYTES:
-        raise SignatureInvalid("a revocation", "is too long to be one", "Find out who published it")
+        raise SignatureInvalid("a revocation", "is too long", "Find out who published it")
     signed = signers.verify(token.strip(), REVOCATION)
     try:
         found = msgspec.json.decode(signed.payload, type=Revocation)
     except msgspec.DecodeError as error:
-        raise SignatureInvalid(f"a revocation by {signed.signer}", f"is malformed ({error})", "Sign it again") from None
+        raise SignatureInvalid(
+            f"a revocation by {signed.signer}", f"cannot be read ({error})", "Sign it again"
+        ) from None
     return found if found.deployment in {deployment, EVERY} else None
 
 

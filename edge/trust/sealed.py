@@ -99,7 +99,7 @@ class SealedStore:
         self._met_damage = False
         fresh = not path.exists()
         if fresh and not create:
-            raise WatchlistUnreadable(str(path), "there is no such store", "Import or build it first")
+            raise WatchlistUnreadable(str(path), "does not exist", "Import or build it first")
         try:
             if fresh:
                 path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -141,7 +141,7 @@ class SealedStore:
             self._db.execute(f"PRAGMA application_id = {self.kind.application_id}")
         elif found != self.kind.application_id:
             raise WatchlistUnreadable(
-                str(self.path), f"is not {self.kind.name}, but a sealed store of another kind", "Give the right path"
+                str(self.path), f"is not {self.kind.name}, but an encrypted file of another kind", "Give the right path"
             )
 
     def _version(self) -> int:
@@ -171,7 +171,7 @@ class SealedStore:
             raise WatchlistUnreadable(
                 str(self.path),
                 f"was written by a later version ({version}; this software knows {len(self.kind.migrations)})",
-                "Run the version that wrote it",
+                "Use the newer software",
             )
         for number, script in enumerate(self.kind.migrations[version:], start=version + 1):
             self._db.executescript(f"BEGIN IMMEDIATE;\n{script}\n;PRAGMA user_version = {number};\nCOMMIT;")
@@ -281,7 +281,9 @@ class SealedStore:
             "disk I/O": "the disk does not read or write it",
         }
         cause = next((words for sign, words in causes.items() if sign in text), text or type(error).__name__)
-        return StoreUnavailable(str(self.path), cause, "Check the disk's space, its health and the file's owner")
+        return StoreUnavailable(
+            str(self.path), cause, "Check that the disk is not full or failing, and who owns the file"
+        )
 
 
 class DamagedReader:

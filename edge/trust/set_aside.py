@@ -48,7 +48,9 @@ def set_aside(path: Path, now: datetime) -> Path:
                 file.replace(file.with_name(name + file.name.removeprefix(path.name)))
         fsync_folder(path.parent)
     except OSError as error:
-        raise StoreUnavailable(str(path), f"cannot be moved away ({error.strerror})", "Check the disk") from None
+        raise StoreUnavailable(
+            str(path), f"cannot be moved away ({error.strerror})", "Check that the disk is not full or failing"
+        ) from None
     return path.with_name(name)
 
 

@@ -81,6 +81,7 @@ class ListLifecycle:
         self.folder = folder
         self._clock = clock
         self._audit = audit
+        self._left: set[str] = set()
         self._device_secret = device_secret
         self._clock_confirmed = clock_confirmed
         self._on_removed: Callable[[str], None] | None = None
@@ -90,7 +91,9 @@ class ListLifecycle:
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
-            raise StoreUnavailable(str(folder), f"cannot be made ({error.strerror})", "Check the disk") from None
+            raise StoreUnavailable(
+                str(folder), f"cannot be made ({error.strerror})", "Check that the disk is not full or failing"
+            ) from None
 
     def on_removed(self, tell: Callable[[str], None]) -> None:
         """From now on, tell each reference that leaves the list, so that the index forgets it, too."""
@@ -118,7 +121,9 @@ class ListLifecycle:
             if self._store is None:
                 current = self._current
                 if current is None:
-                    raise WatchlistGone("the watchlist", "there is none on this van", "Import one")
+                    raise WatchlistGone(
+                        "the watchlist", "is not on this van", "Plug in the stick from the intelligence unit"
+                    )
                 self._store = WatchlistStore.open(current / STORE, self._key(current / KEY))
             self._store.require(model)
             return self._store
@@ -209,7 +214,7 @@ class ListLifecycle:
                 raise BundleRefused(
                     "the bundle",
                     "holds another list than its manifest names",
-                    "Have the list built and published again",
+                    "Ask the intelligence unit to build and publish the list again",
                 )
             references = store.references()
         for path in staged.iterdir():
@@ -244,7 +249,12 @@ class ListLifecycle:
                     self._on_removed(reference)
                 raise
             if not removed:
+                if reference not in self._left:  # an overseer sees what was asked for and could not be done
+                    self._left.add(reference)
+                    absent = {"list": store.digest, "reference": reference, "cause": cause}
+                    self._audit.record(Event.ENTRY_ABSENT, absent)
                 raise EntryNotFound(reference, "is not on this list", "Check the reference")
+            self._left.add(reference)
             self._step("removed")
             self._log_removed(store.digest, store.path.parent.name, reference, cause)
             if self._on_removed is not None:

@@ -77,5 +77,5 @@ def own_video(video: Path, enrol: Path) -> Footage:
     opened = capture.isOpened()
     capture.release()
     if not opened:
-        raise VideoUnreadable(str(video), "is no video, or is cut off", "Convert it to MP4 (H.264)")
+        raise VideoUnreadable(str(video), "is not a video, or is cut off", "Convert it to MP4 (H.264)")
     return Footage(video.resolve(), enrol.resolve(), max(0, frames), fps if fps > 0 else 25.0, None, cooldown_s=30.0)

@@ -55,7 +55,9 @@ def answer(van: str, request: Path, site: Path, out: Path, *, root: Path, revoke
         asked = x509.load_pem_x509_csr((request / "van.csr").read_bytes())
         signing = msgspec.json.decode((request / "van-signing.jwk").read_bytes(), type=dict[str, str])
     except (OSError, ValueError, msgspec.DecodeError) as error:
-        raise BadInput(str(request), f"holds no van's request ({error})", "Copy enrol/ from the van's medium") from None
+        raise BadInput(
+            str(request), f"does not hold a van's enrolment request ({error})", "Copy enrol/ from the van's medium"
+        ) from None
     public = asked.public_key()
     if not asked.is_signature_valid or not isinstance(public, ec.EllipticCurvePublicKey):
         raise BadInput(str(request / "van.csr"), "is not signed by its own P-256 key", "Let the van make it again")

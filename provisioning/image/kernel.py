@@ -58,7 +58,7 @@ class Kernel:
     def __init__(self, tree: Path) -> None:
         images = sorted(tree.glob("boot/vmlinu[xz]-*"))
         if not images:
-            raise ImageUnusable(str(tree), "holds no kernel under /boot", "Give a Debian kernel package for arm64")
+            raise ImageUnusable(str(tree), "holds no kernel under /boot", "Use a Debian kernel package for arm64")
         self.tree = tree
         self.image = images[-1]
         self.version = self.image.name.partition("-")[2]

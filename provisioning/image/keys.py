@@ -114,9 +114,11 @@ def _load(folder: Path, passphrase: bytes | None) -> tuple[x509.Certificate, ec.
         key = serialization.load_pem_private_key((folder / "ca.key").read_bytes(), password=passphrase)
     except (OSError, ValueError, TypeError) as error:
         cause = getattr(error, "strerror", None) or "damaged, or a wrong passphrase"
-        raise KeyUnusable(str(folder), f"holds no usable authority ({cause})", "Mount the medium it is on") from None
+        raise KeyUnusable(
+            str(folder), f"holds no usable authority ({cause})", "Connect the disk or stick that holds it"
+        ) from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise KeyUnusable(str(folder), "holds another kind of key", "Mount the right medium")
+        raise KeyUnusable(str(folder), "holds another kind of key", "Connect the right disk or stick")
     return certificate, key
 
 

@@ -80,5 +80,5 @@ def read(path: Path) -> Release:
         return Release(**raw)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ImageUnusable(
-            str(path), f"is no release record ({error})", "Give the folder that image build made"
+            str(path), f"is not a release record ({error})", "Give the folder that image build made"
         ) from None

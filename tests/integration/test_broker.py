@@ -133,7 +133,7 @@ class TestWhatIsBelieved:
             ("other van's key", SignatureInvalid, "signed by van-2"),
             ("unknown key", SignatureInvalid, "nobody here knows"),
             ("expired", AlertRejected, "expired"),
-            ("malformed", AlertRejected, "no alert of version 1"),
+            ("malformed", AlertRejected, "not an alert of version 1"),
         ],
     )
     def test_what_is_not_right_is_refused_reported_and_does_not_stop_the_receiver(
