@@ -42,6 +42,21 @@ def test_a_file_of_just_the_allowed_length_is_read_and_a_longer_one_is_not(world
         van.read(LIST, limit=9)
 
 
+def test_a_file_of_more_than_four_megabytes_is_read_only_when_asked_for(world: World) -> None:
+    world.newer(bytes(4_000_001))
+    world.copy()
+    with pytest.raises(TargetTampered, match="4000000 bytes"):
+        world.van().read(LIST)
+    assert len(world.van().read(LIST, limit=4_000_001)) == 4_000_001
+
+
+def test_a_file_where_a_folder_should_be_is_a_file_that_is_missing(world: World) -> None:
+    shutil.rmtree(world.stick / "targets")
+    (world.stick / "targets").write_text("x")
+    with pytest.raises(TargetMissing):
+        world.van().read(LIST)
+
+
 def test_nothing_that_was_read_stays_on_the_van(world: World) -> None:
     van = world.van()
     van.read(LIST)
@@ -331,6 +346,16 @@ def test_a_server_that_says_nothing_is_given_up(server: Server, world: World, mo
             over_https(server, world).refresh()
     finally:
         done.set()
+
+
+def test_a_server_that_hangs_up_is_not_asked_again(server: Server, world: World) -> None:
+    def hang_up(request: BaseHTTPRequestHandler) -> None:
+        request.close_connection = True
+
+    server.answer = hang_up
+    with pytest.raises(RepositoryUnavailable):
+        over_https(server, world).refresh()
+    assert len(server.asked) == 1
 
 
 def test_a_server_that_breaks_off_is_unavailable(server: Server, world: World) -> None:
