@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -19,6 +20,8 @@ from tuf.api.metadata import MetaFile, Snapshot, TargetFile, Targets, Timestamp
 
 import edge.trust.repository
 from edge.errors import (
+    EdgeError,
+    MetadataMixed,
     MetadataRolledBack,
     RepositoryInvalid,
     RepositoryUnavailable,
@@ -402,6 +405,42 @@ def test_a_snapshot_that_leaves_a_role_out_is_a_step_back(world: World) -> None:
     world.copy()
     with pytest.raises(MetadataRolledBack, match="had before"):
         world.van().read(LIST)
+
+
+def vouch(world: World, version: int, content: bytes) -> None:
+    """Whoever stole the key of the timestamp vouches for a snapshot of their own."""
+    repository = world.repository
+    timestamp = repository._load("timestamp", Timestamp)
+    timestamp.version += 1
+    timestamp.snapshot_meta = MetaFile.from_data(version, content, ["sha256"])
+    repository._save("timestamp", timestamp, repository.keys.keys("timestamp"))
+    (repository.folder / "metadata" / f"{version}.snapshot.json").write_bytes(content)
+    world.copy()
+
+
+def test_a_snapshot_under_the_number_of_another_is_a_mixture(world: World) -> None:
+    vouch(world, 99, world.repository._path("snapshot").read_bytes())
+    with pytest.raises(MetadataMixed):
+        world.van().refresh()
+
+
+def test_a_snapshot_that_is_no_metadata_is_not_believed_and_is_no_step_back(world: World) -> None:
+    vouch(world, 99, b"{")
+    with pytest.raises(RepositoryInvalid):
+        world.van().refresh()
+
+
+def test_a_trusted_state_that_the_disk_damaged_is_fetched_anew_or_refused_and_never_a_crash(world: World) -> None:
+    van = world.van()
+    van.find(LIST)
+    names = [path.relative_to(world.folder / "van") for path in sorted((world.folder / "van").rglob("*.json"))]
+    assert len(names) > 4
+    for name in names:
+        state = world.folder / f"damaged-{name.name}"
+        shutil.copytree(world.folder / "van", state, symlinks=True)
+        (state / name).write_bytes(b"{")
+        with contextlib.suppress(EdgeError):
+            assert VanRepository(state, str(world.stick), world.root).read(LIST) == b"first list"
 
 
 def test_a_file_that_is_vouched_for_by_another_kind_of_digest_is_not_taken(world: World) -> None:
