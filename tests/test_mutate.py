@@ -90,6 +90,7 @@ def test_what_a_long_change_changes_is_shown(mutate: ModuleType) -> None:
     assert all(len(change) < 120 for change in shown)
 
 
+@pytest.mark.slow
 def test_every_module_that_is_named_and_every_reason_is_of_this_tree(mutate: ModuleType) -> None:
     """What was renamed would silently no longer be broken."""
     assert [name for name in mutate.TESTS if not (ROOT / name).exists()] == []
@@ -100,7 +101,8 @@ def test_every_module_that_is_named_and_every_reason_is_of_this_tree(mutate: Mod
         for module in mutate.TESTS
         for mutant in mutate.mutants_of(module, (ROOT / module).read_text("utf-8"))
     }
-    assert [key for key in mutate.EQUIVALENT if key not in changes] == []
+    excused = {(module, change) for module, each in mutate.EQUIVALENT.items() for change in each}
+    assert excused - changes == set()
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -19,6 +20,8 @@ from tuf.api.metadata import MetaFile, Snapshot, TargetFile, Targets, Timestamp
 
 import edge.trust.repository
 from edge.errors import (
+    EdgeError,
+    MetadataMixed,
     MetadataRolledBack,
     RepositoryInvalid,
     RepositoryUnavailable,
@@ -40,6 +43,21 @@ def test_a_file_of_just_the_allowed_length_is_read_and_a_longer_one_is_not(world
     assert van.read(LIST, limit=len(b"first list")) == b"first list"
     with pytest.raises(TargetTampered, match="9 bytes"):
         van.read(LIST, limit=9)
+
+
+def test_a_file_of_more_than_four_megabytes_is_read_only_when_asked_for(world: World) -> None:
+    world.newer(bytes(4_000_001))
+    world.copy()
+    with pytest.raises(TargetTampered, match="4000000 bytes"):
+        world.van().read(LIST)
+    assert len(world.van().read(LIST, limit=4_000_001)) == 4_000_001
+
+
+def test_a_file_where_a_folder_should_be_is_a_file_that_is_missing(world: World) -> None:
+    shutil.rmtree(world.stick / "targets")
+    (world.stick / "targets").write_text("x")
+    with pytest.raises(TargetMissing):
+        world.van().read(LIST)
 
 
 def test_nothing_that_was_read_stays_on_the_van(world: World) -> None:
@@ -333,6 +351,16 @@ def test_a_server_that_says_nothing_is_given_up(server: Server, world: World, mo
         done.set()
 
 
+def test_a_server_that_hangs_up_is_not_asked_again(server: Server, world: World) -> None:
+    def hang_up(request: BaseHTTPRequestHandler) -> None:
+        request.close_connection = True
+
+    server.answer = hang_up
+    with pytest.raises(RepositoryUnavailable):
+        over_https(server, world).refresh()
+    assert len(server.asked) == 1
+
+
 def test_a_server_that_breaks_off_is_unavailable(server: Server, world: World) -> None:
     def half(request: BaseHTTPRequestHandler) -> None:
         request.send_response(200)
@@ -377,6 +405,42 @@ def test_a_snapshot_that_leaves_a_role_out_is_a_step_back(world: World) -> None:
     world.copy()
     with pytest.raises(MetadataRolledBack, match="had before"):
         world.van().read(LIST)
+
+
+def vouch(world: World, version: int, content: bytes) -> None:
+    """Whoever stole the key of the timestamp vouches for a snapshot of their own."""
+    repository = world.repository
+    timestamp = repository._load("timestamp", Timestamp)
+    timestamp.version += 1
+    timestamp.snapshot_meta = MetaFile.from_data(version, content, ["sha256"])
+    repository._save("timestamp", timestamp, repository.keys.keys("timestamp"))
+    (repository.folder / "metadata" / f"{version}.snapshot.json").write_bytes(content)
+    world.copy()
+
+
+def test_a_snapshot_under_the_number_of_another_is_a_mixture(world: World) -> None:
+    vouch(world, 99, world.repository._path("snapshot").read_bytes())
+    with pytest.raises(MetadataMixed):
+        world.van().refresh()
+
+
+def test_a_snapshot_that_is_no_metadata_is_not_believed_and_is_no_step_back(world: World) -> None:
+    vouch(world, 99, b"{")
+    with pytest.raises(RepositoryInvalid):
+        world.van().refresh()
+
+
+def test_a_trusted_state_that_the_disk_damaged_is_fetched_anew_or_refused_and_never_a_crash(world: World) -> None:
+    van = world.van()
+    van.find(LIST)
+    names = [path.relative_to(world.folder / "van") for path in sorted((world.folder / "van").rglob("*.json"))]
+    assert len(names) > 4
+    for name in names:
+        state = world.folder / f"damaged-{name.name}"
+        shutil.copytree(world.folder / "van", state, symlinks=True)
+        (state / name).write_bytes(b"{")
+        with contextlib.suppress(EdgeError):
+            assert VanRepository(state, str(world.stick), world.root).read(LIST) == b"first list"
 
 
 def test_a_file_that_is_vouched_for_by_another_kind_of_digest_is_not_taken(world: World) -> None:
