@@ -14,10 +14,10 @@ from pathlib import Path
 
 from edge.errors import NothingToEnrol
 from edge.records import AGE_BANDS
+from provisioning.photograph import PHOTOGRAPHS
 
 __all__ = ["COLUMNS", "Record", "Refusal", "Source", "Subject", "read_csv", "read_folder"]
 
-PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 REFERENCE = re.compile(r"^[\w][\w .:/+-]{0,63}$")
 """A reference is the force's own number: short, on one line, no path tricks."""
 YES, NO = {"yes", "true", "1", "y"}, {"no", "false", "0", "n", ""}
@@ -107,7 +107,7 @@ def read_folder(folder: Path, defaults: Record | None = None) -> Source:
         if child.name.startswith("."):
             continue
         if child.is_file():
-            if child.suffix.lower() in PICTURES:
+            if child.suffix.lower() in PHOTOGRAPHS:
                 source.refused.append(
                     Refusal("", str(child), "lies outside a reference's folder", "Move it into a folder of its own")
                 )
@@ -119,7 +119,7 @@ def read_folder(folder: Path, defaults: Record | None = None) -> Source:
         for file in sorted(child.iterdir()):
             if file.name.startswith("."):
                 continue
-            if file.is_file() and file.suffix.lower() in PICTURES:
+            if file.is_file() and file.suffix.lower() in PHOTOGRAPHS:
                 pictures.append(file)
             else:
                 source.refused.append(

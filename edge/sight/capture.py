@@ -36,12 +36,11 @@ from edge.custody.retention import Custodian
 from edge.errors import CameraUnavailable, ImageUnreadable, VideoUnreadable
 from edge.records import Frame
 from edge.sight.film import frames_missing
-from edge.sight.picture import read_image
+from edge.sight.picture import PICTURES, read_image
 from edge.worker import Supervisor, Worker
 
 __all__ = ["Capture", "CaptureCounts", "SourceKind", "source_kind"]
 
-PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 SILENT_S = 90.0
 """A reader that hangs for so long is given up with the whole service: no driver waits as long (V4L2: 10 s a frame)."""
 STOP_S = 8.0
