@@ -31,6 +31,7 @@ from edge.errors import (
     PolicyRefusal,
     StoreDamaged,
     StoreUnavailable,
+    VideoUnreadable,
     WatchlistGone,
     WatchlistNotNamed,
     WatchlistUnreadable,
@@ -168,7 +169,7 @@ class Appliance:
             notify.ready(f"{self.board.state.condition}: {van.capture.name}, {van.pipeline.listed} templates")
             self._pipeline = self.workers.start("pipeline", self._match, silent_s=PIPELINE_SILENT_S)
             self._supervise()
-            end = Ended(self._why_it_ended())
+            end = Failed(str(self.incomplete)) if self.incomplete else Ended(self._why_it_ended())
         except EdgeError as error:
             end = Failed(for_crew(error))
             if self.workers.failure is None:
@@ -183,6 +184,11 @@ class Appliance:
         finally:
             self._put_away(end)
         return self.health()
+
+    @property
+    def incomplete(self) -> VideoUnreadable | None:
+        """What of a film or a folder could not be read, once :meth:`run` has returned because it ended."""
+        return None if self._over is not None or not self.van.capture.ended else self.van.capture.incomplete
 
     def stop(self) -> None:
         """Ask :meth:`run` to return; safe in a signal handler."""
@@ -221,7 +227,8 @@ class Appliance:
         notify.stopping(why)
         self.board.take(end)
         failure = self.workers.failure
-        deliver_s = DELIVER_AT_FAILURE_S if isinstance(end, Failed) else DELIVER_AT_END_S
+        in_time = isinstance(end, Ended) or self.incomplete is not None
+        deliver_s = DELIVER_AT_END_S if in_time else DELIVER_AT_FAILURE_S
         pipeline = self._pipeline
         steps: list[Callable[[], object]] = [
             van.permit.close,
@@ -276,7 +283,7 @@ class Appliance:
 
     def _counters(self) -> Health:
         van = self.van
-        counts, totals = van.pipeline.counts, van.custodian.totals()
+        counts, totals, captured = van.pipeline.counts, van.custodian.totals(), van.capture.counts()
         ran = time.monotonic() - self._begun
         return Health(
             van=self._config.van.id,
@@ -284,7 +291,8 @@ class Appliance:
             state=str(self.board.state.condition),
             at=self._clock.now(),
             frames=counts.frames,
-            dropped=van.capture.counts().dropped,
+            dropped=captured.dropped,
+            unreadable=captured.unreadable,
             given_up=counts.given_up,
             fps=round(counts.frames / ran, 2) if ran > 0 else 0.0,
             faces_seen=counts.faces_seen,

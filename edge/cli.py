@@ -81,7 +81,10 @@ def run(
             signal.signal(number, lambda *_: appliance.stop())
         tell("watching", templates=appliance.van.pipeline.listed)
         health = appliance.run()
+        incomplete = appliance.incomplete
     show(health, _health_lines(health), as_json=as_json or events)
+    if incomplete is not None:
+        raise incomplete
 
 
 @app.command()
@@ -205,6 +208,7 @@ def _health_lines(health: Any) -> list[str]:
         f"{health.van}, deployment {health.deployment}: {health.state}{': ' + health.why if health.why else ''}",
         *(f"  {reason.part}: {reason.why}" for reason in health.reasons if reason.why != health.why),
         f"  frames {health.frames} at {health.fps} per second, {health.dropped} overtaken by newer ones",
+        *([f"  frames that cannot be read {health.unreadable}"] if health.unreadable else []),
         f"  faces {health.faces_seen}, alerts {health.alerts}, waiting for the broker {health.undelivered}",
         f"  forgotten after the last frame: {after}; overdue {health.nonmatch_overdue}",
     ]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edge.errors import FaceNotEnrollable, ImageUnreadable
 from edge.records import WatchlistEntry
-from edge.sight.picture import read_image
+from provisioning.photograph import read_photograph
 from provisioning.sources import Refusal, Source, Subject
 
 __all__ = ["EncodedFace", "Enrolment", "FaceEncoder", "enrol"]
@@ -129,7 +129,7 @@ def _faces(subject: Subject, encoder: FaceEncoder, result: Enrolment) -> Iterato
 
 def _face(reference: str, path: Path, encoder: FaceEncoder, result: Enrolment) -> EncodedFace | None:
     try:
-        image = read_image(path)
+        image = read_photograph(path)
     except ImageUnreadable as error:
         result.refused.append(Refusal(reference, str(path), error.cause, error.next_step))
         return None

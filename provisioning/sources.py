@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from edge.errors import NothingToEnrol
+from provisioning.photograph import PHOTOGRAPHS
 
 __all__ = [
     "COLUMNS",
@@ -24,7 +25,6 @@ __all__ = [
     "read_folder",
 ]
 
-PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 REFERENCE = re.compile(r"^[\w][\w .:/+-]{0,63}$")
 """A reference is the force's own number: short, on one line, no path tricks."""
 _SMALL, _LARGE = "a-z\u00df-\u00ff", "A-Z\u00c0-\u00de"
@@ -153,21 +153,21 @@ def read_folder(folder: Path, defaults: Record | None = None, *, names: bool = T
         if child.name.startswith("."):
             continue
         if child.is_file():
-            if child.suffix.lower() in PICTURES:
+            if child.suffix.lower() in PHOTOGRAPHS:
                 source.refused.append(
                     Refusal("", str(child), "lies outside a reference's folder", "Move it into a folder of its own", 1)
                 )
             continue
         flaw = flaw_of_reference(child.name)
         if flaw is not None and not (names and REFERENCE.match(child.name)):
-            held = sum(file.suffix.lower() in PICTURES for file in child.iterdir())
+            held = sum(file.suffix.lower() in PHOTOGRAPHS for file in child.iterdir())
             source.refused.append(Refusal("", str(child), *flaw, pictures=held))
             continue
         pictures: list[Path] = []
         for file in sorted(child.iterdir()):
             if file.name.startswith("."):
                 continue
-            if file.is_file() and file.suffix.lower() in PICTURES:
+            if file.is_file() and file.suffix.lower() in PHOTOGRAPHS:
                 pictures.append(file)
             else:
                 source.refused.append(

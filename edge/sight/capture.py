@@ -9,7 +9,8 @@ driver. It is back with its first frame, not when it opens, and the waits betwee
 live source never ends by itself.
 
 Files are played at their own speed (``pace = "live"``), as a camera would deliver them, or frame by
-frame without drops (``pace = "every-frame"``) for tests and measurements.
+frame without drops (``pace = "every-frame"``) for tests and measurements. A film is turned as its container says, and
+what of a film or a folder could not be read is counted and said at the end.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import contextlib
 import os
 import threading
 import time
+from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -33,12 +35,12 @@ from edge.custody.erase import Kind
 from edge.custody.retention import Custodian
 from edge.errors import CameraUnavailable, ImageUnreadable, VideoUnreadable
 from edge.records import Frame
-from edge.sight.picture import read_image
+from edge.sight.film import frames_missing
+from edge.sight.picture import PICTURES, read_image
 from edge.worker import Supervisor, Worker
 
 __all__ = ["Capture", "CaptureCounts", "SourceKind", "source_kind"]
 
-PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 SILENT_S = 90.0
 """A reader that hangs for so long is given up with the whole service: no driver waits as long (V4L2: 10 s a frame)."""
 STOP_S = 8.0
@@ -63,7 +65,7 @@ class CaptureCounts:
     Attributes:
         delivered: frames that the source gave.
         dropped: frames that were overwritten before the pipeline asked.
-        unreadable: pictures or packets that could not be decoded.
+        unreadable: pictures, packets or frames of a film that could not be decoded.
         reconnects: how often a lost source came back.
     """
 
@@ -87,7 +89,10 @@ class _Source:
 
     def __init__(self, source: str, kind: SourceKind, settings: CameraSection) -> None:
         self.unreadable = 0
+        self.first_unread = ""
         self._name = hide_password(source)
+        self._film = Path(source) if kind is SourceKind.FILE else None
+        self._times_ms = array("d")
         self._video: cv2.VideoCapture | None = None
         self._pictures: Iterator[Path] = iter(())
         if kind is SourceKind.FOLDER:
@@ -117,6 +122,7 @@ class _Source:
             stall_ms = int(settings.stall_s * 1000)
             limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, stall_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, stall_ms]
             video = cv2.VideoCapture(source, cv2.CAP_FFMPEG, limits)
+            video.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)  # a telephone's film lies on its side, and says so
         if not video.isOpened():
             video.release()
             if kind is SourceKind.FILE:
@@ -153,13 +159,24 @@ class _Source:
             except cv2.error:
                 self.unreadable += 1
                 return None
-            return np.asarray(image, np.uint8) if good and image is not None else None
+            if not good or image is None:
+                return None
+            if self._film is not None:
+                self._times_ms.append(self._video.get(cv2.CAP_PROP_POS_MSEC))
+            return np.asarray(image, np.uint8)
         for path in self._pictures:
             try:
                 return read_image(path)
-            except ImageUnreadable:
+            except ImageUnreadable as error:
                 self.unreadable += 1
+                self.first_unread = self.first_unread or f"{path.name} {error.cause}"
         return None
+
+    def count_missing(self, alive: Callable[[], object]) -> None:
+        """At a film's end: count the frames that the decoder passed over."""
+        if self._film is not None and self._video is not None:
+            missing = frames_missing(self._film, self._video, self._times_ms, alive=alive)
+            self.unreadable = max(self.unreadable, missing)
 
     def close(self) -> None:
         if self._video is not None:
@@ -199,6 +216,7 @@ class Capture:
         self._waiting: Frame | None = None
         self._ended = False
         self._error: CameraUnavailable | VideoUnreadable | None = None
+        self._incomplete: VideoUnreadable | None = None
         self._delivered = 0
         self._dropped = 0
         self._unreadable = 0
@@ -281,6 +299,11 @@ class Capture:
         """Why the source ended, if not by its regular end."""
         return self._error
 
+    @property
+    def incomplete(self) -> VideoUnreadable | None:
+        """What of a film or a folder that has ended could not be read; None when all of it was."""
+        return self._incomplete
+
     # -- on the reader's thread ------------------------------------------------------------------
 
     def _run(self, worker: Worker) -> None:
@@ -289,6 +312,8 @@ class Capture:
             while self._source is not None and not worker.stopping:
                 delivered = self._delivered
                 self._read_until_end(self._source, worker)
+                if not self.is_live and not worker.stopping:
+                    self._judge(self._source, worker)
                 self._unreadable += self._source.unreadable
                 self._source.close()
                 self._source = None
@@ -308,6 +333,21 @@ class Capture:
             self._condition.notify_all()
         while not worker.wait(1.0):  # a file has ended: whoever asks for frames is told so, and ends this worker
             pass
+
+    def _judge(self, source: _Source, worker: Worker) -> None:
+        """At the end of a file or a folder: was it read whole?"""
+        source.count_missing(worker.beat)
+        missing = source.unreadable
+        if not missing or not self._delivered:
+            return
+        if self._kind is SourceKind.FOLDER:
+            total = self._delivered + missing
+            cause = f"{missing} of its {total} pictures cannot be read; the first: {source.first_unread}"
+            advice = "Copy these pictures again"
+        else:
+            cause = f"{missing} of its {self._delivered + missing} frames cannot be read: it is cut off or damaged"
+            advice = "Copy the film again from where it was made; what can be read of it has been watched"
+        self._incomplete = VideoUnreadable(self._name, cause, advice)
 
     def _reopen(self, worker: Worker, attempts: int) -> tuple[_Source | None, int]:
         """Open a lost source again; waits grow from attempt to attempt until a frame comes."""

@@ -60,6 +60,7 @@ class Health(Struct, frozen=True, kw_only=True):
         before: why the service failed the last time it ran, while it starts again.
         at: when this was written, UTC.
         frames, dropped: frames processed, and frames overwritten by newer ones.
+        unreadable: frames and pictures that the source lost or that could not be decoded.
         given_up: frames whose deadline came before this machine was done with them: it is too slow, or stalls.
         fps: frames per second processed over the whole run.
         faces_seen: passages.
@@ -82,6 +83,7 @@ class Health(Struct, frozen=True, kw_only=True):
     before: str = ""
     frames: int = 0
     dropped: int = 0
+    unreadable: int = 0
     given_up: int = 0
     fps: float = 0.0
     faces_seen: int = 0

@@ -9,11 +9,14 @@ import signal
 import subprocess
 from pathlib import Path
 
+import cv2
 import pytest
 
 from edge.controlroom.receive import Arrived
 from tests.broker import Heard, Site
-from tests.van_process import PICTURE_STARTS, Eavesdropper, Van, office, van  # noqa: F401 - fixtures
+from tests.sim import films
+from tests.sim.films import frames_of
+from tests.van_process import PICTURE_STARTS, Eavesdropper, Van, audit_of, office, van  # noqa: F401 - fixtures
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
@@ -198,3 +201,29 @@ def test_a_full_disk_stops_matching_loudly_and_loses_no_alert(van: Van) -> None:
         assert "Traceback" not in ended.stderr
     finally:
         subprocess.run(["umount", str(full)], check=True)
+
+
+def test_a_film_that_lies_on_its_side_raises_the_alert_all_the_same(site: Site, van: Van) -> None:
+    van.watches("obama2.jpg")
+    film = van.folder / "street.mp4"
+    lying = [cv2.rotate(frame, cv2.ROTATE_90_COUNTERCLOCKWISE) for frame in frames_of(film)]
+    films.turned(films.write(film, lying), 90)
+    ended = van.run("run", "--json")
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["alerts"] == 1
+
+
+def test_a_damaged_film_is_watched_as_far_as_it_can_be_read_and_ends_with_an_error(site: Site, van: Van) -> None:
+    van.watches("obama2.jpg", frames=40)
+    films.zeroed(van.folder / "street.mp4", start=0.6)
+    ended = van.run("run", "--json")
+    assert ended.returncode == 4, ended.stdout
+    health = json.loads(ended.stdout)
+    assert health["alerts"] == 1
+    assert health["unreadable"] > 0
+    assert f"{health['unreadable']} of its 56 frames cannot be read: it is cut off or damaged" in ended.stderr
+    assert health["state"] == "failed"
+    assert "cannot be read" in health["why"]
+    stopped = audit_of(van)[-1]
+    assert stopped["event"] == "lfr.stopped"
+    assert "cannot be read" in json.dumps(stopped)
