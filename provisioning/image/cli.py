@@ -186,9 +186,10 @@ def flash(
             progress=lambda percent: bar.update(task, completed=percent),
         )  # fmt: skip
     if as_json:
-        print(json.dumps(asdict(line)))
+        print(json.dumps({name: value for name, value in asdict(line).items() if name != "secret"}))
         return
     typer.echo(f"{to} holds version {line.version}; {len(line.partitions)} partitions were read back and are right.")
+    typer.echo(f"{ledger} holds its one-time secret: keep it to yourself until the van is enrolled.")
     typer.echo("Start the van with it once; then: lfr-provision image enrol")
 
 
@@ -200,16 +201,32 @@ def enrol(
     root: Annotated[Path, typer.Option(help="root.json of the repository of lists and authorities")],
     revokers: Annotated[Path, typer.Option(help="JWK Set of those who may revoke an entry")],
     out: Annotated[Path, typer.Option(help="folder for the answer")],
-    ledger: Annotated[Path, typer.Option(help="file that gets a line")] = Path("flash-ledger.jsonl"),
+    broker: Annotated[str, typer.Option(help="HOST:PORT of the control room's broker, as the van reaches it")],
+    fixed: Annotated[
+        tuple[float, float] | None, typer.Option(help="latitude and longitude in degrees of a site that does not move")
+    ] = None,
+    gpsd: Annotated[str, typer.Option(help="HOST:PORT of the satellite receiver's gpsd, for a van that moves")] = "",
+    ledger: Annotated[Path, typer.Option(help="the ledger that flash wrote; it gets a line")] = Path(
+        "flash-ledger.jsonl"
+    ),
     as_json: Json = False,
 ) -> None:
-    """Answer a van's request with a certificate for 90 days; the van's keys stay on it."""
-    from provisioning.image import enrol as enrols
+    """Answer a van's request with a certificate for 90 days; the van's keys stay on it.
 
-    done = enrols.answer(van, request, site, out, root=root, revokers=revokers)
+    The van is told here, and nowhere else, whom to believe, which broker to call and how it knows where it is.
+    """
+    from edge.vanroot.answer import Settings
+    from provisioning.image import enrol as enrols
+    from provisioning.image.flash import append_ledger
+
+    host, _, port = broker.rpartition(":")
+    if not port.isdecimal():
+        raise typer.BadParameter("say HOST:PORT", param_hint="--broker")
+    settings = Settings(van, host, int(port), fixed, gpsd)
+    secret = enrols.secret_of(van, ledger)
+    done = enrols.answer(settings, request, site, out, root=root, revokers=revokers, secret=secret)
     content = {**asdict(done), "expires": done.expires.isoformat()}
-    with ledger.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps({"enrolled": content}, sort_keys=True) + "\n")
+    append_ledger(ledger, {"enrolled": content})
     typer.echo(
         json.dumps(content)
         if as_json

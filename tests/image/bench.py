@@ -17,6 +17,7 @@ from pathlib import Path
 
 import tomli_w
 
+from edge.vanroot.answer import REQUEST, REQUEST_CODE
 from provisioning.broker import write_broker
 from provisioning.demo.office import PLACE, Office
 from provisioning.image import build, debian, flash, keys, release, sign, verify
@@ -114,9 +115,12 @@ def flashed(folder: Path, ring: Ring, target: Path) -> flash.Flashed:
     with target.open("wb") as stream:
         stream.truncate(flash.size_needed(folder) + SPARE)
     with loop_device(target) as device:
-        return flash.flash(
-            folder, ring.keyring, device, serial=target.name, van=VAN, ledger=target.with_suffix(".ledger")
-        )
+        return flash.flash(folder, ring.keyring, device, serial=target.name, van=VAN, ledger=ledger_of(target))
+
+
+def ledger_of(disk: Path) -> Path:
+    """The engineer's ledger of the medium that became this disk."""
+    return disk.with_suffix(".ledger")
 
 
 @contextlib.contextmanager
@@ -141,7 +145,7 @@ def request_from(disk: Path, out: Path) -> Path:
     """Take the van's request from its medium, as the engineer does on the bench."""
     out.mkdir(parents=True, exist_ok=True)
     where = f"{disk}@@{qemu.cfg_offset(disk)}"
-    for name in ("van.csr", "van-signing.jwk", "van.age.pub"):
+    for name in (*REQUEST, REQUEST_CODE):
         subprocess.run(
             ["mcopy", "-n", "-i", where, f"::enrol/{name}", str(out / name)], check=True, capture_output=True
         )
