@@ -78,7 +78,7 @@ def van_with_something_to_lose(first: Path, ring: Ring, disk: Path, place: Path,
     port = free_port()
     site = Site(bench.make_site(place / "site", port), port)
     ready = enrolled(disk, site, place)
-    medium = bench.deployment_stick(ready.office, ready.recipient, port, place / "deploy.img", place / "deploy")
+    medium = bench.deployment_stick(ready.office, ready.recipient, place / "deploy.img", place / "deploy")
     with qemu.van(disk, log, [medium]) as van:
         van.wait("LFR-DEPLOY the deployment is on the van", 400)
         van.wait(r"alerts 1, waiting for the broker 1", 600)
