@@ -57,6 +57,7 @@ __all__ = [
     "RecordInvalid",
     "RepositoryInvalid",
     "RepositoryUnavailable",
+    "RulesTooWeak",
     "RuntimeUnavailable",
     "SignatureInvalid",
     "StoreDamaged",
@@ -155,6 +156,10 @@ class ModelNotNamed(PolicyRefusal):
 
 class ThresholdTooLow(PolicyRefusal):
     """The configured threshold lies below the authority's floor."""
+
+
+class RulesTooWeak(PolicyRefusal):
+    """Votes, window or quality limits let through more than those with which the budget was shown to hold."""
 
 
 class ClockUntrusted(PolicyRefusal):

@@ -189,9 +189,11 @@ def mandated(
     )
     parts.callback(lists.close)
     directory = config.path(config.models.directory) if config.models.directory else default_directory()
+    tail = ImpostorTail.load(directory / split(config.models.embedder)[0], model)
     gate = Gate(
         config.van.id,
-        calibration=ImpostorTail.load(directory / split(config.models.embedder)[0], model),
+        calibration=tail,
+        weaker_rules=tail.rules.weaker(config.decision, config.quality),
         clock_floor=clock_floor(built=built_at(), log=audit.path, published=repository.published_at()),
         clock_confirmed=here.clock_trust.confirmed,
     )

@@ -22,6 +22,7 @@ from edge.errors import (
     ModelNotNamed,
     OutsidePlace,
     PlaceUnknown,
+    RulesTooWeak,
     ThresholdTooLow,
     ThresholdUnsupported,
     VanNotNamed,
@@ -122,6 +123,8 @@ class Facts:
         threshold: the configured similarity.
         required_threshold: the similarity at which the model's measured tail meets the budget at this list's
             size; None when the calibration does not reach that far.
+        weaker_rules: which key of the configuration asks less of a passage than the rules with which the budget was
+            shown to hold, as a sentence; empty when none does.
     """
 
     now: datetime
@@ -134,6 +137,7 @@ class Facts:
     model: str
     threshold: float
     required_threshold: float | None
+    weaker_rules: str
 
 
 def parse_authority(content: bytes, name: str = "the authority") -> Authority:
@@ -181,7 +185,8 @@ def judge(authority: Authority, facts: Facts) -> None:
     6. the list: present, then the one that was reviewed;
     7. the model;
     8. the threshold against the floor;
-    9. the threshold against what the budget needs at this list's size.
+    9. the threshold against what the budget needs at this list's size;
+    10. votes, window and quality limits against those with which the budget was shown to hold.
 
     Raises:
         PolicyRefusal: one of its kinds per rule, with the exact cause.
@@ -216,6 +221,8 @@ def judge(authority: Authority, facts: Facts) -> None:
             "Raise decision.threshold",
         )
     _judge_budget(authority, facts)
+    if facts.weaker_rules:
+        raise RulesTooWeak("the configuration", facts.weaker_rules, "Take that key out of the configuration")
 
 
 def _judge_clock(facts: Facts) -> None:

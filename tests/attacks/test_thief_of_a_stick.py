@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from edge.config import parse
+from edge.config import DecisionSection, QualitySection, parse
+from edge.deployment.gate import Gate, ListFacts
+from edge.errors import RulesTooWeak
+from edge.match.calibration import ImpostorTail, PassageRules
+from edge.sight.card import default_directory
 from edge.vanroot import answer as form
 from edge.vanroot import compose, deploy, files, floor, medium, update
+from tests.test_gate import AUTHORITY, HERE, LIST, NOW
 
 ROOTFS = Path(__file__).parents[2] / "provisioning/image/rootfs"
 UNITS = sorted((ROOTFS / "etc/systemd/system").glob("*.service"))
@@ -335,3 +342,59 @@ def test_every_unit_of_ours_is_sandboxed(unit: Path) -> None:
     assert found, done.stderr
     assert float(found[1]) <= 2.0, done.stdout
     assert "ignoring" not in done.stderr
+
+
+# -- what a deployment may set is judged ---------------------------------------------------------
+
+
+def gate_of(text: str) -> tuple[Gate, str]:
+    """The gate of a van with the shipped model and this configuration, and the model's digest."""
+    config = parse('[van]\nid = "van-1"\n[deployment]\nid = "D-1"\n[camera]\nsource = "x"\n' + text)
+    pack = default_directory() / "mobilefacenet"
+    tail = ImpostorTail.load(pack)
+    gate = Gate(
+        "van-1",
+        calibration=tail,
+        weaker_rules=tail.rules.weaker(config.decision, config.quality),
+        clock_floor=NOW - timedelta(days=9),
+    )
+    gate.load(json.dumps({**AUTHORITY, "model": tail.model_sha256, "budget_one_in": 1000}).encode())
+    return gate, tail.model_sha256
+
+
+def ask(text: str) -> None:
+    gate, model = gate_of(text)
+    gate.check(NOW, HERE, ListFacts(LIST, 500), model=model, threshold=0.9)
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("[decision]\nvotes = 1\nwindow = 1", "decision.votes is 1"),
+        ("[decision]\nvotes = 2", "decision.votes is 2"),
+        ("[decision]\nvotes = 3\nwindow = 60", "decision.window is 60"),
+        ("[quality]\nmin_eye_distance = 4", "quality.min_eye_distance is 4"),
+        ("[quality]\nmin_sharpness = 0", "quality.min_sharpness is 0"),
+        ("[quality]\nmin_brightness = 0", "quality.min_brightness is 0"),
+        ("[quality]\nmin_score = 0", "quality.min_score is 0"),
+        ("[quality]\nmax_yaw = 90", "quality.max_yaw is 90"),
+        ("[quality]\nmax_pitch = 90", "quality.max_pitch is 90"),
+        ("[quality]\nmax_brightness = 255", "quality.max_brightness is 255"),
+    ],
+)
+def test_a_budget_for_three_of_five_good_faces_is_not_spent_on_less(text: str, key: str) -> None:
+    with pytest.raises(RulesTooWeak, match=key):
+        ask(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[decision]\nvotes = 4\nwindow = 4", "[quality]\nmin_sharpness = 40\nmax_yaw = 20"]
+)
+def test_whoever_asks_for_more_than_the_budget_needs_may_match(text: str) -> None:
+    ask(text)
+
+
+def test_the_shipped_calibration_names_every_limit_that_a_configuration_has() -> None:
+    rules = ImpostorTail.load(default_directory() / "mobilefacenet").rules
+    assert rules == PassageRules.of(DecisionSection(), QualitySection())
+    assert {*msgspec.structs.asdict(QualitySection())} <= {*msgspec.structs.asdict(rules)}
