@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import ImageUnreadable
+from edge.sight.header import require_pixels
 
 __all__ = ["decode_image", "read_image"]
 
@@ -37,6 +38,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
 
 def decode_image(data: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
     """Decode an encoded picture; see :func:`read_image`."""
+    require_pixels(data.tobytes(), name, MAX_PIXELS)
     # OpenCV may fill what a truncated JPEG lacks with grey and say nothing. An end marker in the first half
     # is that of an embedded thumbnail.
     jpeg = bytes(data[:2]) == JPEG_START

@@ -1,0 +1,171 @@
+"""Somebody who hands in a picture that is to crash the office, to fill it, or to reach a forgotten decoder."""
+
+from __future__ import annotations
+
+import resource
+import struct
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import provisioning.demo
+from edge.errors import ImageUnreadable
+from edge.sight.header import read_header
+from edge.sight.picture import MAX_PIXELS, decode_image, read_image
+from provisioning.reading import PictureReader
+
+PORTRAIT = Path(provisioning.demo.__file__).parent / "portraits/obama2.jpg"
+SMALL = np.full((16, 16, 3), 127, np.uint8)
+
+
+def encoded(suffix: str, image: np.ndarray = SMALL, *options: int) -> bytes:
+    done, data = cv2.imencode(suffix, image, list(options))
+    assert done
+    return data.tobytes()
+
+
+def jpeg_bomb() -> bytes:
+    data = bytearray(encoded(".jpg"))
+    at = data.index(b"\xff\xc0")
+    data[at + 5 : at + 9] = struct.pack(">HH", 65_500, 65_500)
+    return bytes(data)
+
+
+def jpeg_bomb_behind_a_thumbnail() -> bytes:
+    """A small picture inside the metadata says nothing of the large one."""
+    inner = encoded(".jpg")
+    segment = b"\xff\xe1" + struct.pack(">H", len(inner) + 2) + inner
+    return jpeg_bomb()[:2] + segment + jpeg_bomb()[2:]
+
+
+def png_bomb() -> bytes:
+    data = bytearray(encoded(".png"))
+    data[16:24] = struct.pack(">II", 60_000, 60_000)
+    return bytes(data)
+
+
+def bmp_bomb() -> bytes:
+    data = bytearray(encoded(".bmp"))
+    data[18:26] = struct.pack("<ii", 60_000, -60_000)
+    return bytes(data)
+
+
+def webp_bomb() -> bytes:
+    data = b"VP8X" + struct.pack("<I", 10) + bytes(4) + b"\xff\xff\x00" * 2
+    return b"RIFF" + struct.pack("<I", len(data) + 4) + b"WEBP" + data
+
+
+def tiff_bomb() -> bytes:
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, 60_000) for tag in (256, 257))
+    return b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", 2) + entries + bytes(4)
+
+
+BOMBS: list[Callable[[], bytes]] = [
+    jpeg_bomb, jpeg_bomb_behind_a_thumbnail, png_bomb, bmp_bomb, webp_bomb, tiff_bomb,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_a_bomb_is_refused_by_its_header_before_a_byte_is_decoded(
+    bomb: Callable[[], bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def decoded(*_: object) -> None:
+        raise AssertionError("it was decoded")
+
+    monkeypatch.setattr(cv2, "imdecode", decoded)
+    (tmp_path / "bomb.jpg").write_bytes(bomb())
+    with pytest.raises(ImageUnreadable, match="million pixels"):
+        read_image(tmp_path / "bomb.jpg")
+
+
+@pytest.mark.parametrize("suffix", [".jp2", ".hdr", ".ras", ".pfm", ".ppm", ".pgm", ".exr", ".pic", ".sr"])
+def test_a_format_that_nobody_means_is_not_decoded_under_the_name_of_one(suffix: str, tmp_path: Path) -> None:
+    image = SMALL.astype(np.float32) / 255 if suffix in {".hdr", ".pfm", ".exr", ".pic"} else SMALL
+    if suffix == ".pgm":
+        image = image[:, :, 0]
+    try:
+        data = encoded(suffix, image)
+    except (cv2.error, AssertionError):
+        pytest.skip(f"this OpenCV does not write {suffix}")
+    (tmp_path / "picture.jpg").write_bytes(data)
+    with pytest.raises(ImageUnreadable, match="is not a picture"):
+        read_image(tmp_path / "picture.jpg")
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".webp", ".tif"])
+@pytest.mark.parametrize("size", [(16, 16), (37, 501)])
+def test_the_header_says_what_the_decoder_finds(suffix: str, size: tuple[int, int]) -> None:
+    data = encoded(suffix, np.full((*size, 3), 99, np.uint8))
+    header = read_header(data)
+    assert header is not None
+    assert (header.height, header.width) == size
+    assert decode_image(np.frombuffer(data, np.uint8), "x").shape == (*size, 3)
+
+
+def test_every_cut_of_every_format_is_refused_or_read_and_nothing_else(tmp_path: Path) -> None:
+    for suffix in (".jpg", ".png", ".bmp", ".webp", ".tif"):
+        data = encoded(suffix)
+        for length in range(min(len(data), 120)):
+            read_header(data[:length])
+    for magic in (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"RIFF", b"II*\0", b"MM\0*"):
+        rng = np.random.default_rng(len(magic))
+        for _ in range(300):
+            read_header(magic + rng.bytes(int(rng.integers(0, 60))))
+
+
+# -- what passes the header meets a limit of time and memory --------------------------------------
+
+
+def endless() -> bytes:
+    """A progressive JPEG of modest size whose last scan is said again and again."""
+    rng = np.random.default_rng(5)
+    noise = rng.integers(0, 255, (2500, 2500, 3), np.uint8)
+    data = encoded(".jpg", noise, cv2.IMWRITE_JPEG_PROGRESSIVE, 1, cv2.IMWRITE_JPEG_QUALITY, 20)
+    last = data.rindex(b"\xff\xda")
+    return data[:last] + data[last:-2] * 60 + b"\xff\xd9"
+
+
+def test_a_picture_that_takes_too_long_is_stopped_and_the_next_one_is_read(tmp_path: Path) -> None:
+    (tmp_path / "endless.jpg").write_bytes(endless())
+    with PictureReader(seconds=2.0) as reader:
+        began = time.monotonic()
+        with pytest.raises(ImageUnreadable, match="takes longer than 2 s"):
+            reader.read(tmp_path / "endless.jpg")
+        assert time.monotonic() - began < 10
+    with PictureReader() as reader:
+        assert reader.read(PORTRAIT).shape[2] == 3
+
+
+def test_a_picture_that_takes_too_much_memory_takes_none_of_this_process(tmp_path: Path) -> None:
+    side = int(MAX_PIXELS**0.5) - 10
+    (tmp_path / "large.png").write_bytes(encoded(".png", np.zeros((side, side), np.uint8)))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with PictureReader(memory=1 << 29) as reader, pytest.raises(ImageUnreadable):
+        reader.read(tmp_path / "large.png")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000, "KiB"
+
+
+def test_a_reader_that_dies_takes_its_picture_and_no_other(tmp_path: Path) -> None:
+    with PictureReader() as reader:
+        first = reader.read(PORTRAIT)
+        assert reader._child is not None
+        reader._child.kill()
+        reader._child.wait()
+        with pytest.raises(ImageUnreadable, match="broke the reader"):
+            reader.read(PORTRAIT)
+        again = reader.read(PORTRAIT)
+    assert np.array_equal(first, again)
+    assert np.array_equal(first, read_image(PORTRAIT))
+    assert again.flags.writeable, "it can be erased"
+
+
+def test_the_reader_can_write_no_file(tmp_path: Path) -> None:
+    with PictureReader() as reader:
+        reader.read(PORTRAIT)
+        assert reader._child is not None
+        limits = Path(f"/proc/{reader._child.pid}/limits").read_text()
+    assert any(line.startswith("Max file size") and line.split()[3] == "0" for line in limits.splitlines())
