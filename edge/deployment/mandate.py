@@ -24,6 +24,7 @@ from edge.errors import (
     AuthorityMissing,
     EdgeError,
     EntryNotFound,
+    MetadataExpired,
     PolicyRefusal,
     RepositoryUnavailable,
     StoreUnavailable,
@@ -137,8 +138,8 @@ class Mandate:
     def start(self) -> WatchlistStore:
         """Bring in authority, list and revocations, and return the list when matching is allowed now.
 
-        A stick that is gone is no hindrance after a restart: the authority that was accepted and the list that
-        is in force still hold.
+        A stick that is gone, or whose state was up to date when it was taken in and is not any more, is no hindrance
+        after a restart: the authority that was accepted and the list that is in force still hold.
 
         Raises:
             PolicyRefusal: one of its kinds; a list whose authority is over has been destroyed then.
@@ -165,6 +166,8 @@ class Mandate:
         except RepositoryUnavailable:
             if self._gate.authority is None:
                 self._restore()
+        except MetadataExpired as error:
+            self._go_on(error)
         except PolicyRefusal as error:
             self._note(error)
             raise
@@ -183,6 +186,23 @@ class Mandate:
                 str(self._folder / AUTHORITY_FILE), f"cannot be written ({error.strerror})", "Check the disk"
             ) from None
         return authority
+
+    def _go_on(self, expired: MetadataExpired) -> None:
+        """With the authority and the list that were accepted in time.
+
+        Raises:
+            MetadataExpired: there are none: what was held back until it lapsed is not taken in.
+        """
+        try:
+            if self._gate.authority is None:
+                self._restore()
+            if self._gate.authority is not None and self._keeper.held() == self._gate.authority.watchlist:
+                return
+        except AuthorityMissing:
+            pass
+        self._gate.unload()
+        self._note(expired)
+        raise expired
 
     def _restore(self) -> None:
         """Take up the authority of before the restart, if it is the one that the log says was accepted."""
