@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from edge.config import DecisionSection, QualitySection
 from edge.errors import ModelRejected, ThresholdUnsupported
+from edge.parsing import toml_as
 
 __all__ = ["FILE_NAME", "ImpostorTail", "PassageRules", "SizedTail", "ThresholdEstimate", "fit"]
 
@@ -184,14 +185,14 @@ class ImpostorTail(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         """
         path = pack / FILE_NAME
         try:
-            tail = msgspec.toml.decode(path.read_bytes(), type=cls)
+            tail = toml_as(path.read_bytes(), cls)
         except FileNotFoundError as error:
             raise ThresholdUnsupported(
                 str(path), "this pack's impostor tail was never measured", "Measure it with scripts/pack-model tail"
             ) from error
         except OSError as error:
             raise ModelRejected(str(path), f"it cannot be read ({error.strerror})", "Check the file") from error
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except msgspec.DecodeError as error:
             raise ModelRejected(str(path), f"it is no impostor tail: {error}", "Measure it again") from error
         if not tail.tails:
             raise ModelRejected(str(path), "it holds no tail", "Measure it again")

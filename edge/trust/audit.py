@@ -353,7 +353,7 @@ def _check_checkpoint(
         seq, claimed, van = payload["seq"], payload["hash"], payload["van"]
     except SignatureInvalid as error:
         raise _broken(path, f"{place}: {error.thing} {error.cause}") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise _broken(path, f"{place} is malformed") from None
     if van != signed.signer:
         raise _broken(path, f"{place} is of {van} and signed by {signed.signer}")

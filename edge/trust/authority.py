@@ -30,6 +30,7 @@ from edge.errors import (
     WatchlistNotNamed,
 )
 from edge.names import Name
+from edge.parsing import json_as
 from edge.trust.canonical import sha256
 from edge.trust.place import Place, Position
 
@@ -147,7 +148,7 @@ def parse_authority(content: bytes, name: str = "the authority") -> Authority:
         AuthorityInvalid: not an authority, an unknown or missing field, or a contradiction; says which.
     """
     try:
-        authority = msgspec.json.decode(content, type=Authority)
+        authority = json_as(content, Authority)
     except msgspec.DecodeError as error:
         cause = str(error)
         raise AuthorityInvalid(

@@ -391,7 +391,7 @@ class ListLifecycle:
         try:
             raw = json.loads((self.folder / INTENT).read_text(encoding="utf-8"))
             return {str(raw["copy"]): str(raw["cause"])}
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return {}
 
 

@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from edge.errors import BadInput
+
 __all__ = ["app"]
 
 app = typer.Typer(help="Build, sign, verify and flash what a van boots.", no_args_is_help=True)
@@ -29,7 +31,24 @@ def _say(text: str) -> None:
 
 
 def _passphrase(path: Path | None) -> bytes | None:
-    return path.read_bytes().strip() if path else None
+    if path is None:
+        return None
+    try:
+        found = path.read_bytes().strip()
+    except OSError as error:
+        raise BadInput(str(path), f"cannot be read ({error.strerror})", "Give the file with the passphrase") from None
+    if not found:
+        raise BadInput(str(path), "is empty", "Write the passphrase into it, or leave the option out to be asked")
+    return found
+
+
+def _passphrase_of(authority: Path, path: Path | None) -> bytes | None:
+    """The passphrase of an authority's key: from the file, or asked for where the key has one."""
+    from provisioning.image import keys
+
+    if path is not None or not keys.is_protected(authority):
+        return _passphrase(path)
+    return str(typer.prompt(f"Passphrase of the key in {authority}", hide_input=True, err=True)).encode()
 
 
 def _repository() -> Path:
@@ -240,14 +259,24 @@ def key_authority(
     kind: Annotated[str, typer.Option(help="release or development")],
     name: Annotated[str, typer.Option(help="the authority's name")] = "",
     passphrase_file: PassphraseFile = None,
+    unprotected: Annotated[
+        bool, typer.Option("--unprotected", help="no passphrase: for a bench, never for vans that go out")
+    ] = False,
 ) -> None:
-    """Make an authority. The release authority: offline, with a passphrase, and the medium locked away."""
+    """Make an authority. The release authority: offline, with a passphrase, and the medium locked away.
+
+    Without --passphrase-file the release authority's passphrase is asked for, twice.
+    """
     from provisioning.image import keys
 
     if kind not in {"release", "development"}:
         raise typer.BadParameter("say release or development")
+    passphrase = _passphrase(passphrase_file)
+    if kind == "release" and passphrase is None and not unprotected:
+        words = f"A passphrase for the key in {folder}"
+        passphrase = str(typer.prompt(words, hide_input=True, confirmation_prompt=True, err=True)).encode()
     made = keys.make_authority(
-        folder, "release" if kind == "release" else "development", common=name, passphrase=_passphrase(passphrase_file)
+        folder, "release" if kind == "release" else "development", common=name, passphrase=passphrase
     )
     typer.echo(f"{made} may be copied; {folder}/ca.key must not leave this medium.")
 
@@ -277,7 +306,13 @@ def key_signer(
     from provisioning.image import keys
 
     asked = request.read_bytes() if request else None
-    typer.echo(str(keys.issue_signer(authority, name, out, request=asked, passphrase=_passphrase(passphrase_file))))
+    typer.echo(
+        str(
+            keys.issue_signer(
+                authority, name, out, request=asked, passphrase=_passphrase_of(authority, passphrase_file)
+            )
+        )
+    )
 
 
 @key_app.command("revoke")
@@ -289,7 +324,7 @@ def key_revoke(
     """Revoke a signer; write the keyring again and build the next image with it."""
     from provisioning.image import keys
 
-    count = keys.revoke(authority, certificate, passphrase=_passphrase(passphrase_file))
+    count = keys.revoke(authority, certificate, passphrase=_passphrase_of(authority, passphrase_file))
     typer.echo(f"{count} signer(s) of this authority are revoked. Next: lfr-provision image key keyring")
 
 

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from edge.errors import BadInput, KeyUnusable
 from edge.files import replace_file
+from edge.parsing import DecodeError, json_as
 from edge.trust.keys import KnownSigners, write_public
 from edge.vanroot import answer as form
 from provisioning import site as sites
@@ -133,8 +133,8 @@ def _request(van: str, request: Path, secret: bytes) -> tuple[x509.CertificateSi
         )
     try:
         asked = x509.load_pem_x509_csr(files["van.csr"])
-        signing = msgspec.json.decode(files["van-signing.jwk"], type=dict[str, str])
-    except (ValueError, RecursionError) as error:
+        signing = json_as(files["van-signing.jwk"], dict[str, str])
+    except (ValueError, DecodeError) as error:
         raise BadInput(str(request), f"holds no van's request ({error})", "Copy enrol/ from the van's medium") from None
     if not asked.is_signature_valid or not isinstance(asked.public_key(), ec.EllipticCurvePublicKey):
         raise BadInput(str(request / "van.csr"), "is not signed by its own P-256 key", "Let the van make it again")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import resource
+import socket
 import struct
+import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import cv2
@@ -13,12 +17,26 @@ import numpy as np
 import pytest
 
 import provisioning.demo
-from edge.errors import ImageUnreadable
+from edge.config import load, parse
+from edge.deployment.position import Gpsd
+from edge.errors import EdgeError, ImageUnreadable
+from edge.match.calibration import FILE_NAME, ImpostorTail
+from edge.sight import card
 from edge.sight.header import read_header
 from edge.sight.picture import MAX_PIXELS, decode_image, read_image
+from edge.system.health import read_status
+from edge.trust.authority import parse_authority
+from edge.trust.keys import KnownSigners, SigningKey
+from edge.trust.revocation import REVOCATION, parse_revocation
+from edge.watchlist.bundle import Manifest, parse_manifest
+from edge.worker import Supervisor
+from provisioning.authority import draft_authority
 from provisioning.reading import PictureReader
+from provisioning.site import van_keys
+from tests.sim.clock import HandClock
 
 PORTRAIT = Path(provisioning.demo.__file__).parent / "portraits/obama2.jpg"
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SMALL = np.full((16, 16, 3), 127, np.uint8)
 
 
@@ -169,3 +187,111 @@ def test_the_reader_can_write_no_file(tmp_path: Path) -> None:
         assert reader._child is not None
         limits = Path(f"/proc/{reader._child.pid}/limits").read_text()
     assert any(line.startswith("Max file size") and line.split()[3] == "0" for line in limits.splitlines())
+
+
+# -- text that is none ----------------------------------------------------------------------------
+
+DEEP = 100_000
+NASTY = [
+    b"\xff\xfe",
+    b'{"deployment": "\xff"}',
+    b'{"\xff": 1}',
+    b"[" * DEEP,
+    b'{"keys": ' + b"[" * DEEP,
+    b'{"notice": ' * DEEP,
+    b"x = " + b"[" * DEEP,
+    b"x = " + b"{a = " * DEEP,
+    b'deployment = "\xff"',
+    b"9" * 10_000,
+    b"",
+    b"\0",
+]
+UNIT = SigningKey.generate()
+MANIFEST = Manifest(
+    schema=1, deployment="D-1", vans=("van-1",), watchlist=f"sha256:{'1' * 64}", model="a" * 64, dimension=192,
+    entries=1, built=NOW, bundle="x.age",
+)  # fmt: skip
+
+
+def revocation(content: bytes, _: Path) -> object:
+    """Signed by somebody who may revoke, and no revocation all the same."""
+    signers = KnownSigners.of([UNIT.public_jwk(owner="intelligence-unit")])
+    return parse_revocation(UNIT.sign(content, REVOCATION), signers, deployment="D-1")
+
+
+def written(name: str, read: Callable[[Path], object]) -> Callable[[bytes, Path], object]:
+    def use(content: bytes, folder: Path) -> object:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+        return read(folder)
+
+    return use
+
+
+PARSERS: dict[str, Callable[[bytes, Path], object]] = {
+    "authority": lambda content, _: parse_authority(content),
+    "manifest": lambda content, _: parse_manifest(content),
+    "revocation": revocation,
+    "configuration": written("lfr.toml", lambda folder: load(folder / "lfr.toml")),
+    "configuration's text": lambda content, _: parse(content.decode("utf-8", "replace")),
+    "key set": written("keys.jwks", lambda folder: KnownSigners.load(folder / "keys.jwks")),
+    "model card": written("card.toml", card.read),
+    "impostor tail": written(FILE_NAME, ImpostorTail.load),
+    "status": written("status.json", lambda folder: read_status(folder / "status.json")),
+    "keys of vans": written("control-room/vans.jwks", van_keys),
+    "draft of an authority": written(
+        "authority.toml",
+        lambda folder: draft_authority(folder / "authority.toml", MANIFEST, NOW),
+    ),
+}
+
+
+@pytest.mark.parametrize("content", NASTY, ids=lambda content: repr(content[:16]))
+@pytest.mark.parametrize("name", PARSERS)
+def test_text_that_is_none_is_an_error_with_three_sentences(name: str, content: bytes, tmp_path: Path) -> None:
+    with pytest.raises(EdgeError) as caught:
+        PARSERS[name](content, tmp_path)
+    assert caught.value.next_step
+
+
+def test_a_gpsd_that_says_anything_at_all_ends_nothing() -> None:
+    """Whoever is on the van's network can be its gpsd."""
+    failed: list[object] = []
+    workers, moment = Supervisor(failed.append), threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        receiver = Gpsd(HandClock(NOW), port=server.getsockname()[1])
+        receiver.start(workers)
+        try:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(200)
+                for line in NASTY:
+                    connection.sendall(line.replace(b"\n", b"") + b"\n")
+                for report in (
+                    '"mode": 3, "lat": 1e400, "lon": 0',
+                    '"mode": true, "lat": [], "lon": {}',
+                    '"mode": "3"',
+                ):
+                    connection.sendall(b'{"class": "TPV", ' + report.encode() + b"}\n")
+                connection.sendall(b'{"class": "TPV", "mode": 3, "lat": 51.5, "lon": -0.1, "time": "\xff"}\n')
+                connection.sendall(b'{"class": "TPV", "mode": 3, "lat": 51.5, "lon": -0.1, "time": "9999-99"}\n')
+                deadline = time.monotonic() + 20
+                while receiver.position() is None and time.monotonic() < deadline:
+                    moment.wait(0.01)
+                assert receiver.position() is not None
+        finally:
+            receiver.stop()
+    assert failed == []
+
+
+def test_json_and_toml_from_outside_are_parsed_in_one_place() -> None:
+    """The control room's parsers are its own matter."""
+    root = Path(provisioning.demo.__file__).parents[2]
+    found = {
+        str(path.relative_to(root))
+        for folder in ("edge", "provisioning")
+        for path in (root / folder).rglob("*.py")
+        if re.search(r"msgspec\.(json|toml)\.decode\(|tomllib\.load", path.read_text())
+        and "controlroom" not in path.parts
+    }
+    assert found == {"edge/parsing.py", "edge/vanroot/compose.py"}
