@@ -16,6 +16,7 @@ from msgspec import Meta, Struct
 
 from edge.errors import ConfigInvalid
 from edge.names import Name
+from edge.parsing import toml_as
 
 __all__ = [
     "AlertSection",
@@ -327,10 +328,10 @@ def parse(text: str, *, name: str = "configuration", base: str = "") -> Config:
         ConfigInvalid: no TOML, or a key that is unknown, missing or out of range; names the key.
     """
     try:
-        raw = msgspec.toml.decode(text)
+        raw = toml_as(text, dict[str, Any])
     except msgspec.DecodeError as error:
         raise ConfigInvalid(name, f"is not valid TOML ({error})", "Correct the line that is named") from error
-    if isinstance(raw, dict) and "base" in raw:
+    if "base" in raw:
         raise ConfigInvalid(f"{name}: key base", "is unknown", "Remove it; paths start from the file's folder")
     try:
         config = msgspec.convert({**raw, "base": base}, Config)

@@ -60,6 +60,7 @@ __all__ = [
     "RecordInvalid",
     "RepositoryInvalid",
     "RepositoryUnavailable",
+    "RulesTooWeak",
     "RuntimeUnavailable",
     "SignatureInvalid",
     "StoreDamaged",
@@ -182,6 +183,10 @@ class ThresholdTooLow(PolicyRefusal):
     """The configured threshold lies below the authority's floor."""
 
     crew_can = False
+
+
+class RulesTooWeak(PolicyRefusal):
+    """Votes, window or quality limits let through more than those with which the budget was shown to hold."""
 
 
 class ClockUntrusted(PolicyRefusal):

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from edge.errors import AuthorityInvalid, BadInput
+from edge.parsing import toml_as
 from edge.trust.authority import Authority, parse_authority
 from edge.watchlist.bundle import Manifest
 from provisioning.repository import Repository
@@ -38,10 +39,10 @@ def draft_authority(file: Path, manifest: Manifest, now: datetime) -> tuple[Auth
         AuthorityInvalid: it lacks something, contradicts itself or the manifest.
     """
     try:
-        raw: dict[str, Any] = msgspec.toml.decode(file.read_bytes())
+        raw = toml_as(file.read_bytes(), dict[str, Any])
     except OSError as error:
         raise BadInput(str(file), f"cannot be read ({error.strerror})", "Give the authority as a TOML file") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except msgspec.DecodeError as error:
         raise BadInput(str(file), f"is not valid TOML ({error})", "Correct the line that is named") from None
     raw.setdefault("schema", 1)
     raw.setdefault("authorised_at", now.replace(microsecond=0))

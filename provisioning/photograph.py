@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,29 +11,25 @@ from numpy.typing import NDArray
 from edge.errors import ImageUnreadable
 from edge.sight.picture import AGAIN, AS_JPEG, GREY, MAX_PIXELS, PICTURES, decode_image, format_of
 
-__all__ = ["PHOTOGRAPHS", "read_photograph"]
+__all__ = ["PHOTOGRAPHS", "decode_photograph"]
 
 OF_TELEPHONES = {"HEIC", "AVIF"}
 PHOTOGRAPHS = PICTURES | {".heic", ".heif", ".hif", ".avif", ".jxl", ".gif", ".pdf", ".doc", ".docx", ".pptx"}
 """Files that are looked at: those that can be read, and those that people take for one and are told what to do."""
 
 
-def read_photograph(path: Path) -> NDArray[np.uint8]:
-    """Read a picture as ``(H, W, 3)`` uint8 BGR, upright by its own word; see :func:`edge.sight.picture.read_image`.
+def decode_photograph(data: bytes, name: str) -> NDArray[np.uint8]:
+    """Decode a picture as ``(H, W, 3)`` uint8 BGR, upright by its own word; see :func:`edge.sight.picture.read_image`.
+
+    Called in a child process that has limits of its own: :mod:`provisioning.reading`.
 
     Raises:
-        ImageUnreadable: missing, empty, not a picture, of a format that is not read, cut off, damaged, or too large.
+        ImageUnreadable: not a picture, of a format that is not read, cut off, damaged, or too large.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ImageUnreadable(str(path), f"cannot be read ({error.strerror})", "Check the path") from None
-    if not data:
-        raise ImageUnreadable(str(path), "is empty", AGAIN)
     kind = format_of(data)
     if kind in OF_TELEPHONES:
-        return _of_a_telephone(data, kind, str(path))
-    return decode_image(np.frombuffer(data, np.uint8), str(path))
+        return _of_a_telephone(data, kind, name)
+    return decode_image(np.frombuffer(data, np.uint8), name)
 
 
 def _of_a_telephone(data: bytes, kind: str, name: str) -> NDArray[np.uint8]:

@@ -32,6 +32,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from edge.errors import BadInput, EnvironmentFault, KeyUnusable
 from edge.files import replace_file
 from edge.names import NAME
+from edge.parsing import json_as
 from edge.trust.keys import DecryptionKeys, SigningKey, write_private, write_public
 from edge.trust.secret import create_secret
 
@@ -297,7 +298,7 @@ def van_keys(site: Path) -> list[dict[str, Any]]:
     """
     path = site / CONTROL_ROOM / "vans.jwks"
     try:
-        keys = msgspec.json.decode(path.read_bytes(), type=dict[str, list[dict[str, Any]]])["keys"]
+        keys = json_as(path.read_bytes(), dict[str, list[dict[str, Any]]])["keys"]
     except (OSError, msgspec.DecodeError, KeyError):
         raise KeyUnusable(
             str(path), "is not a key set (JSON Web Key Set)", "Run lfr-provision init in a new folder"

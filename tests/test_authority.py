@@ -41,6 +41,7 @@ GOOD = Facts(
     model=AUTHORITY["model"],
     threshold=0.5,
     required_threshold=0.5,
+    weaker_rules="",
 )
 
 

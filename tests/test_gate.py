@@ -69,7 +69,7 @@ class UpTo10000:
 
 
 def gate(**changes: Any) -> Gate:
-    arguments: dict[str, Any] = {"calibration": UpTo10000(), "clock_floor": NOW - timedelta(days=9)}
+    arguments: dict[str, Any] = {"calibration": UpTo10000(), "weaker_rules": "", "clock_floor": NOW - timedelta(days=9)}
     return Gate("van-1", **{**arguments, **changes})
 
 

@@ -115,7 +115,8 @@ class Van:
         self.keeper = ListLifecycle(folder / "lists", clock=SystemClock(), audit=self.audit)
         root = (self.stick / "root.json").read_bytes()
         self.repository = VanRepository(folder / "tuf", str(self.stick), root)
-        self.gate = Gate("van-1", calibration=Calibration(), clock_floor=datetime(2026, 1, 1, tzinfo=UTC))
+        floor = datetime(2026, 1, 1, tzinfo=UTC)
+        self.gate = Gate("van-1", calibration=Calibration(), weaker_rules="", clock_floor=floor)
         self.identity = identity_of((prepared / "van-1.age.key").read_bytes(), "van-1.age.key")
         self.model = Embedder(load("mobilefacenet:dynamic-int8", kind="embedder")).digest
         self.folder = folder

@@ -12,12 +12,19 @@ import pytest
 import provisioning.demo
 from edge.errors import ImageUnreadable
 from edge.sight.picture import read_image
-from provisioning.photograph import read_photograph
+from provisioning.photograph import decode_photograph
+from provisioning.reading import PictureReader
 from tests.sim import pictures
 from tests.sim.pictures import Picture, cut, encoded, lying, missing, segment, zeroed
 
 PORTRAIT = Path(provisioning.demo.__file__).parent / "portraits" / "obama2.jpg"
 ENDINGS = [".jpg", ".png", ".webp", ".tif"]
+
+
+def read_photograph(path: Path) -> np.ndarray:
+    """As the office reads it: in a child process."""
+    with PictureReader() as reader:
+        return reader.read(path)
 
 
 def four_corners() -> Picture:
@@ -154,7 +161,7 @@ def test_a_heic_that_is_cut_off_is_refused(tmp_path: Path) -> None:
 def test_without_the_offices_extras_a_heic_is_named_and_not_called_no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pi_heif", None)
     with pytest.raises(ImageUnreadable, match="is in the format HEIC, and what reads that is not installed") as refused:
-        read_photograph(pictures.HERE / "obama2.heic")
+        decode_photograph(pictures.HERE / "obama2.heic".read_bytes(), "a.heic")
     assert "save it as JPEG" in refused.value.next_step
 
 

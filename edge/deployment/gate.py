@@ -52,6 +52,8 @@ class Gate:
     Args:
         van: the van's identity.
         calibration: of the embedder; None refuses every deployment, since no budget can be shown to hold.
+        weaker_rules: which key of the configuration asks less of a passage than the calibration's rules, as a sentence;
+            empty when none does.
         clock_floor: the latest moment that certainly lies in the past, when the gate is made.
         clock_confirmed: whether the clock can be believed at all:
             :meth:`edge.deployment.clock_trust.ClockTrust.confirmed`.
@@ -62,11 +64,13 @@ class Gate:
         van: str,
         *,
         calibration: Calibration | None,
+        weaker_rules: str,
         clock_floor: datetime,
         clock_confirmed: Callable[[], bool] = lambda: True,
     ) -> None:
         self._van = van
         self._calibration = calibration
+        self._weaker_rules = weaker_rules
         self._floor = clock_floor
         self.clock_confirmed = clock_confirmed
         """Whether anything vouches for the clock: without that nothing may be destroyed by its word."""
@@ -135,6 +139,7 @@ class Gate:
                 model=model,
                 threshold=threshold,
                 required_threshold=self._require(authority, watchlist.entries if watchlist else 0),
+                weaker_rules=self._weaker_rules,
             ),
         )
         # Time only goes forward: what has been seen once is past from now on.

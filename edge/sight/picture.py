@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from edge.errors import ImageUnreadable
 from edge.sight.exif import orientation, upright
+from edge.sight.header import require_pixels
 
 __all__ = ["PICTURES", "decode_image", "format_of", "read_image"]
 
@@ -82,6 +83,7 @@ def decode_image(data: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
     kind = format_of(content)
     if kind not in READ_HERE:
         raise ImageUnreadable(name, f"is in the format {kind}, which is not read here", AS_JPEG)
+    require_pixels(content, name, MAX_PIXELS)
     fault = _fault(content, kind)
     if fault:
         raise ImageUnreadable(name, fault, AGAIN)

@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from edge.errors import BadInput, StoreUnavailable
 from edge.files import replace_file
+from edge.parsing import json_as
 
 __all__ = ["Health", "Reason", "Spread", "read_status", "spread", "write_status"]
 
@@ -120,7 +121,7 @@ def read_status(path: Path) -> Health:
         BadInput: the service has not run here, or the file is damaged.
     """
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Health)
+        return json_as(path.read_bytes(), Health)
     except OSError:
         raise BadInput(str(path), "is not there: the service has not run here yet", "Start it: lfr-edge run") from None
     except msgspec.MsgspecError:

@@ -28,7 +28,7 @@ from edge.trust.canonical import canonical, sha256
 from edge.trust.events import Event, check_fields
 from edge.trust.keys import KnownSigners, SigningKey
 
-__all__ = ["CHECKPOINT", "AuditEntry", "AuditLog", "Verified", "checkpoints_of", "read_log", "verify"]
+__all__ = ["CHECKPOINT", "AuditEntry", "AuditLog", "Verified", "checkpoints_of", "in_use", "read_log", "verify"]
 
 CHECKPOINT = "lfr-audit-checkpoint"
 """Type of a signed checkpoint: never to be taken for an alert or a decision."""
@@ -81,6 +81,21 @@ class Verified:
 def checkpoints_of(log: Path) -> Path:
     """Where the checkpoints of ``log`` lie on the van."""
     return log.with_name(f"{log.name}.checkpoints")
+
+
+def in_use(log: Path) -> bool:
+    """Whether another process writes this log. Reads only: a full disk does not hinder the answer."""
+    try:
+        handle = os.open(log, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
 
 
 class AuditLog:
@@ -346,7 +361,7 @@ def _check_checkpoint(
             raise ValueError
     except SignatureInvalid as error:
         raise _broken(path, f"{place}: {error.thing} {error.cause}") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise _broken(path, f"{place} is malformed") from None
     if van != signed.signer:
         raise _broken(path, f"{place} is of {van} and signed by {signed.signer}")

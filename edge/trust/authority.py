@@ -22,6 +22,7 @@ from edge.errors import (
     ModelNotNamed,
     OutsidePlace,
     PlaceUnknown,
+    RulesTooWeak,
     ThresholdTooLow,
     ThresholdUnsupported,
     VanNotNamed,
@@ -29,6 +30,7 @@ from edge.errors import (
     WatchlistNotNamed,
 )
 from edge.names import Name
+from edge.parsing import json_as
 from edge.trust.canonical import sha256
 from edge.trust.place import Place, Position
 
@@ -122,6 +124,8 @@ class Facts:
         threshold: the configured similarity.
         required_threshold: the similarity at which the model's measured tail meets the budget at this list's
             size; None when the calibration does not reach that far.
+        weaker_rules: which key of the configuration asks less of a passage than the rules with which the budget was
+            shown to hold, as a sentence; empty when none does.
     """
 
     now: datetime
@@ -134,6 +138,7 @@ class Facts:
     model: str
     threshold: float
     required_threshold: float | None
+    weaker_rules: str
 
 
 def parse_authority(content: bytes, name: str = "the authority") -> Authority:
@@ -143,7 +148,7 @@ def parse_authority(content: bytes, name: str = "the authority") -> Authority:
         AuthorityInvalid: not an authority, an unknown or missing field, or a contradiction; says which.
     """
     try:
-        authority = msgspec.json.decode(content, type=Authority)
+        authority = json_as(content, Authority)
     except msgspec.DecodeError as error:
         cause = str(error)
         raise AuthorityInvalid(
@@ -181,7 +186,8 @@ def judge(authority: Authority, facts: Facts) -> None:
     6. the list: present, then the one that was reviewed;
     7. the model;
     8. the threshold against the floor;
-    9. the threshold against what the budget needs at this list's size.
+    9. the threshold against what the budget needs at this list's size;
+    10. votes, window and quality limits against those with which the budget was shown to hold.
 
     Raises:
         PolicyRefusal: one of its kinds per rule, with the exact cause.
@@ -220,6 +226,8 @@ def judge(authority: Authority, facts: Facts) -> None:
             "Raise decision.threshold in the configuration",
         )
     _judge_budget(authority, facts)
+    if facts.weaker_rules:
+        raise RulesTooWeak("the configuration", facts.weaker_rules, "Take that key out of the configuration")
 
 
 def _judge_clock(facts: Facts) -> None:

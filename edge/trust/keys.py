@@ -25,6 +25,7 @@ from joserfc.jwk import ECKey
 
 from edge.errors import AlertRejected, KeyUnusable, SignatureInvalid
 from edge.files import replace_file
+from edge.parsing import DecodeError, json_as
 from edge.trust.secret import read_secret
 
 __all__ = ["DecryptionKeys", "KnownSigners", "Recipients", "Signed", "SigningKey", "write_private", "write_public"]
@@ -84,8 +85,8 @@ def _import(data: Any, thing: str, *, private: bool) -> ECKey:
 
 def _decode(content: bytes, thing: str) -> Any:
     try:
-        return msgspec.json.decode(content)
-    except (msgspec.DecodeError, ValueError, RecursionError):
+        return json_as(content, Any)
+    except DecodeError:
         raise _bad_key(thing, "is not JSON") from None
 
 

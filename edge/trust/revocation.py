@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from edge.errors import EntryNotFound, SignatureInvalid
+from edge.parsing import json_as
 from edge.trust.keys import KnownSigners
 
 __all__ = ["REVOCATION", "Revocation", "apply_all", "parse_revocation"]
@@ -57,7 +58,7 @@ def parse_revocation(token: bytes, signers: KnownSigners, *, deployment: str) ->
         raise SignatureInvalid("a revocation", "is too long", "Find out who published it")
     signed = signers.verify(token.strip(), REVOCATION)
     try:
-        found = msgspec.json.decode(signed.payload, type=Revocation)
+        found = json_as(signed.payload, Revocation)
     except msgspec.DecodeError as error:
         raise SignatureInvalid(
             f"a revocation by {signed.signer}", f"cannot be read ({error})", "Sign it again"

@@ -16,11 +16,11 @@ from typing import Any
 
 from . import AS_SERVICE, floor
 from .commit import standing
+from .files import write_new
 
 __all__ = ["gather", "main", "sentences"]
 
-STICK = Path("/dev/disk/by-label/LFR-REPORT")
-MOUNT = Path("/run/lfr/report")
+MEDIUM = Path("/run/lfr/report")
 MINE = Path("/data/lfr")
 STORE = MINE / "state"
 
@@ -118,13 +118,10 @@ def main(arguments: list[str]) -> int:
     report = _system() | json.loads(done.stdout)
     for sentence in sentences(report):
         _say(sentence)
-    MOUNT.mkdir(parents=True, exist_ok=True)
-    options = "nosuid,nodev,noexec"
-    if subprocess.run(["mount", "-o", options, str(STICK), str(MOUNT)], check=False).returncode == 0:
-        (MOUNT / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
-        subprocess.run(["umount", str(MOUNT)], check=False)
-    else:
-        _say("the medium cannot be mounted, so the report stands here only")
+    try:
+        write_new(MEDIUM / "report.json", json.dumps(report, indent=1).encode())
+    except OSError as error:
+        _say(f"the medium cannot be written ({error.strerror}), so the report stands here only")
     _say("done " + json.dumps(report, sort_keys=True))
     return 5 if report["fault"] else 0
 

@@ -21,6 +21,7 @@ from msgspec import Meta, Struct
 
 from edge.custody.shred import scrub
 from edge.errors import BundleRefused, KeyUnusable, RecordInvalid
+from edge.parsing import json_as
 from edge.records import WatchlistEntry
 from edge.watchlist.identity import FIELDS
 
@@ -93,7 +94,7 @@ def parse_manifest(content: bytes, name: str = "the manifest") -> Manifest:
         BundleRefused: it is none, or lacks something; says what.
     """
     try:
-        return msgspec.json.decode(content, type=Manifest)
+        return json_as(content, Manifest)
     except msgspec.DecodeError as error:
         cause = str(error)
         raise BundleRefused(

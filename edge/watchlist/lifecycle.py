@@ -10,7 +10,7 @@ step                      order                                   after a power 
 ========================  ======================================  =====================================
 import                    store complete → log → ``current``      the old list; the new one is destroyed
 remove an entry           store → log                             removed; the log is made up
-destroy                   intent → key → store → folder → log     destroyed; the log is made up
+destroy                   key → intent → store → folder → log     destroyed; the log is made up
 ========================  ======================================  =====================================
 """
 
@@ -48,7 +48,7 @@ from edge.watchlist.bundle import AgeIdentity, Manifest, parse_manifest, read_bu
 from edge.watchlist.identity import DestructionReceipt, ListMeta
 from edge.watchlist.store import WatchlistStore, destroy_files
 
-__all__ = ["ListLifecycle", "destroy_everything"]
+__all__ = ["ListLifecycle", "destroy_everything", "destroy_keys"]
 
 STORE, KEY, CURRENT, INTENT = "watchlist.db", "watchlist.key", "current", "destroying.json"
 INTERRUPTED = "its import was interrupted"
@@ -288,12 +288,20 @@ class ListLifecycle:
                 return None
             return self._destroy(current, cause)
 
-    def _destroy(self, doomed: Path, cause: str) -> DestructionReceipt | None:
+    @property
+    def sealed(self) -> bool:
+        """Whether there is no key of any list on this disk: what is left of one is noise."""
+        return not any(self.folder.glob(f"list-*/{KEY}"))
+
+    def _destroy(self, doomed: Path, cause: str, *, announced: bool = False) -> DestructionReceipt | None:
+        # The key goes before anything is closed, written or asked: none of that may keep a list alive.
+        key = (KEY,) if shred(doomed / KEY) or announced else ()
+        self._step("key")
         if self._store is not None and self._store.path.parent == doomed:
             self.close()
-        self._write_intent(doomed.name, cause)
+        _write_intent(self.folder, doomed.name, cause)
         self._step("intent")
-        files = self._remove_folder(doomed)
+        files = (*key, *self._remove_folder(doomed))
         with contextlib.suppress(FileNotFoundError):
             if (self.folder / CURRENT).readlink().name == doomed.name:
                 (self.folder / CURRENT).unlink()
@@ -306,11 +314,6 @@ class ListLifecycle:
         (self.folder / INTENT).unlink(missing_ok=True)
         fsync_folder(self.folder)
         return receipt
-
-    def _write_intent(self, copy: str, cause: str) -> None:
-        # A disk that is full or read-only must not keep a list alive: without an intent the key still goes first.
-        with contextlib.suppress(OSError):
-            replace_file(self.folder / INTENT, json.dumps({"copy": copy, "cause": cause}).encode())
 
     def _remove_folder(self, doomed: Path) -> tuple[str, ...]:
         if not doomed.is_dir():
@@ -340,8 +343,10 @@ class ListLifecycle:
 
     # -- after a power cut ---------------------------------------------------------------------
 
-    def recover(self) -> None:
+    def recover(self) -> DestructionReceipt | None:
         """Finish or undo whatever was under way when the power went. Call it once, before anything else.
+
+        Returns the receipt of a list that was in force and whose destruction was finished here.
 
         Raises:
             AuditBroken: the log was tampered with; whatever list there is has been destroyed then.
@@ -356,13 +361,15 @@ class ListLifecycle:
                 destroy_everything(self.folder)
                 raise
             intent = self._read_intent()
-            current = self._current
+            current, receipt = self._current, None
             for folder in sorted(self.folder.glob("list-*")):
                 state = known.pop(folder.name, None)
                 if state is None or state.destroyed:
                     self._remove_folder(folder)
                 elif folder.name in intent or not (folder / KEY).exists():
-                    self._destroy(folder, intent.get(folder.name, "its key was gone"))
+                    cause, announced = intent.get(folder.name, "its key was gone"), folder.name in intent
+                    done = self._destroy(folder, cause, announced=announced)
+                    receipt = done if folder == current else receipt
                 elif folder != current:
                     later = current is None or state.order > _order_of(current, self._known())
                     self._destroy(folder, INTERRUPTED if later else REPLACED)
@@ -375,6 +382,7 @@ class ListLifecycle:
                 (self.folder / CURRENT).unlink(missing_ok=True)
             (self.folder / INTENT).unlink(missing_ok=True)
             fsync_folder(self.folder)
+            return receipt
 
     def _make_up(self, folder: Path, state: CopyState) -> None:
         """Log the entries that left the store without the log hearing of it; destroy a list that does not open."""
@@ -393,8 +401,37 @@ class ListLifecycle:
         try:
             raw = json.loads((self.folder / INTENT).read_text(encoding="utf-8"))
             return {str(raw["copy"]): str(raw["cause"])}
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return {}
+
+
+def destroy_keys(folder: Path, cause: str) -> None:
+    """Destroy the key of every list in ``folder``, in place, before anything else is opened, written or asked.
+
+    From here on no list opens. The rest, with the receipt, is done by the next :meth:`ListLifecycle.recover`.
+
+    Raises:
+        StoreUnavailable: a key could not be overwritten; the others are destroyed all the same.
+    """
+    failed: StoreUnavailable | None = None
+    doomed = list(folder.glob(f"list-*/{KEY}"))
+    for key in doomed:
+        try:
+            shred(key)
+        except StoreUnavailable as error:
+            failed = error
+    if failed is not None:
+        raise failed
+    if not doomed:
+        return
+    with contextlib.suppress(OSError):
+        _write_intent(folder, (folder / CURRENT).readlink().name, cause)
+
+
+def _write_intent(folder: Path, copy: str, cause: str) -> None:
+    # A disk that is full or read-only must not keep a list alive: without an intent its key is gone all the same.
+    with contextlib.suppress(OSError):
+        replace_file(folder / INTENT, json.dumps({"copy": copy, "cause": cause}).encode())
 
 
 def destroy_everything(folder: Path) -> None:
@@ -402,6 +439,7 @@ def destroy_everything(folder: Path) -> None:
 
     The receipt is made up by the next :meth:`ListLifecycle.recover` over a whole log.
     """
+    destroy_keys(folder, "the audit log does not open")
     for copy in folder.glob("list-*"):
         destroy_files(copy / STORE, copy / KEY)
         for path in copy.iterdir():

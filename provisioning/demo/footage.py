@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
-import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from edge.errors import NothingToEnrol, VideoUnreadable
+from edge.parsing import json_as
 from provisioning.demo.scene import ENROL, SceneTruth, render, truth_path
 
 __all__ = ["Footage", "own_video", "rendered_scene"]
@@ -55,7 +55,7 @@ def rendered_scene(cache: Path, console: Console) -> Footage:
         with Progress(*columns, console=console, transient=True) as bar:
             task = bar.add_task("scene", total=None)
             render(video, progress=lambda done, total: bar.update(task, completed=done, total=total))
-    truth = msgspec.json.decode(truth_path(video).read_bytes(), type=SceneTruth)
+    truth = json_as(truth_path(video).read_bytes(), SceneTruth)
     return Footage(video, ENROL, truth.frames, truth.fps, truth, cooldown_s=4.0)
 
 

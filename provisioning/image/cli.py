@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from edge.commandline import AsJson, commands, show
+from edge.errors import BadInput
 
 __all__ = ["app"]
 
@@ -31,7 +32,21 @@ def _say(text: str) -> None:
 
 
 def _passphrase(path: Path | None) -> bytes | None:
-    return _content(path).strip() if path else None
+    if path is None:
+        return None
+    found = _content(path).strip()
+    if not found:
+        raise BadInput(str(path), "is empty", "Write the passphrase into it, or leave the option out to be asked")
+    return found
+
+
+def _passphrase_of(authority: Path, path: Path | None) -> bytes | None:
+    """The passphrase of an authority's key: from the file, or asked for where the key has one."""
+    from provisioning.image import keys
+
+    if path is not None or not keys.is_protected(authority):
+        return _passphrase(path)
+    return str(typer.prompt(f"Passphrase of the key in {authority}", hide_input=True, err=True)).encode()
 
 
 def _content(path: Path) -> bytes:
@@ -40,8 +55,6 @@ def _content(path: Path) -> bytes:
     Raises:
         BadInput: it cannot be read.
     """
-    from edge.errors import BadInput
-
     try:
         return path.read_bytes()
     except OSError as error:
@@ -206,9 +219,10 @@ def flash(
             progress=lambda percent: bar.update(task, completed=percent),
         )  # fmt: skip
     if as_json:
-        print(json.dumps(asdict(line)))
+        print(json.dumps({name: value for name, value in asdict(line).items() if name != "secret"}))
         return
     typer.echo(f"{to} holds version {line.version}; {len(line.partitions)} partitions were read back and are right.")
+    typer.echo(f"{ledger} holds its one-time secret: keep it to yourself until the van is enrolled.")
     typer.echo("Start the van with it once; then: lfr-provision image enrol")
 
 
@@ -220,16 +234,32 @@ def enrol(
     root: Annotated[Path, typer.Option(help="root.json of the repository of lists and authorities")],
     revokers: Annotated[Path, typer.Option(help="JWK Set of those who may revoke an entry")],
     out: Annotated[Path, typer.Option(help="folder for the answer")],
-    ledger: Annotated[Path, typer.Option(help="file that gets a line")] = Path("flash-ledger.jsonl"),
+    broker: Annotated[str, typer.Option(help="HOST:PORT of the control room's broker, as the van reaches it")],
+    fixed: Annotated[
+        tuple[float, float] | None, typer.Option(help="latitude and longitude in degrees of a site that does not move")
+    ] = None,
+    gpsd: Annotated[str, typer.Option(help="HOST:PORT of the satellite receiver's gpsd, for a van that moves")] = "",
+    ledger: Annotated[Path, typer.Option(help="the ledger that flash wrote; it gets a line")] = Path(
+        "flash-ledger.jsonl"
+    ),
     as_json: Json = False,
 ) -> None:
-    """Answer a van's request with a certificate for 90 days; the van's keys stay on it."""
-    from provisioning.image import enrol as enrols
+    """Answer a van's request with a certificate for 90 days; the van's keys stay on it.
 
-    done = enrols.answer(van, request, site, out, root=root, revokers=revokers)
+    The van is told here, and nowhere else, whom to believe, which broker to call and how it knows where it is.
+    """
+    from edge.vanroot.answer import Settings
+    from provisioning.image import enrol as enrols
+    from provisioning.image.flash import append_ledger
+
+    host, _, port = broker.rpartition(":")
+    if not port.isdecimal():
+        raise typer.BadParameter("say HOST:PORT", param_hint="--broker")
+    settings = Settings(van, host, int(port), fixed, gpsd)
+    secret = enrols.secret_of(van, ledger)
+    done = enrols.answer(settings, request, site, out, root=root, revokers=revokers, secret=secret)
     content = {**asdict(done), "expires": done.expires.isoformat()}
-    with ledger.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps({"enrolled": content}, sort_keys=True) + "\n")
+    append_ledger(ledger, {"enrolled": content})
     typer.echo(
         json.dumps(content)
         if as_json
@@ -243,15 +273,25 @@ def key_authority(
     kind: Annotated[str, typer.Option(help="release or development")],
     name: Annotated[str, typer.Option(help="the authority's name")] = "",
     passphrase_file: PassphraseFile = None,
+    unprotected: Annotated[
+        bool, typer.Option("--unprotected", help="no passphrase: for a bench, never for vans that go out")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Make an authority. The release authority: offline, with a passphrase, and the medium locked away."""
+    """Make an authority. The release authority: offline, with a passphrase, and the medium locked away.
+
+    Without --passphrase-file the release authority's passphrase is asked for, twice.
+    """
     from provisioning.image import keys
 
     if kind not in {"release", "development"}:
         raise typer.BadParameter("say release or development")
+    passphrase = _passphrase(passphrase_file)
+    if kind == "release" and passphrase is None and not unprotected:
+        words = f"A passphrase for the key in {folder}"
+        passphrase = str(typer.prompt(words, hide_input=True, confirmation_prompt=True, err=True)).encode()
     made = keys.make_authority(
-        folder, "release" if kind == "release" else "development", common=name, passphrase=_passphrase(passphrase_file)
+        folder, "release" if kind == "release" else "development", common=name, passphrase=passphrase
     )
     lines = [f"{made} may be copied; {folder}/ca.key must not leave this medium."]
     show({"certificate": str(made), "key": f"{folder}/ca.key"}, lines, as_json=as_json)
@@ -285,7 +325,7 @@ def key_signer(
     from provisioning.image import keys
 
     asked = _content(request) if request else None
-    made = keys.issue_signer(authority, name, out, request=asked, passphrase=_passphrase(passphrase_file))
+    made = keys.issue_signer(authority, name, out, request=asked, passphrase=_passphrase_of(authority, passphrase_file))
     show({"certificate": str(made)}, [made], as_json=as_json)
 
 
@@ -299,7 +339,7 @@ def key_revoke(
     """Revoke a signer; write the keyring again and build the next image with it."""
     from provisioning.image import keys
 
-    count = keys.revoke(authority, certificate, passphrase=_passphrase(passphrase_file))
+    count = keys.revoke(authority, certificate, passphrase=_passphrase_of(authority, passphrase_file))
     lines = [f"{count} signer(s) of this authority are revoked. Next: lfr-provision image key keyring"]
     show({"revoked": count}, lines, as_json=as_json)
 

@@ -145,7 +145,7 @@ def test_a_new_van_makes_its_keys_and_its_image_commits(disk: Path) -> None:
 @pytest.mark.usefixtures("second_van")
 def test_an_enrolled_van_watches_and_its_alert_reaches_the_control_room(disk: Path, site: Site, place: Path) -> None:
     ready = chapters.enrolled(disk, site, place)
-    stick = bench.deployment_stick(ready.office, ready.recipient, site.port, place / "deploy.img", place / "deploy")
+    stick = bench.deployment_stick(ready.office, ready.recipient, place / "deploy.img", place / "deploy")
     heard = Heard()
     receiver = site.receiver(heard)
     receiver.start(site.supervisor)
