@@ -161,7 +161,7 @@ def test_a_heic_that_is_cut_off_is_refused(tmp_path: Path) -> None:
 def test_without_the_offices_extras_a_heic_is_named_and_not_called_no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pi_heif", None)
     with pytest.raises(ImageUnreadable, match="is in the format HEIC, and what reads that is not installed") as refused:
-        decode_photograph(pictures.HERE / "obama2.heic".read_bytes(), "a.heic")
+        decode_photograph((pictures.HERE / "obama2.heic").read_bytes(), "a.heic")
     assert "save it as JPEG" in refused.value.next_step
 
 
