@@ -29,6 +29,10 @@ JOIN_S = 10.0
 """How long a worker that is asked to stop may take. One that does not is left behind: it ends with the process."""
 
 
+GRACE_S = 1.0
+"""A worker is late only if it still is so long after it was first found late."""
+
+
 class _Silent(Exception):
     """A worker hangs."""
 
@@ -110,6 +114,7 @@ class Supervisor:
         self._on_failure = on_failure
         self._lock = threading.Lock()
         self._workers: list[Worker] = []
+        self._late: dict[Worker, float] = {}
         self._failed = threading.Event()
         self._failure: WorkerFailed | None = None
 
@@ -156,7 +161,11 @@ class Supervisor:
         """Whether every worker makes progress; a worker that is silent for too long fails here."""
         for worker in self.workers:
             late = worker.silent_for()
-            if late > 0 and not worker.stopping:
+            if late <= 0 or worker.stopping:
+                self._late.pop(worker, None)
+                continue
+            # Where the whole process stood still, everybody is late, and nobody is any more a moment afterwards.
+            if time.monotonic() - self._late.setdefault(worker, time.monotonic()) >= GRACE_S:
                 self.fail(worker.name, _Silent(f"it has made no progress for {worker.silent_s + late:.0f} s"))
         return self._failure is None
 
