@@ -129,7 +129,8 @@ class AnyLength(jws.JWSRegistry):
 def test_a_message_longer_than_any_that_may_be_sent_is_refused_although_its_signature_is_right() -> None:
     header = {"alg": "ES256", "kid": ONE.key_id, "typ": KIND}
     key = ECKey.import_key(ONE.private_jwk())
-    token = jws.serialize_compact(header, b"x" * MAX_SIGNED, key, registry=AnyLength()).encode()
+    assert MAX_SIGNED == 1_400_000, "two pictures of 256 KiB, in base64 twice, and room for the words"
+    token = jws.serialize_compact(header, b"x" * 1_400_000, key, registry=AnyLength()).encode()
     with pytest.raises(SignatureInvalid):
         KNOWN.verify(token, KIND)
 
