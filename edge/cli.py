@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -161,10 +162,13 @@ def page(
 
     from edge.console.page import make_app
 
+    listener = _listen(port)
     address = f"http://127.0.0.1:{port}/"
     show({"address": address}, [address], as_json=as_json)
-    made = make_app(config)
-    uvicorn.run(made, host="127.0.0.1", port=port, log_level="warning", access_log=False, server_header=False)
+    server = uvicorn.Server(
+        uvicorn.Config(make_app(config), log_level="warning", access_log=False, server_header=False)
+    )
+    server.run(sockets=[listener])
 
 
 @app.command()
@@ -199,6 +203,25 @@ def bench(
     lines = [f"{report.machine}, {report.runtime}, {report.threads} thread(s), medians of {report.rounds}:"]
     lines += [f"  {stage:<32}{value:8.2f} ms" for stage, value in report.median_ms.items()]
     show(report, lines, as_json=as_json)
+
+
+def _listen(port: int) -> socket.socket:
+    """Take the port on this machine before anything else is done.
+
+    Raises:
+        EnvironmentFault: another program has it.
+    """
+    from edge.errors import EnvironmentFault
+
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+    except OSError as error:
+        listener.close()
+        step = "End the other program, or give another --port"
+        raise EnvironmentFault(f"port {port}", f"cannot be used ({error.strerror})", step) from None
+    return listener
 
 
 def _health_lines(health: Any) -> list[str]:

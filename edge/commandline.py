@@ -57,6 +57,11 @@ class Commands(TyperGroup):
         except BrokenPipeError:  # whoever read our output has read enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(0)
+        except OSError as error:
+            if error.filename is None:  # nothing that a person named: a fault in the software
+                raise
+            complain(name, f"{error.filename}: {error.strerror}. Check the path, who owns it, and the disk.")
+            sys.exit(EdgeError.exit_code)
         if done == INTERRUPTED:
             complain(name, "stopped; nothing more is done")
         sys.exit(done if isinstance(done, int) else 0)

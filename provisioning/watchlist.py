@@ -273,12 +273,12 @@ def revoke(
     """
     if built:
         _must_be_listed(reference, built)
-    else:
-        complain("lfr-provision", f"{reference}: was not looked up on any list. Give --list to have it checked.")
     signer = SigningKey.load(str(key.absolute()))
     found = Revocation(deployment=deployment, reference=reference, cause=cause, issued_at=datetime.now(UTC))
     token = signer.sign(msgspec.json.encode(found), REVOCATION).decode("ascii")
     show({"reference": reference, "deployment": deployment, "revocation": token}, [token], as_json=as_json)
+    if not built:
+        complain("lfr-provision", f"{reference}: was not looked up on any list. Give --list to have it checked.")
 
 
 def _must_be_listed(reference: str, folders: list[Path]) -> None:

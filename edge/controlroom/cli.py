@@ -103,6 +103,9 @@ def staff_add(
     as_json: Json = False,
 ) -> None:
     """Add an officer, or give them a new role, date and password."""
+    from edge.controlroom import config as configuration
+
+    configuration.load(config)  # before anybody types a password for nothing
     if password_stdin:
         password = sys.stdin.readline().rstrip("\n")
     else:

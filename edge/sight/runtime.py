@@ -7,8 +7,13 @@ that were hashed are the bytes that are run. Anything that differs is refused by
 from __future__ import annotations
 
 import hashlib
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal
 
 import cv2
@@ -24,6 +29,7 @@ __all__ = ["Model", "RuntimeName", "Tensor", "load"]
 RuntimeName = Literal["litert", "tflite-runtime"]
 
 _PACKAGES = {"litert": "ai-edge-litert", "tflite-runtime": "tflite-runtime==2.14.0"}
+_STANDARD_ERROR = Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,16 +223,36 @@ def _interpreter(path: Path, content: bytes, runtime: RuntimeName, threads: int,
                 f"delegate {delegate}", f"it does not load ({error})", "Check the driver, or run on the CPU"
             ) from error
     try:
-        interpreter = library.Interpreter(
-            model_content=content, num_threads=threads, experimental_delegates=delegates or None
-        )
-        interpreter.allocate_tensors()
+        with _without_greetings():
+            interpreter = library.Interpreter(
+                model_content=content, num_threads=threads, experimental_delegates=delegates or None
+            )
+            interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         first = (str(error).splitlines() or ["no reason given"])[0]
         raise ModelRejected(
             str(path), f"{runtime} cannot load it ({first})", "Use the other runtime, or build the pack again"
         ) from error
     return interpreter
+
+
+@contextmanager
+def _without_greetings() -> Iterator[None]:
+    """Keep back what the runtimes say from C++ that is no news; whatever else is said meanwhile comes after it."""
+    with _STANDARD_ERROR:
+        sys.stderr.flush()
+        kept, said = os.dup(2), os.memfd_create("runtime")
+        os.dup2(said, 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            with os.fdopen(said, "rb") as lines:
+                lines.seek(0)
+                for line in lines:
+                    if not line.startswith(b"INFO: "):
+                        os.write(2, line)
 
 
 def _checked(

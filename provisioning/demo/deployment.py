@@ -117,12 +117,12 @@ class Deployment:
         record = Record(category="demonstration", lawful_basis="consent, or public domain", image_source="photograph")
         report = office.build_list(read_folder(self._footage.enrol, record))
         counts = f"{report['entries']} subject(s) from {report['templates']} of {report['pictures']} picture(s)"
-        say(f"   {counts}; {report['digest'][:23]}…")
+        say(f"   {counts}; {report['digest'][:23]}…", markup=False)
         for left_out in report["refused"]:
             say(f"   left out: {left_out['file']}: {left_out['reason']}", markup=False)
         authority = office.authorise()
-        say(f"   Authority until {authority.ends.astimezone():%H:%M}, for {authority.place.name}.")
-        say(f"   Public notice: {folder / 'office' / 'notice.html'}")
+        say(f"   Authority until {authority.ends.astimezone():%H:%M}, for {authority.place.name}.", markup=False)
+        say(f"   Public notice: {folder / 'office' / 'notice.html'}", markup=False)
         office.publish()
 
         say("[bold]3  The broker[/bold], which lets each van write to its own topics only.")
