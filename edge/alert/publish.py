@@ -209,7 +209,10 @@ class Publisher:
         while not worker.stopping:
             worker.beat()
             try:
-                self._set(LinkState.CONNECTING if self._failures == 0 else self.state)
+                if self._failures == 0:
+                    self._set(LinkState.CONNECTING)
+                else:  # until the attempt has succeeded, what a person was told still holds
+                    self._set(self.state, self.trouble)
                 self._serve(worker)
             except StoreDamaged:
                 raise

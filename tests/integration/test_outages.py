@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -178,6 +179,15 @@ class TestNothingIsLost:
         trouble = van.until(LinkState.REFUSED)
         assert "does not authorise" in str(trouble)
         assert van.outbox.counters().waiting == 1
+
+    def test_a_broker_that_refuses_is_not_taken_back_while_it_is_asked_again(self, site: Site, van: Van) -> None:
+        van.until(LinkState.ONLINE)
+        (site.folder / "broker" / "acl").write_text("pattern write lfr/1/nobody/state\n")
+        site.reload_broker()
+        van.until(LinkState.REFUSED)
+        time.sleep(1.5)  # several attempts
+        told = [van.states.get() for _ in range(van.states.qsize())]
+        assert (LinkState.REFUSED, None) not in told, "a refusal without a reason would be shown as none"
 
 
 class TestBridge:
