@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 
 import pytest
 
@@ -11,6 +10,7 @@ from edge.deployment.gate import Gate, ListFacts
 from edge.errors import AuthorityInvalid, AuthorityMissing, ThresholdTooLow, ThresholdUnsupported
 from edge.trust.authority import authority_digest
 from tests.test_gate import HERE, LIST, MODEL, NOW, written
+from tests.test_gate import gate as a_gate
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def measured() -> Measured:
 
 @pytest.fixture
 def gate(measured: Measured) -> Gate:
-    return Gate("van-1", calibration=measured, clock_floor=NOW - timedelta(days=9))
+    return a_gate(calibration=measured)
 
 
 def ask(gate: Gate, threshold: float, entries: int = 500) -> object:
@@ -97,7 +97,7 @@ def test_what_is_the_lowest_threshold_is_allowed_and_anything_below_it_is_not(ga
 
 
 def test_a_model_that_was_not_measured_matches_nobody() -> None:
-    gate = Gate("van-1", calibration=None, clock_floor=NOW - timedelta(days=9))
+    gate = a_gate(calibration=None)
     gate.load(written())
     assert gate.lowest_threshold(500) == 1.0
     with pytest.raises(ThresholdUnsupported):
