@@ -77,9 +77,10 @@ def run(
     def on_alert(alert: Alert) -> None:
         tell("alert", id=str(alert.alert_id), reference=alert.reference, similarity=round(alert.similarity, 4))
 
-    with Appliance(settings, on_receipt=on_receipt, on_alert=on_alert) as appliance:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: appliance.stop())
+    made = Appliance(settings, on_receipt=on_receipt, on_alert=on_alert)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: made.stop())
+    with made as appliance:
         tell("watching", templates=appliance.van.pipeline.listed)
         health = appliance.run()
         incomplete = appliance.incomplete

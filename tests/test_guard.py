@@ -190,3 +190,14 @@ def test_an_overdue_handle_is_logged_even_when_nobody_was_forgotten(tmp_path: Pa
     book.turn(2, final=True)
     assert read_log(audit.path)[0].data["overdue"] == 2
     audit.close()
+
+
+def test_a_yes_counts_from_when_it_was_asked_and_not_from_when_it_came() -> None:
+    clock = HandClock()
+    permit = Permit(clock)
+    asked = permit.moment_ns()
+    clock.advance(LEASE_S - 0.5)
+    permit.grant(asked)
+    assert permit.valid
+    clock.advance(0.5)
+    assert not permit.valid

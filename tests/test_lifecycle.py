@@ -32,7 +32,8 @@ from edge.trust.audit import AuditLog, verify
 from edge.trust.events import Event
 from edge.trust.history import was_listed
 from edge.watchlist.bundle import MAGIC, PADDING, identity_of
-from edge.watchlist.lifecycle import ListLifecycle, destroy_everything
+from edge.watchlist.destruction import destroy_everything
+from edge.watchlist.lifecycle import ListLifecycle
 from tests.lists import MODEL, START, Site, damage_unnoticed, entry, events, import_into
 
 PEOPLE = ("R-1", "R-2", "R-3")

@@ -154,12 +154,18 @@ class Outbox:
 
     # -- alerts ----------------------------------------------------------------------------------
 
-    def append(self, make: Callable[[int], Alert], seal: Callable[[Alert], bytes]) -> Alert:
+    def append(
+        self,
+        make: Callable[[int], Alert],
+        seal: Callable[[Alert], bytes],
+        allowed: Callable[[], None] = lambda: None,
+    ) -> Alert:
         """Reserve the next number, make and seal the alert with it, and commit: all of it or nothing.
 
         Args:
             make: given the number, makes the alert.
             seal: turns it into the message.
+            allowed: called last before the commit; what it raises undoes all of it.
 
         Raises:
             OutboxFull: as many undelivered alerts as allowed are waiting.
@@ -182,6 +188,7 @@ class Outbox:
                     (sequence, str(alert.alert_id), alert.expires_at.timestamp(), seal(alert)),
                 )
                 db.execute("UPDATE book SET reserved = ?", (sequence,))
+                allowed()
         except StoreConflict:
             raise RecordInvalid("an alert", "was in the outbox already", SOFTWARE_FAULT) from None
         return alert

@@ -32,8 +32,9 @@ from edge.trust.place import Position
 from edge.trust.repository import VanRepository
 from edge.trust.secret import read_secret
 from edge.watchlist.bundle import identity_of
+from edge.watchlist.destruction import destroy_everything, destroy_keys
 from edge.watchlist.identity import DestructionReceipt
-from edge.watchlist.lifecycle import ListLifecycle, destroy_everything, destroy_keys
+from edge.watchlist.lifecycle import ListLifecycle
 from edge.worker import Supervisor
 
 __all__ = [

@@ -180,6 +180,7 @@ def _rebuild(path: Path, key: bytes, kept: Path, now: datetime, retention: timed
         carried, unread = _carry(db, kept, key, _ALL)
         lost = _complete(new, db, now, retention, opens_cases=opens_cases)
         _note(db, Damage(now, path.name, kept.name, carried, _words(lost, unread)))
+    _destroy(path)  # a log of the damaged one must not be taken for the new one's
     try:
         beside.replace(path)
         fsync_folder(path.parent)

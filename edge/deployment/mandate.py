@@ -38,8 +38,9 @@ from edge.trust.keys import KnownSigners
 from edge.trust.repository import VanRepository
 from edge.trust.revocation import Revocation, parse_revocation
 from edge.watchlist.bundle import AgeIdentity
+from edge.watchlist.destruction import destroy_keys
 from edge.watchlist.identity import DestructionReceipt
-from edge.watchlist.lifecycle import ListLifecycle, destroy_keys
+from edge.watchlist.lifecycle import ListLifecycle
 from edge.watchlist.store import WatchlistStore
 
 __all__ = ["Mandate", "VanFacts", "end_what_is_over"]

@@ -45,6 +45,8 @@ SILENT_S = 90.0
 """A reader that hangs for so long is given up with the whole service: no driver waits as long (V4L2: 10 s a frame)."""
 STOP_S = 8.0
 """How long a reader may take to come back from a driver when it is asked to stop."""
+OPEN_S = 10
+"""A network camera may take seconds to say what it sends, however short its silences may be afterwards."""
 FIRST_WAIT_S = 0.5
 """First wait before a lost source is opened again; doubles up to ``reconnect_s``."""
 
@@ -120,7 +122,8 @@ class _Source:
             video = self._open_device(source, settings)
         else:
             stall_ms = int(settings.stall_s * 1000)
-            limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, stall_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, stall_ms]
+            open_ms = max(stall_ms, OPEN_S * 1000)
+            limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, open_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, stall_ms]
             video = cv2.VideoCapture(source, cv2.CAP_FFMPEG, limits)
             video.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)  # a telephone's film lies on its side, and says so
         if not video.isOpened():
@@ -259,9 +262,9 @@ class Capture:
             if silent_s < self._settings.stall_s:
                 return
             self._lost = True
-        self._event(
-            "lost", f"{self._name} has delivered no picture for {silent_s:.0f} s. Check its cable and its power."
-        )
+            self._event(
+                "lost", f"{self._name} has delivered no picture for {silent_s:.0f} s. Check its cable and its power."
+            )
 
     def stop(self) -> None:
         """Stop reading; the frame that waits is erased."""
@@ -353,7 +356,7 @@ class Capture:
         """Open a lost source again; waits grow from attempt to attempt until a frame comes."""
         while not worker.wait(min(self._settings.reconnect_s, FIRST_WAIT_S * 2 ** min(attempts, 16))):
             attempts += 1
-            with contextlib.suppress(CameraUnavailable, VideoUnreadable):
+            with contextlib.suppress(CameraUnavailable, VideoUnreadable, cv2.error):
                 return self._opened(), attempts
         return None, attempts
 

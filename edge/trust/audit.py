@@ -12,6 +12,7 @@ off, and noted, at the next start.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -201,7 +202,8 @@ class AuditLog:
                 raise OSError(28, "the disk is full")
             os.fsync(handle)
         except OSError as error:
-            os.ftruncate(handle, before)
+            with contextlib.suppress(OSError):  # a disk that has become read-only; a torn line is cut off at the start
+                os.ftruncate(handle, before)
             raise self._unavailable(error) from None
 
     def checkpoint(self) -> str | None:
@@ -217,7 +219,10 @@ class AuditLog:
             }
             token = self._signer.sign(canonical(payload), CHECKPOINT)
             beside = checkpoints_of(self.path)
-            handle = os.open(beside, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            try:
+                handle = os.open(beside, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            except OSError as error:
+                raise self._unavailable(error) from None
             try:
                 self._append(handle, token + b"\n")
             finally:

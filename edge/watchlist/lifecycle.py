@@ -37,7 +37,7 @@ from edge.errors import (
     WatchlistGone,
     WatchlistUnreadable,
 )
-from edge.files import fsync_file, fsync_folder, replace_file
+from edge.files import fsync_file, fsync_folder
 from edge.trust.audit import AuditLog, read_log
 from edge.trust.authority import Authority
 from edge.trust.events import Event
@@ -45,12 +45,12 @@ from edge.trust.history import CopyState, copies
 from edge.trust.secret import create_secret, read_secret
 from edge.watchlist.admission import judge_import
 from edge.watchlist.bundle import AgeIdentity, Manifest, parse_manifest, read_bundle
+from edge.watchlist.destruction import CURRENT, INTENT, KEY, STORE, destroy_everything, write_intent
 from edge.watchlist.identity import DestructionReceipt, ListMeta
 from edge.watchlist.store import WatchlistStore, destroy_files
 
-__all__ = ["ListLifecycle", "destroy_everything", "destroy_keys"]
+__all__ = ["ListLifecycle"]
 
-STORE, KEY, CURRENT, INTENT = "watchlist.db", "watchlist.key", "current", "destroying.json"
 INTERRUPTED = "its import was interrupted"
 REPLACED = "replaced by another list"
 
@@ -299,7 +299,7 @@ class ListLifecycle:
         self._step("key")
         if self._store is not None and self._store.path.parent == doomed:
             self.close()
-        _write_intent(self.folder, doomed.name, cause)
+        write_intent(self.folder, doomed.name, cause)
         self._step("intent")
         files = (*key, *self._remove_folder(doomed))
         with contextlib.suppress(FileNotFoundError):
@@ -403,51 +403,6 @@ class ListLifecycle:
             return {str(raw["copy"]): str(raw["cause"])}
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return {}
-
-
-def destroy_keys(folder: Path, cause: str) -> None:
-    """Destroy the key of every list in ``folder``, in place, before anything else is opened, written or asked.
-
-    From here on no list opens. The rest, with the receipt, is done by the next :meth:`ListLifecycle.recover`.
-
-    Raises:
-        StoreUnavailable: a key could not be overwritten; the others are destroyed all the same.
-    """
-    failed: StoreUnavailable | None = None
-    doomed = list(folder.glob(f"list-*/{KEY}"))
-    for key in doomed:
-        try:
-            shred(key)
-        except StoreUnavailable as error:
-            failed = error
-    if failed is not None:
-        raise failed
-    if not doomed:
-        return
-    with contextlib.suppress(OSError):
-        _write_intent(folder, (folder / CURRENT).readlink().name, cause)
-
-
-def _write_intent(folder: Path, copy: str, cause: str) -> None:
-    # A disk that is full or read-only must not keep a list alive: without an intent its key is gone all the same.
-    with contextlib.suppress(OSError):
-        replace_file(folder / INTENT, json.dumps({"copy": copy, "cause": cause}).encode())
-
-
-def destroy_everything(folder: Path) -> None:
-    """Destroy every list in ``folder`` without asking anything: for when not even the audit log can be opened.
-
-    The receipt is made up by the next :meth:`ListLifecycle.recover` over a whole log.
-    """
-    destroy_keys(folder, "the audit log does not open")
-    for copy in folder.glob("list-*"):
-        destroy_files(copy / STORE, copy / KEY)
-        for path in copy.iterdir():
-            shred(path)
-        copy.rmdir()
-    for name in (CURRENT, INTENT):
-        (folder / name).unlink(missing_ok=True)
-    fsync_folder(folder)
 
 
 def _order_of(folder: Path, known: dict[str, CopyState]) -> int:

@@ -116,16 +116,16 @@ def _clear(target: Path, ranges: list[tuple[int, int]]) -> None:
 
 def _copy(image: Path, block_map: Path, target: Path, progress: Callable[[int], None]) -> None:
     command = ["bmaptool", "copy", "--bmap", str(block_map), str(image), str(target)]
-    process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=pinned_environment(), stdin=subprocess.DEVNULL
-    )
-    assert process.stderr is not None
     tail = ""
-    while chunk := os.read(process.stderr.fileno(), 4096):
-        tail = (tail + chunk.decode(errors="replace"))[-2000:]
-        if found := re.findall(r"(\d+)% copied", tail):
-            progress(int(found[-1]))
-    if process.wait() != 0:
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=pinned_environment(), stdin=subprocess.DEVNULL
+    ) as process:
+        assert process.stderr is not None
+        while chunk := os.read(process.stderr.fileno(), 4096):
+            tail = (tail + chunk.decode(errors="replace"))[-2000:]
+            if found := re.findall(r"(\d+)% copied", tail):
+                progress(int(found[-1]))
+    if process.returncode != 0:
         said = " | ".join(tail.strip().splitlines()[-3:])
         raise EnvironmentFault(str(target), f"could not be written ({said})", "Try again, then try another medium")
     progress(100)

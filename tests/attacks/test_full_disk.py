@@ -21,7 +21,7 @@ from edge.trust.audit import verify
 from edge.trust.events import Event
 from edge.trust.keys import SigningKey, write_private
 from edge.vanroot import volumes
-from edge.watchlist.lifecycle import KEY
+from edge.watchlist.destruction import KEY
 from tests.lists import START
 from tests.test_mandate import Deployment
 

@@ -52,7 +52,7 @@ def test_a_van_whose_stores_are_damaged_sends_what_can_be_read_fetches_its_list_
     entries = [json.loads(line) for line in (van.folder / "state" / "audit.jsonl").read_text().splitlines()]
     (damaged,) = [entry["data"] for entry in entries if entry["event"] == "store.damaged"]
     assert (damaged["store"], damaged["carried"], damaged["lost"]) == ("outbox", 2, "1 alert")
-    assert (outbox.parent / damaged["file"]).exists()
+    assert (outbox.parent / damaged["kept"]).exists()
     (destroyed,) = [entry["data"] for entry in entries if entry["event"] == "list.destroyed"]
     assert destroyed["cause"] == "it is damaged"
     assert not former.exists()

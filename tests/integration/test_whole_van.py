@@ -157,7 +157,7 @@ def store_of(van: Van) -> Path:
         (lambda van: van.content["decision"].update(threshold=0.3), 3, "below the authority's floor"),
         (lambda van: shutil.rmtree(van.folder / "lists"), 3, "is not on this van"),
         (lambda van: van.content["models"].update(embedder="facenet:int8"), 4, "facenet"),
-        (lambda van: (van.folder / "street.mp4").write_text("text"), 4, "no video"),
+        (lambda van: (van.folder / "street.mp4").write_text("text"), 4, "is not a video"),
         (lambda van: (van.folder / "van.crt").unlink(), 4, "van.crt"),
         (lambda van: (van.folder / "van-signing.jwk").write_text("{}"), 4, "van-signing.jwk"),
         (lambda van: van.content["alert"].update(port=99999), 4, "alert.port"),
