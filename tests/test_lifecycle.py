@@ -12,6 +12,7 @@ import msgspec
 import pyrage
 import pytest
 
+import edge.watchlist.destruction
 import edge.watchlist.lifecycle
 from edge.errors import (
     AuditBroken,
@@ -411,7 +412,7 @@ def test_a_full_disk_does_not_keep_a_list_alive(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     import_into(keeper, site, site.build([entry("R-1")]))
-    monkeypatch.setattr(edge.watchlist.lifecycle, "replace_file", full)
+    monkeypatch.setattr(edge.watchlist.destruction, "replace_file", full)
     receipt = keeper.destroy("the authority ended")
     assert receipt is not None
     assert list((site.folder / "lists").iterdir()) == []
