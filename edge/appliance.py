@@ -56,7 +56,7 @@ DELIVER_AT_END_S = 20.0
 DELIVER_AT_FAILURE_S = 1.0
 _CAMERA = "1"
 _LEASE = "lease"
-PUT_AWAY_S = 45.0
+PUT_AWAY_S = 80.0
 PUT_AWAY_AT_FAILURE_S = 12.0
 """A process that has not put everything away by then, because something hangs, is ended: its memory goes with it."""
 
