@@ -366,7 +366,7 @@ class ListLifecycle:
                 state = known.pop(folder.name, None)
                 if state is None or state.destroyed:
                     self._remove_folder(folder)
-                elif folder.name in intent or not (folder / KEY).exists():
+                elif folder.name in intent or not _is_whole(folder / KEY):
                     cause, announced = intent.get(folder.name, "its key was gone"), folder.name in intent
                     done = self._destroy(folder, cause, announced=announced)
                     receipt = done if folder == current else receipt
@@ -403,6 +403,16 @@ class ListLifecycle:
             return {str(raw["copy"]): str(raw["cause"])}
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return {}
+
+
+def _is_whole(key: Path) -> bool:
+    """Whether a key is one: a power cut while it was overwritten leaves noise in its place, and nothing opens any more."""
+    try:
+        return len(bytes.fromhex(key.read_bytes().decode("ascii").strip())) == 32
+    except FileNotFoundError:
+        return False
+    except ValueError:
+        return False
 
 
 def _order_of(folder: Path, known: dict[str, CopyState]) -> int:
