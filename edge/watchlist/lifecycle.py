@@ -406,7 +406,7 @@ class ListLifecycle:
 
 
 def _is_whole(key: Path) -> bool:
-    """Whether a key is one: a power cut while it was overwritten leaves noise in its place, and nothing opens any more."""
+    """Whether a key is one: a power cut while it was overwritten leaves noise, and nothing opens any more."""
     try:
         return len(bytes.fromhex(key.read_bytes().decode("ascii").strip())) == 32
     except FileNotFoundError:
