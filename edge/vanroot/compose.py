@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["ALLOWED", "compose", "is_live"]
+__all__ = ["ALLOWED", "compose", "is_live", "source_of"]
 
 ALLOWED = {
     "deployment": ("id", "place"),
@@ -69,7 +69,7 @@ def compose(deployment: bytes, answer: bytes) -> tuple[str, str]:
             if key not in ALLOWED.get(table, ()):
                 raise ValueError(f"lfr.toml sets {table}.{key}, which no deployment may set")
             _judge(f"{table}.{key}", value)
-    source = str(asked.get("camera", {}).get("source", ""))
+    source = _source(asked)
     if source and not is_live(source) and ("/" in source or "\\" in source or source.startswith(".")):
         raise ValueError("lfr.toml sets camera.source to something that is neither a camera nor a file beside it")
     whole = {**asked, **_enrolled(answer)}
@@ -78,6 +78,19 @@ def compose(deployment: bytes, answer: bytes) -> tuple[str, str]:
         lines.append(f"[{table}]")
         lines += [f"{key} = {_text(value)}" for key, value in content.items()]
     return "\n".join(lines) + "\n", source
+
+
+def source_of(configuration: bytes) -> str:
+    """The camera's source in a configuration; empty when it names none.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    return _source(_read(configuration))
+
+
+def _source(asked: Mapping[str, Any]) -> str:
+    return str(asked.get("camera", {}).get("source", ""))
 
 
 def _read(deployment: bytes) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 from . import CAMERA, volumes
-from .compose import compose, is_live
+from .compose import compose, is_live, source_of
 from .files import read_small, replace_file
 from .medium import Budget, copy_file, copy_folder
 
@@ -53,8 +53,8 @@ def check(medium: Path, answer: Path) -> tuple[str, str]:
     return compose(read_small(medium / "lfr.toml", LIMIT), enrolled)
 
 
-def take_in(medium: Path, here: Path, answer: Path) -> str:
-    """Copy a deployment to its empty volume; returns the camera's source.
+def take_in(medium: Path, here: Path, answer: Path) -> None:
+    """Copy a deployment to its empty volume.
 
     Raises:
         ValueError, OSError: see :func:`check`; also when something on the medium is no plain file, or is too large.
@@ -65,7 +65,6 @@ def take_in(medium: Path, here: Path, answer: Path) -> str:
     if source and not is_live(source):
         copy_file(medium / source, here / source, budget)
     replace_file(here / "lfr.toml", configuration.encode())  # last: with it the deployment is whole
-    return source
 
 
 def _refused(error: Exception) -> int:
@@ -87,11 +86,17 @@ def _check() -> int:
 
 def _take() -> int:
     try:
-        source = take_in(MEDIUM, HERE, ANSWER)
-        if is_live(source):
-            replace_file(CAMERA, source.encode())
+        take_in(MEDIUM, HERE, ANSWER)
     except (ValueError, OSError) as error:
         return _refused(error)
+    return 0
+
+
+def _camera() -> int:
+    """Note the camera of a deployment whose signatures are good: a new image must find it, too."""
+    source = source_of(read_small(HERE / "lfr.toml", LIMIT))
+    if is_live(source):
+        replace_file(CAMERA, source.encode())
     return 0
 
 
@@ -119,10 +124,10 @@ def _end() -> int:
 
 
 def main(arguments: list[str]) -> int:
-    """``check``, ``take``, ``begin`` or ``end``."""
-    step = {"check": _check, "take": _take, "begin": _begin, "end": _end}.get(" ".join(arguments))
+    """``check``, ``take``, ``camera``, ``begin`` or ``end``."""
+    step = {"check": _check, "take": _take, "camera": _camera, "begin": _begin, "end": _end}.get(" ".join(arguments))
     if step is None:
-        sys.stderr.write("say check, take, begin or end\n")
+        sys.stderr.write("say check, take, camera, begin or end\n")
         return 2
     return step()
 

@@ -17,7 +17,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from . import answer
+from . import OWNER, answer
 from .files import erase, give, read_small, replace_file, write_new
 
 __all__ = ["MINE", "main", "make_keys", "take_answer", "take_secret"]
@@ -27,7 +27,6 @@ MINE = Path("/data/lfr")
 SECRET = "enrolment.secret"  # noqa: S105 - the name of a file
 LIMIT = 65_536
 """No key set, certificate or root of trust is longer, bytes."""
-OWNER = "lfr"
 
 
 def _say(text: str) -> None:

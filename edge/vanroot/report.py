@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from . import AS_SERVICE, floor
+from . import OWNER, floor
 from .commit import standing
 from .files import write_new
 
@@ -110,8 +110,8 @@ def main(arguments: list[str]) -> int:
         return 0
     active = subprocess.run(["systemctl", "--quiet", "is-active", "lfr-edge.service"], check=False).returncode == 0
     state = "running" if active else "at-rest"
-    command = [*AS_SERVICE, "/usr/lib/lfr/van", "report", "gather", state]
-    done = subprocess.run(command, capture_output=True, check=False, cwd="/")
+    command = ["/usr/lib/lfr/van", "report", "gather", state]
+    done = subprocess.run(command, capture_output=True, check=False, cwd="/", user=OWNER, group=OWNER, extra_groups=[])
     if done.returncode != 0:
         _say(f"failed: {done.stderr.decode(errors='replace').strip()[-300:]}")
         return 5

@@ -20,6 +20,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+from . import OWNER
 from .files import erase, read_small, replace_file
 
 __all__ = ["destroy_key", "ended", "is_open", "main", "open_volume", "retire"]
@@ -28,7 +29,6 @@ SEALED = Path("/state/sealed")
 MACHINE = Path("/state/machine-id")
 SECRET = Path("/state/systemd")
 """Where systemd-creds keeps its own secret on a van without a TPM; the units name the file to it."""
-OWNER = "lfr"
 
 
 def _run(*words: str, stdin: bytes | None = None) -> subprocess.CompletedProcess[bytes]:

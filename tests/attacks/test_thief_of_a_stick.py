@@ -149,7 +149,8 @@ def stick(tmp_path: Path) -> Path:
 def test_a_deployment_is_copied_with_its_repository_and_its_camera_and_nothing_else(stick: Path) -> None:
     (stick / "autorun.inf").write_text("x")
     here = stick.parent / "ops"
-    assert deploy.take_in(stick, here, stick.parent / "answer.json") == "street.mp4"
+    deploy.take_in(stick, here, stick.parent / "answer.json")
+    assert compose.source_of((here / "lfr.toml").read_bytes()) == "street.mp4"
     assert {str(p.relative_to(here)) for p in here.rglob("*") if p.is_file()} == {
         "repository/metadata/1.root.json",
         "lfr.toml",
