@@ -48,6 +48,13 @@ retention_h = 24
 name = "High Street, between the station and the market"
 polygon = [[51.50, -0.13], [51.50, -0.12], [51.51, -0.12], [51.51, -0.13]]
 
+[grounds]
+use_case = "People wanted on warrant for violence"
+necessity = "Visits to their addresses found nobody"
+why_here = "They were seen there"
+seriousness = "Five years or more"
+rank = "Superintendent"
+
 [notice]
 controller = "Example Police"
 contact = "Data protection officer, Example Police, dpo@police.example"
