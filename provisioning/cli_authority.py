@@ -123,13 +123,14 @@ def inspect(
 def notice(
     file: Annotated[Path, typer.Argument(help="an authority as it was signed (JSON)")],
     out: Annotated[Path, typer.Option(help="where to write it; .html or .pdf")],
+    easy_read: Annotated[bool, typer.Option("--easy-read", help="short sentences and large letters")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write the public notice of a deployment."""
     from edge.trust.authority import parse_authority
     from provisioning.notice import write_notice
 
-    write_notice(parse_authority(_read(file), str(file)), out)
+    write_notice(parse_authority(_read(file), str(file)), out, easy=easy_read)
     show({"notice": str(out)}, [f"{out} goes to the street and to the web."], as_json=as_json)
 
 

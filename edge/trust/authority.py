@@ -56,7 +56,8 @@ class Notice(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         contact: its data protection officer: address, telephone or e-mail.
         complaints: how to complain, the regulator included.
         deletion: how to ask for the deletion of a custody image.
-        web: page with the public record.
+        web: page with the public record; the notice shows it as a QR code, too.
+        phone: number to call with questions.
     """
 
     controller: Words
@@ -64,6 +65,7 @@ class Notice(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     complaints: Words
     deletion: Words
     web: str = ""
+    phone: str = ""
 
 
 class Grounds(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
