@@ -133,7 +133,7 @@ SYMBOL = (
     '<svg class="symbol" viewBox="0 0 24 24" role="img" aria-label="A camera that looks at a face">'
     '<rect x="1" y="6" width="13" height="12" rx="2"/><path d="M15 11l8-5v12l-8-5z"/>'
     '<circle cx="7.5" cy="12" r="4" fill="#fff"/><circle cx="6.2" cy="11" r=".7"/><circle cx="8.8" cy="11" r=".7"/>'
-    '<path d="M5.7 13.4q1.8 1.6 3.6 0" fill="none" stroke="#000" stroke-width=".6"/></svg>'
+    '<rect x="5.9" y="13.6" width="3.2" height=".6"/></svg>'
 )
 
 
