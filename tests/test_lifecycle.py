@@ -231,7 +231,7 @@ REFUSALS: dict[str, tuple[Prepare, type[EdgeError], str]] = {
     "a manifest with a field more": (
         lambda site, built: {"manifest": b'{"schema":1,"extra":1}'},
         BundleRefused,
-        "unknown field",
+        "is not a field that is known here",
     ),
     "the file is gone": (lambda site, built: {"bundle": site.folder / "none.age"}, BundleRefused, "is missing"),
 }

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -48,11 +51,20 @@ retention_h = 24
 name = "High Street, between the station and the market"
 polygon = [[51.50, -0.13], [51.50, -0.12], [51.51, -0.12], [51.51, -0.13]]
 
+[grounds]
+use_case = "People wanted on warrant for violence"
+necessity = "Visits to their addresses found nobody"
+why_here = "They were seen there"
+seriousness = "Five years or more"
+rank = "Superintendent"
+
 [notice]
 controller = "Example Police"
 contact = "Data protection officer, Example Police, dpo@police.example"
 complaints = "Write to the officer above, or to the Information Commissioner, ico.org.uk"
 deletion = "Ask at any station or at www.police.example/custody-images"
+web = "police.example/lfr/D-1"
+phone = "101"
 """
 
 
@@ -242,6 +254,30 @@ def test_the_notice_says_what_the_public_must_know(prepared: Path, tmp_path: Pat
     for words in ("Information Commissioner", "custody-images", "24 hours"):
         assert words in page
     assert "<script" not in page
+    assert "Telephone: 101" in page
+    assert page.count("<svg") == 2, "a symbol, and the record's address to be read by a telephone"
+
+
+@pytest.mark.parametrize("easy", [False, True])
+def test_the_codes_address_is_read_off_the_notice(prepared: Path, easy: bool) -> None:
+    pytest.importorskip("segno", reason="segno is not installed here")
+    page = notice_html(parse_authority(signed(prepared)), easy=easy)
+    side, path = re.findall(r'<svg class="code" viewBox="0 0 (\d+) .*<path d="([^"]+)"', page)[0]
+    image = np.full((int(side), int(side)), 255, np.uint8)
+    for x, y in re.findall(r"M(\d+) (\d+)h", path):
+        image[int(y), int(x)] = 0
+    large = cv2.resize(image, None, fx=8, fy=8, interpolation=cv2.INTER_NEAREST)
+    assert cv2.QRCodeDetector().detectAndDecode(large)[0] == "https://police.example/lfr/D-1"
+
+
+def test_the_easy_notice_says_the_same_in_short_sentences(prepared: Path, tmp_path: Path) -> None:
+    (tmp_path / "authority.json").write_bytes(signed(prepared))
+    office("authority", "notice", tmp_path / "authority.json", "--out", tmp_path / "easy.html", "--easy-read")
+    page = (tmp_path / "easy.html").read_text()
+    for words in ("Example Police", "High Street", "3 seconds", "24 hours", "Information Commissioner", "101"):
+        assert words in page
+    ours = [line for line in re.findall(r"<p>(.*?)</p>", page) if "computer" in line]
+    assert max(len(sentence.split()) for line in ours for sentence in line.split(". ")) <= 18
 
 
 def test_markup_in_an_authority_stays_words_in_the_notice(prepared: Path) -> None:
@@ -251,6 +287,7 @@ def test_markup_in_an_authority_stays_words_in_the_notice(prepared: Path) -> Non
 
 def test_the_notice_fits_one_a4_page_of_pdf(prepared: Path, tmp_path: Path) -> None:
     pytest.importorskip("fpdf", reason="fpdf2 is not installed here")
+    assert notice_pdf(parse_authority(signed(prepared)), easy=True).count(b"/Type /Page\n") == 1
     content = notice_pdf(parse_authority(signed(prepared)))
     assert content.startswith(b"%PDF")
     assert content.count(b"/Type /Page\n") == 1

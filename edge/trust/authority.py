@@ -29,12 +29,13 @@ from edge.errors import (
     WatchlistGone,
     WatchlistNotNamed,
 )
+from edge.fields import in_words
 from edge.names import Name
 from edge.parsing import json_as
 from edge.trust.canonical import sha256
 from edge.trust.place import Place, Position
 
-__all__ = ["CLOCK_BACK", "Authority", "Facts", "Notice", "authority_digest", "judge", "parse_authority"]
+__all__ = ["CLOCK_BACK", "Authority", "Facts", "Grounds", "Notice", "authority_digest", "judge", "parse_authority"]
 
 Time = Annotated[datetime, Meta(tz=True)]
 Words = Annotated[str, Meta(min_length=3, max_length=1000)]
@@ -57,7 +58,8 @@ class Notice(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         contact: its data protection officer: address, telephone or e-mail.
         complaints: how to complain, the regulator included.
         deletion: how to ask for the deletion of a custody image.
-        web: page with the public record.
+        web: page with the public record; the notice shows it as a QR code, too.
+        phone: number to call with questions.
     """
 
     controller: Words
@@ -65,6 +67,29 @@ class Notice(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     complaints: Words
     deletion: Words
     web: str = ""
+    phone: str = ""
+
+
+class Grounds(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Why this deployment and no other: what the officer weighed (College of Policing APP, Data Protection Act part 3).
+
+    Attributes:
+        use_case: for what the force's policy allows it, for example people wanted on warrant.
+        necessity: why less intrusive means are not enough.
+        why_here: why at this place and at this time: the information that it rests on.
+        seriousness: of the offences, or of the risk to people who are missing.
+        rank: of who authorises it.
+        protest: why it is needed although people protest or assemble there; empty where they do not.
+        children: why under 18s are on the list, or why it is needed where many children pass; empty where neither is.
+    """
+
+    use_case: Words
+    necessity: Words
+    why_here: Words
+    seriousness: Words
+    rank: Words
+    protest: str = ""
+    children: str = ""
 
 
 class Authority(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -87,6 +112,7 @@ class Authority(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         budget_one_in: at most one false alert in so many passages of people who are not on the list.
         retention_h: how long alerts are kept, hours; 31 days at most.
         notice: what the public notice says besides.
+        grounds: what the officer weighed; whoever signs one today must state it.
     """
 
     schema: Annotated[int, Meta(ge=1, le=1)]
@@ -105,6 +131,7 @@ class Authority(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     budget_one_in: Annotated[int, Meta(ge=1000)]
     retention_h: Annotated[int, Meta(ge=1, le=744)] = 24
     notice: Notice | None = None
+    grounds: Grounds | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,10 +177,7 @@ def parse_authority(content: bytes, name: str = "the authority") -> Authority:
     try:
         authority = json_as(content, Authority)
     except msgspec.DecodeError as error:
-        cause = str(error)
-        raise AuthorityInvalid(
-            name, cause[:1].lower() + cause[1:], "Ask the authorising officer to sign a corrected one"
-        ) from None
+        raise AuthorityInvalid(name, in_words(error), "Ask the authorising officer to sign a corrected one") from None
     flaw = authority.place.flaw()
     if flaw is not None:
         flaw = f"its place {flaw}"

@@ -21,6 +21,7 @@ from msgspec import Meta, Struct
 
 from edge.custody.shred import scrub
 from edge.errors import BundleRefused, KeyUnusable, RecordInvalid
+from edge.fields import in_words
 from edge.parsing import json_as
 from edge.records import WatchlistEntry
 from edge.watchlist.identity import FIELDS
@@ -96,10 +97,7 @@ def parse_manifest(content: bytes, name: str = "the manifest") -> Manifest:
     try:
         return json_as(content, Manifest)
     except msgspec.DecodeError as error:
-        cause = str(error)
-        raise BundleRefused(
-            name, cause[:1].lower() + cause[1:], "Ask the intelligence unit to publish the list again"
-        ) from None
+        raise BundleRefused(name, in_words(error), "Ask the intelligence unit to publish the list again") from None
 
 
 def pack(entry: WatchlistEntry) -> PackedEntry:

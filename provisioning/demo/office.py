@@ -98,6 +98,13 @@ class Office:
             "budget_one_in": one_in,
             "retention_h": 24,
             "place": {"name": "a street on this machine", "centre": list(PLACE), "radius_m": RADIUS_M},
+            "grounds": {
+                "use_case": "To show how LFR Edge works",
+                "necessity": "Nobody can see how it works otherwise",
+                "why_here": "It is this machine",
+                "seriousness": "None: nobody is looked for",
+                "rank": "Whoever runs it",
+            },
             "notice": {
                 "controller": "Whoever runs this demonstration",
                 "contact": "You",
