@@ -293,6 +293,16 @@ def test_a_file_that_was_kept_aside_is_shredded_when_the_retention_of_its_alerts
     assert (deleted["store"], deleted["count"]) == ("damaged outbox", 2)
 
 
+def test_a_file_that_was_kept_aside_by_a_clock_that_was_ahead_goes_once_the_time_is_known(path: Path) -> None:
+    fill(path, 1, 3000)
+    set_aside(path, NOW + timedelta(days=700))
+    assert shred_set_aside(path)(NOW, timedelta(hours=24)) == 1
+    assert damaged_files(path) == ()
+    fill(path, 1, 3000)
+    set_aside(path, NOW + timedelta(seconds=20))  # a clock that was corrected by a little
+    assert shred_set_aside(path)(NOW, timedelta(hours=24)) == 0
+
+
 def test_a_file_that_was_kept_aside_under_a_name_without_a_moment_goes_at_once(path: Path) -> None:
     odd = path.with_name("outbox.db.damaged-by-hand")
     odd.write_bytes(b"what is in here")

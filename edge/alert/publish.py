@@ -300,7 +300,9 @@ class Publisher:
         return min(self.IDLE_S, next_step - silent_s)
 
     def _send(self, link: Link, pending: Pending) -> bool:
-        left = max(1, int(pending.expires_at - self._clock.now().timestamp()))
+        left = None
+        if self._clock_confirmed():  # by a clock that is wrong the broker would drop it at once
+            left = max(1, int(pending.expires_at - self._clock.now().timestamp()))
         reason = link.publish(topics.topic(self._van, topics.ALERT), pending.message, expiry_s=left)
         if reason == NO_SUBSCRIBER:
             return False
@@ -371,7 +373,7 @@ class Publisher:
         worker.wait(wait * random.uniform(0.5, 1.0))
 
     def _incoming(self, message: MQTTMessage) -> None:
-        """On the network thread: it must not raise."""
+        """On the network thread. What it raises is not the message's fault: it was not done, and comes again."""
         kind = "unknown"
         try:
             van, kind = topics.parse(message.topic)
@@ -385,9 +387,8 @@ class Publisher:
                 self._on_message(kind, bytes(message.payload))
         except UnicodeDecodeError:
             return
-        except EnvironmentFault as error:
-            # Not the message's fault: what it asks for was not done, and the van must not go on as if it were.
-            self._events.put(("failed", error))
+        except EnvironmentFault:
+            raise
         except EdgeError as error:
             if self._on_refused:
                 self._on_refused(kind, error)

@@ -26,7 +26,7 @@ from edge.controlroom.store import KIND, AlertStore, Damage
 from edge.errors import StoreDamaged, StoreUnavailable
 from edge.files import fsync_folder
 from edge.trust.salvage import Salvage
-from edge.trust.sealed import Connection, SealedStore, StoreKind, companions, damaged_files, set_aside
+from edge.trust.sealed import Connection, SealedStore, StoreKind, companions, damaged_files, is_due, set_aside
 from edge.trust.secret import read_secret
 
 __all__ = ["FormerStore", "erase_kept", "former_casebook", "former_inbox", "open_room_store", "open_store"]
@@ -149,7 +149,7 @@ def erase_kept(store: AlertStore, now: datetime, retention: timedelta) -> list[D
     Raises:
         StoreUnavailable: the disk refuses.
     """
-    due = [damage for damage in store.damages() if damage.at + retention <= now]
+    due = [damage for damage in store.damages() if is_due(damage.at, retention, now)]
     for damage in due:
         _destroy(store.path.with_name(damage.kept))
         store.forget_damage(damage)

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -33,7 +34,7 @@ from edge.clock import NS_PER_S, Clock
 from edge.config import CameraSection, hide_password
 from edge.custody.erase import Kind
 from edge.custody.retention import Custodian
-from edge.errors import CameraUnavailable, ImageUnreadable, VideoUnreadable
+from edge.errors import CameraUnavailable, EdgeError, ImageUnreadable, VideoUnreadable
 from edge.records import Frame
 from edge.sight.film import frames_missing
 from edge.sight.picture import PICTURES, read_image
@@ -47,6 +48,8 @@ STOP_S = 8.0
 """How long a reader may take to come back from a driver when it is asked to stop."""
 OPEN_S = 10
 """A network camera may take seconds to say what it sends, however short its silences may be afterwards."""
+START_S = 30.0
+"""A source that takes longer to open at the start hangs in its driver."""
 FIRST_WAIT_S = 0.5
 """First wait before a lost source is opened again; doubles up to ``reconnect_s``."""
 
@@ -159,14 +162,14 @@ class _Source:
         if self._video is not None:
             try:
                 good, image = self._video.read()
+                if not good or image is None:
+                    return None
+                if self._film is not None:
+                    self._times_ms.append(self._video.get(cv2.CAP_PROP_POS_MSEC))
+                return _in_colour(np.asarray(image))
             except cv2.error:
                 self.unreadable += 1
                 return None
-            if not good or image is None:
-                return None
-            if self._film is not None:
-                self._times_ms.append(self._video.get(cv2.CAP_PROP_POS_MSEC))
-            return np.asarray(image, np.uint8)
         for path in self._pictures:
             try:
                 return read_image(path)
@@ -185,6 +188,23 @@ class _Source:
         if self._video is not None:
             self._video.release()
             self._video = None
+
+
+def _in_colour(image: NDArray[Any]) -> NDArray[np.uint8]:
+    """H×W×3, BGR, 0 to 255. Thermal and night cameras deliver one channel, some of them 16 bits deep.
+
+    Raises:
+        cv2.error: it is no picture of one, three or four channels.
+    """
+    if image.dtype == np.uint16:
+        wide, image = image, (image >> 8).astype(np.uint8)
+        wide.fill(0)
+    if image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8:
+        return image
+    one = image.ndim == 2 or image.shape[2] == 1
+    turned = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR if one else cv2.COLOR_BGRA2BGR)
+    image.fill(0)
+    return np.asarray(turned, np.uint8)
 
 
 class Capture:
@@ -227,6 +247,8 @@ class Capture:
         self._name = hide_password(self._source_name)
         self._worker: Worker | None = None
         self._source: _Source | None = None
+        self._tried = threading.Event()
+        self._refused: EdgeError | None = None
         self._last_frame_ns = 0
         self._lost = False
 
@@ -245,10 +267,25 @@ class Capture:
         return self._name
 
     def start(self, workers: Supervisor) -> None:
-        """Open the source and begin to read."""
-        self._source = self._opened()
+        """Open the source and begin to read.
+
+        Raises:
+            VideoUnreadable, CameraUnavailable: it cannot be opened, or its driver hangs.
+            WorkerFailed: of an exception that nobody expected.
+        """
         self._last_frame_ns = self._clock.monotonic_ns()
         self._worker = workers.start("camera", self._run, silent_s=max(SILENT_S, 4 * self._settings.stall_s))
+        if not self._tried.wait(START_S):
+            self._refused = CameraUnavailable(
+                self._name,
+                f"has not opened within {START_S:.0f} s: its driver hangs",
+                "Pull its plug and put it in again, then start again; if it comes back, call the engineer",
+            )
+        if self._refused is not None:
+            self._worker.ask_to_stop()
+            raise self._refused
+        if workers.failure is not None:
+            raise workers.failure
 
     def _opened(self) -> _Source:
         return _Source(self._source_name, self._kind, self._settings)
@@ -310,6 +347,15 @@ class Capture:
     # -- on the reader's thread ------------------------------------------------------------------
 
     def _run(self, worker: Worker) -> None:
+        try:
+            self._source = self._opened()
+            self._last_frame_ns = self._clock.monotonic_ns()
+        except (CameraUnavailable, VideoUnreadable) as error:
+            self._refused = error
+            worker.ask_to_stop()
+            return
+        finally:
+            self._tried.set()
         try:
             attempts = 0
             while self._source is not None and not worker.stopping:

@@ -26,7 +26,7 @@ from typing import Any, Self
 from sqlcipher3 import dbapi2
 
 from edge.errors import EdgeError, KeyUnusable, StoreDamaged, StoreUnavailable, WatchlistUnreadable
-from edge.trust.set_aside import companions, damaged_files, name_aside, set_aside, set_aside_at
+from edge.trust.set_aside import companions, damaged_files, is_due, name_aside, set_aside, set_aside_at
 
 __all__ = [
     "Connection",
@@ -36,6 +36,7 @@ __all__ = [
     "StoreKind",
     "companions",
     "damaged_files",
+    "is_due",
     "name_aside",
     "set_aside",
     "set_aside_at",

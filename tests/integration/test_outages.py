@@ -9,8 +9,10 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,11 +22,12 @@ from edge.alert.publish import LinkState
 from edge.alert.submit import AlertSubmitter
 from edge.controlroom.receive import Arrived, Receiver, VanState
 from edge.controlroom.store import Verdict
+from edge.errors import StoreUnavailable
 from edge.trust.keys import SigningKey
 from edge.trust.secret import read_secret
 from edge.trust.tls import client_context
 from provisioning.broker import write_bridge
-from tests.broker import Heard, Site, Van, free_port, make_alert, opened, start_mosquitto
+from tests.broker import Heard, Site, States, Van, free_port, make_alert, opened, start_mosquitto
 
 pytestmark = pytest.mark.broker
 
@@ -235,6 +238,54 @@ class TestBridge:
             publisher.stop()
         bridge.terminate()
         bridge.wait()
+
+
+class TestWhatCouldNotBeDone:
+    def test_a_revocation_that_the_disk_refused_comes_again_and_nothing_else_does(
+        self, site: Site, tmp_path: Path
+    ) -> None:
+        told: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        states: States = queue.SimpleQueue()
+        refused = threading.Event()
+
+        def hears(_: str, payload: bytes) -> None:
+            told.put(payload)
+            if payload == b"a" and not refused.is_set():
+                refused.set()
+                raise StoreUnavailable("the list", "the disk is full", "Make room")
+
+        folder = site.van("van-1")
+        with Outbox(folder / "outbox.db", read_secret("outbox.key", folder), "van-1") as outbox:
+            publisher = site.publisher(outbox, on_message=hears, on_state=lambda *each: states.put(each))
+            publisher.start(site.supervisor)
+            room = opened(site, site.room, "control-room", client="room")
+            while room.publish("lfr/1/van-1/adjudication", b"a") == 0x10:
+                pass
+            room.publish("lfr/1/van-1/adjudication", b"b")
+            seen = [told.get(timeout=10)]
+            while seen.count(b"a") < 2 or b"b" not in seen:
+                seen.append(told.get(timeout=10))
+            room.close()
+            publisher.stop()
+        assert seen.count(b"a") == 2
+        assert seen.count(b"b") == 1
+        assert any(isinstance(states.get(timeout=1)[1], StoreUnavailable) for _ in range(states.qsize()))
+
+    @pytest.mark.parametrize("confirmed", [True, False])
+    def test_an_alert_gets_no_date_from_a_clock_that_nothing_vouches_for(self, site: Site, confirmed: bool) -> None:
+        seen: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        room = opened(site, site.room, "control-room", client="room", on_message=seen.put)
+        room.subscribe("lfr/1/+/alert")
+        folder = site.van("van-1")
+        with Outbox(folder / "outbox.db", read_secret("outbox.key", folder), "van-1") as outbox:
+            publisher = site.publisher(outbox, receipts_by=None, clock_confirmed=lambda: confirmed)
+            desk = AlertSubmitter(outbox, SigningKey.load("van-signing.jwk", folder), site.recipients(), publisher)
+            publisher.start(site.supervisor)
+            desk.submit(make_alert)
+            message = seen.get(timeout=10)
+            publisher.stop()
+        room.close()
+        assert hasattr(message.properties, "MessageExpiryInterval") is confirmed
 
 
 class TestStates:
