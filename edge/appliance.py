@@ -8,7 +8,6 @@ runs; a part that fails while running closes the permit to match first, and is s
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import deque
@@ -94,7 +93,6 @@ class Appliance:
         self._told_to_stop = False
         self._failure_noted = False
         self._pipeline: Worker | None = None
-        self._deadline: Worker | None = None
         self._van: Van | None = None
         self._close = ExitStack()
         self.board = StatusBoard(config, self._clock)
@@ -104,6 +102,7 @@ class Appliance:
 
     def __enter__(self) -> Self:
         with ExitStack() as parts:
+            parts.callback(self.workers.call_off)
             parts.enter_context(self.workers.strangers())
             try:
                 self._van = assemble(
@@ -124,12 +123,11 @@ class Appliance:
 
     def __exit__(self, *_: object) -> None:
         self._close.close()
-        if self._deadline is not None:
-            self._deadline.stop()
 
     def _step(self, what: str) -> None:
         if self._told_to_stop:
             raise KeyboardInterrupt
+        self._raise_failure()
         self.board.take(Starting(what))
 
     def _start(self, van: Van, parts: ExitStack) -> None:
@@ -246,8 +244,8 @@ class Appliance:
         deliver_s = DELIVER_AT_END_S if in_time else DELIVER_AT_FAILURE_S
         pipeline = self._pipeline
         steps: list[Callable[[], object]] = [
+            lambda: self.workers.end_in_time(PUT_AWAY_S if in_time else PUT_AWAY_AT_FAILURE_S, WorkerFailed.exit_code),
             van.permit.close,
-            lambda: self._end_in_time(PUT_AWAY_S if in_time else PUT_AWAY_AT_FAILURE_S),
             lambda: self.board.take(end),
             lambda: notify.stopping(why),
             van.pipeline.stop,
@@ -274,16 +272,6 @@ class Appliance:
         if failure is not None and not self._failure_noted:
             self._failure_noted = True
             self.van.trail.failed(failure)
-
-    def _end_in_time(self, longest_s: float) -> None:
-        """A thread that hangs with a lock must not keep this process, and what it holds in memory, alive."""
-
-        def end(worker: Worker) -> None:
-            if not worker.wait(longest_s):
-                log.critical("ended_by_force", after_s=longest_s)
-                os._exit(EdgeError.exit_code)
-
-        self._deadline = self.workers.start("end", end, silent_s=longest_s)
 
     def _deliver(self, longest_s: float) -> None:
         if not self.van.publisher.wait_empty(longest_s):
@@ -349,6 +337,7 @@ class Appliance:
 
     def _worker_failed(self, failure: WorkerFailed) -> None:
         """A worker died, ended or hangs. On whichever thread that was found: first nobody is matched any more."""
+        self.workers.end_in_time(PUT_AWAY_AT_FAILURE_S, WorkerFailed.exit_code)
         if self._van is not None:
             self._van.permit.close()
         log.critical("worker_failed", why=str(failure))

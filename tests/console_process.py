@@ -87,6 +87,19 @@ def fault(name: str) -> None:
                 escalate(room)
 
             ControlRoom.escalate = hangs  # type: ignore[method-assign]
+        case "escalation hangs with the log":
+            from edge.controlroom import serve
+
+            service.SILENT_S, serve.END_S = 1.0, 6.0
+            looks = ControlRoom.escalate
+
+            def keeps(room: ControlRoom) -> None:
+                if begun.is_set():
+                    with room._audit._lock:  # type: ignore[attr-defined]
+                        threading.Event().wait()
+                looks(room)
+
+            ControlRoom.escalate = keeps  # type: ignore[method-assign]
         case "a library's thread":
             tick = ControlRoom.escalate
 

@@ -194,3 +194,37 @@ def test_a_worker_is_looked_after_from_its_first_moment(monkeypatch: pytest.Monk
     others[0].join(SOON)
     assert supervisor.workers == (worker,)
     assert worker.stop(SOON)
+
+
+def test_a_process_that_hangs_after_a_failure_is_over_in_time_and_says_why() -> None:
+    script = """
+import threading
+from edge.worker import Supervisor
+held = threading.Lock()
+held.acquire()
+def failed(failure):
+    supervisor.end_in_time(0.2, 5)
+    held.acquire()
+supervisor = Supervisor(failed)
+supervisor.start("camera", lambda worker: 1 / 0, silent_s=60)
+held.acquire()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 5
+    assert done.stderr.startswith("ended by force after 0 s; the camera part")
+
+
+def test_a_process_that_has_put_everything_away_is_not_ended_by_force() -> None:
+    script = """
+import time
+from edge.worker import Supervisor
+supervisor = Supervisor()
+supervisor.end_in_time(0.2, 5)
+supervisor.end_in_time(60, 6)
+supervisor.call_off()
+supervisor.call_off()
+time.sleep(0.5)
+print(supervisor.failure, supervisor.workers)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["None", "()"]

@@ -23,7 +23,7 @@ from edge.controlroom import config as configuration
 from edge.controlroom.config import ConsoleSection, ControlConfig
 from edge.controlroom.service import ControlRoom
 from edge.controlroom.web import Page, create_app
-from edge.errors import ConfigInvalid, EdgeError, EnvironmentFault, KeyUnusable
+from edge.errors import ConfigInvalid, EdgeError, EnvironmentFault, KeyUnusable, WorkerFailed
 from edge.system import journal
 from edge.worker import JOIN_S, Supervisor, Worker
 
@@ -34,6 +34,8 @@ SHOW_S = 2.0
 """How long the page goes on after a failure: every browser has fetched it by then."""
 FAILED_S = 3.0
 """How long a worker may take to end after another has failed."""
+END_S = 20.0
+"""When the process is over after a failure, whatever holds a lock that the others wait for."""
 SILENT_S = 15.0
 """For so long the page's event loop may not come round."""
 
@@ -51,7 +53,12 @@ def serve(path: Path) -> None:
     journal.configure()
     with _listening(config.console) as listener, _Signals() as signals:
         room = ControlRoom.open(config)
-        supervisor = Supervisor(room.fail)
+
+        def failed(failure: WorkerFailed) -> None:
+            supervisor.end_in_time(END_S, EnvironmentFault.exit_code)
+            room.fail(failure)
+
+        supervisor = Supervisor(failed)
         page = Page(room, secure=bool(tls))
         server = uvicorn.Server(
             uvicorn.Config(
@@ -74,6 +81,7 @@ def serve(path: Path) -> None:
             server.should_exit = True
             web.stop(FAILED_S if supervisor.failure is not None else JOIN_S)
             _stop(room, supervisor)
+            supervisor.call_off()
     if supervisor.failure is not None:
         raise supervisor.failure
     if signals.interrupted:
