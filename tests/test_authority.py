@@ -188,7 +188,7 @@ PLACES: dict[str, tuple[Place, str | None]] = {
     "a circle of a metre": (Place(name="x", centre=(51, 0), radius_m=1), None),
     "a circle of 2.5 km": (Place(name="x", centre=(51, 0), radius_m=2_500), None),
     "a wider circle": (Place(name="x", centre=(51, 0), radius_m=2_600), "covers 21 km²; 20 km²"),
-    "a circle around the world": (Place(name="x", centre=(51, 0), radius_m=20_001), "circle without a radius"),
+    "a circle around the world": (Place(name="x", centre=(51, 0), radius_m=20_001), "covers 1,257 km²"),
     "a corner the wrong way round": (
         Place(name="x", polygon=((51.50, -0.13), (51.50, -0.12), (-0.12, 51.51), (51.51, -0.13))),
         "the wrong way round",

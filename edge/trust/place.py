@@ -63,7 +63,7 @@ class Place(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             return "must be either a polygon or a circle"
         if self.polygon and len(self.polygon) < 3:
             return "has a polygon of fewer than three corners"
-        if self.centre is not None and not 0 < (self.radius_m or 0) <= 20_000:
+        if self.centre is not None and not (self.radius_m or 0) > 0:
             return "has a circle without a radius of more than 0 m"
         corners = (*self.polygon, *([self.centre] if self.centre is not None else []))
         if any(not (-90 <= lat <= 90 and -180 <= lon <= 180) for lat, lon in corners):
