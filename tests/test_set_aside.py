@@ -10,7 +10,7 @@ import pytest
 
 from edge.errors import StoreUnavailable
 from edge.trust import set_aside as module
-from edge.trust.set_aside import companions, damaged_files, is_due, name_aside, set_aside, set_aside_at
+from edge.trust.set_aside import damaged_files, is_due, name_aside, set_aside, set_aside_at
 
 NOW = datetime(2026, 3, 1, 12, 0, 30, tzinfo=UTC)
 NAME = "store.db.damaged-20260301T120030Z"
@@ -20,8 +20,8 @@ DAY = timedelta(hours=24)
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     path = tmp_path / "store.db"
-    for file in companions(path):
-        file.write_bytes(file.name.encode())
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        Path(f"{path}{suffix}").write_bytes(f"store.db{suffix}".encode())
     return path
 
 
