@@ -20,21 +20,18 @@ from edge.alert.adjudication import ADJUDICATION
 from edge.alert.outbox import Damage
 from edge.alert.publish import LinkState
 from edge.alert.status import HealthBody
+from edge.assembly.troubles import JUDGED, OFFLINE, part_of
 from edge.assembly.van import Van, assemble
 from edge.clock import Clock, SystemClock
 from edge.config import Config
 from edge.errors import (
-    ClockUntrusted,
     CustodyBreached,
     EdgeError,
-    KeyUnusable,
     PolicyRefusal,
-    StoreDamaged,
     StoreUnavailable,
-    WatchlistGone,
-    WatchlistNotNamed,
-    WatchlistUnreadable,
+    VideoUnreadable,
     WorkerFailed,
+    for_crew,
 )
 from edge.records import Alert, ErasureReceipt
 from edge.state import Began, Ended, Event, Failed, Fine, Part, Starting, Trouble
@@ -56,16 +53,11 @@ PIPELINE_SILENT_S = 60.0
 DELIVER_AT_END_S = 20.0
 """How long a stopping van waits for the broker; what is undelivered stays in the outbox."""
 DELIVER_AT_FAILURE_S = 1.0
-_LIST = (WatchlistGone, WatchlistNotNamed, WatchlistUnreadable, StoreDamaged, KeyUnusable)
-_JUDGED = (Part.CLOCK, Part.PERMISSION, Part.LIST, Part.DISK)
-"""The parts that the guard's answers speak of."""
 _CAMERA = "1"
-_OFFLINE = {
-    LinkState.CONNECTING: "There is no connection to the broker yet: alerts wait in the van",
-    LinkState.AWAY: "The broker cannot be reached: alerts wait in the van. Check the network connection",
-    LinkState.UNHEARD: "No control room is listening: alerts wait in the van. Call the control room",
-    LinkState.UNCONFIRMED: "The control room has not confirmed an alert: it stays in the van. Call the control room",
-}
+_LEASE = "lease"
+PUT_AWAY_S = 80.0
+PUT_AWAY_AT_FAILURE_S = 12.0
+"""A process that has not put everything away by then, because something hangs, is ended: its memory goes with it."""
 
 
 class Appliance:
@@ -98,6 +90,8 @@ class Appliance:
         self._begun = 0.0
         self._over: PolicyRefusal | None = None
         self._ended = threading.Event()
+        self._told_to_stop = False
+        self._failure_noted = False
         self._pipeline: Worker | None = None
         self._van: Van | None = None
         self._close = ExitStack()
@@ -108,6 +102,7 @@ class Appliance:
 
     def __enter__(self) -> Self:
         with ExitStack() as parts:
+            parts.callback(self.workers.call_off)
             parts.enter_context(self.workers.strangers())
             try:
                 self._van = assemble(
@@ -115,7 +110,10 @@ class Appliance:
                 )
                 self._start(self._van, parts)
             except EdgeError as error:
-                self.board.take(Failed(str(error)))
+                self.board.take(Failed(for_crew(error)))
+                raise
+            except KeyboardInterrupt:
+                self.board.take(Ended("It was told to stop"))
                 raise
             except BaseException as error:
                 self.board.take(Failed(f"The start was broken off ({type(error).__name__}). Call the engineer."))
@@ -127,6 +125,9 @@ class Appliance:
         self._close.close()
 
     def _step(self, what: str) -> None:
+        if self._told_to_stop:
+            raise KeyboardInterrupt
+        self._raise_failure()
         self.board.take(Starting(what))
 
     def _start(self, van: Van, parts: ExitStack) -> None:
@@ -162,28 +163,39 @@ class Appliance:
         self._begun = time.monotonic()
         end: Ended | Failed = Failed("The service was broken off")
         try:
+            self._raise_failure()
             van.trail.started(van.model, van.threshold)
             self.board.take(Began())
             notify.ready(f"{self.board.state.condition}: {van.capture.name}, {van.pipeline.listed} templates")
             self._pipeline = self.workers.start("pipeline", self._match, silent_s=PIPELINE_SILENT_S)
             self._supervise()
-            end = Ended(self._why_it_ended())
+            end = Failed(str(self.incomplete)) if self.incomplete else Ended(self._why_it_ended())
         except EdgeError as error:
-            end = Failed(str(error))
+            end = Failed(for_crew(error))
             if self.workers.failure is None:
                 van.trail.refused(error)
             raise
         except Exception as error:
             self.workers.fail("main", error)
-            end = Failed(str(self.workers.failure))
-            raise self.workers.failure or error from error
+            if (failure := self.workers.failure) is None:
+                raise
+            end = Failed(for_crew(failure))
+            raise failure from error
         finally:
             self._put_away(end)
+        self._raise_failure()  # what failed while everything was put away
         return self.health()
 
+    @property
+    def incomplete(self) -> VideoUnreadable | None:
+        """What of a film or a folder could not be read, once :meth:`run` has returned because it ended."""
+        return None if self._over is not None or not self.van.capture.ended else self.van.capture.incomplete
+
     def stop(self) -> None:
-        """Ask :meth:`run` to return; safe in a signal handler."""
-        self.van.pipeline.stop()
+        """Ask :meth:`run` to return, or a start to break off; safe in a signal handler."""
+        self._told_to_stop = True
+        if self._van is not None:
+            self._van.pipeline.stop()
 
     def _match(self, worker: Worker) -> None:
         self.van.pipeline.run()
@@ -194,17 +206,30 @@ class Appliance:
     def _supervise(self) -> None:
         """On the main thread: look after every worker, say how it stands, until matching has ended."""
         while not self._ended.is_set():
-            failed = self.workers.wait(TICK_S) or not self.workers.check()
-            if failed and self.workers.failure is not None:
-                cause = self.workers.failure.__cause__
-                raise cause if isinstance(cause, EdgeError) else self.workers.failure
+            self.workers.wait(TICK_S)
+            self.workers.check()
+            self._raise_failure()
             self.van.capture.watch()
+            self._watch_permit()
             notify.alive()
             if time.monotonic() - self._written >= STATUS_EVERY_S:
                 self._written = time.monotonic()
                 self._report()
         if self._over is None and self.van.capture.error is not None:
             raise self.van.capture.error
+
+    def _raise_failure(self) -> None:
+        failure = self.workers.failure
+        if failure is not None:
+            raise failure.__cause__ if isinstance(failure.__cause__, EdgeError) else failure
+
+    def _watch_permit(self) -> None:
+        """A permit that ran out although nobody said no: the guard hangs, and nobody is matched."""
+        refused = any(t.part in JUDGED and t.blocks and t.key != _LEASE for t in self.board.state.troubles)
+        if refused or self.van.permit.valid:
+            self.board.take(Fine(Part.PERMISSION, key=_LEASE))
+        else:
+            self.board.take(Trouble(Part.PERMISSION, "Nobody has confirmed that matching is allowed.", key=_LEASE))
 
     def _why_it_ended(self) -> str:
         if self._over is not None:
@@ -215,21 +240,23 @@ class Appliance:
         """Match nobody, erase everything, write down why; a step that fails does not keep the next from being done."""
         van = self.van
         why = end.why
-        notify.stopping(why)
-        self.board.take(end)
-        failure = self.workers.failure
-        deliver_s = DELIVER_AT_FAILURE_S if isinstance(end, Failed) else DELIVER_AT_END_S
+        in_time = isinstance(end, Ended) or self.incomplete is not None
+        deliver_s = DELIVER_AT_END_S if in_time else DELIVER_AT_FAILURE_S
         pipeline = self._pipeline
         steps: list[Callable[[], object]] = [
+            lambda: self.workers.end_in_time(PUT_AWAY_S if in_time else PUT_AWAY_AT_FAILURE_S, WorkerFailed.exit_code),
             van.permit.close,
+            lambda: self.board.take(end),
+            lambda: notify.stopping(why),
             van.pipeline.stop,
             van.capture.stop,
             lambda: pipeline.stop() if pipeline is not None else None,
             van.custodian.purge,
             lambda: van.trail.turn(van.custodian.totals().overdue, final=True),
-            lambda: van.trail.failed(failure) if failure is not None else None,
+            self._note_failure,
             lambda: van.trail.stopped(why),
             lambda: self._deliver(deliver_s),
+            self._note_failure,
             lambda: self.board.show(self._counters()),
         ]
         for step in steps:
@@ -237,6 +264,14 @@ class Appliance:
                 step()
             except EdgeError as error:
                 log.error("putting_away", why=str(error))
+            except Exception as error:  # noqa: BLE001 - it is taken in as a failure, and the next step is done
+                self.workers.fail("main", error)
+
+    def _note_failure(self) -> None:
+        failure = self.workers.failure
+        if failure is not None and not self._failure_noted:
+            self._failure_noted = True
+            self.van.trail.failed(failure)
 
     def _deliver(self, longest_s: float) -> None:
         if not self.van.publisher.wait_empty(longest_s):
@@ -273,7 +308,7 @@ class Appliance:
 
     def _counters(self) -> Health:
         van = self.van
-        counts, totals = van.pipeline.counts, van.custodian.totals()
+        counts, totals, captured = van.pipeline.counts, van.custodian.totals(), van.capture.counts()
         ran = time.monotonic() - self._begun
         return Health(
             van=self._config.van.id,
@@ -281,7 +316,8 @@ class Appliance:
             state=str(self.board.state.condition),
             at=self._clock.now(),
             frames=counts.frames,
-            dropped=van.capture.counts().dropped,
+            dropped=captured.dropped,
+            unreadable=captured.unreadable,
             given_up=counts.given_up,
             fps=round(counts.frames / ran, 2) if ran > 0 else 0.0,
             faces_seen=counts.faces_seen,
@@ -301,23 +337,24 @@ class Appliance:
 
     def _worker_failed(self, failure: WorkerFailed) -> None:
         """A worker died, ended or hangs. On whichever thread that was found: first nobody is matched any more."""
+        self.workers.end_in_time(PUT_AWAY_AT_FAILURE_S, WorkerFailed.exit_code)
         if self._van is not None:
             self._van.permit.close()
         log.critical("worker_failed", why=str(failure))
         cause = failure.__cause__
-        self.board.take(Failed(str(cause) if isinstance(cause, EdgeError) else str(failure)))
+        self.board.take(Failed(for_crew(cause if isinstance(cause, EdgeError) else failure)))
 
     def answered(self, error: EdgeError | None) -> None:
-        part = None if error is None else _part_of(error)
-        events: list[Event] = [Fine(each) for each in _JUDGED if each is not part]
-        if part is not None:
-            events.append(Trouble(part, str(error)))
+        part = None if error is None else part_of(error)
+        events: list[Event] = [Fine(each) for each in JUDGED if each is not part]
+        if error is not None and part is not None:
+            events.append(Trouble(part, for_crew(error)))
         self.board.take(*events)
 
     def over(self, error: PolicyRefusal) -> None:
         """Matching must end for good; when the authority is over, the mandate has destroyed the list already."""
         self._over = error
-        self.board.take(Trouble(Part.PERMISSION, str(error)))
+        self.board.take(Trouble(Part.PERMISSION, for_crew(error)))
         self.van.pipeline.forget_list()
         self.van.pipeline.stop()
 
@@ -327,12 +364,12 @@ class Appliance:
     def link(self, state: LinkState, error: EdgeError | None) -> None:
         if error is not None:
             part = Part.DISK if isinstance(error, StoreUnavailable) else Part.LINK
-            known = any(t.part is part and t.why == str(error) for t in self.board.state.troubles)
-            self.board.take(Trouble(part, str(error), blocks=False, key="outbox"))
+            known = any(t.part is part and t.why == for_crew(error) for t in self.board.state.troubles)
+            self.board.take(Trouble(part, for_crew(error), blocks=False, key="outbox"))
             if not known and self._van is not None:
                 self._van.trail.refused(error)
-        elif state in _OFFLINE:
-            self.board.take(Trouble(Part.LINK, f"{_OFFLINE[state]}.", blocks=False, key="outbox"))
+        elif state in OFFLINE:
+            self.board.take(Trouble(Part.LINK, f"{OFFLINE[state]}.", blocks=False, key="outbox"))
         else:
             self.board.take(Fine(Part.LINK, key="outbox"), Fine(Part.DISK, key="outbox"))
         log.info("broker", state=state.value, why=str(error) if error else "")
@@ -351,7 +388,7 @@ class Appliance:
 
     def breached(self, breach: CustodyBreached) -> None:
         self.van.permit.close()
-        self.board.take(Trouble(Part.CUSTODY, str(breach)))
+        self.board.take(Trouble(Part.CUSTODY, for_crew(breach)))
         self.van.trail.breached(breach)
         self.van.pipeline.stop()
 
@@ -376,15 +413,10 @@ class Appliance:
         )
         self.board.take(Trouble(Part.DISK, why, blocks=False, key="damage"))
 
+    def unswept(self, error: EdgeError) -> None:
+        self.board.take(Trouble(Part.DISK, for_crew(error), blocks=False, key="retention"))
+        self.van.trail.refused(error)
+
     def progress(self) -> None:
         if self._pipeline is not None:
             self._pipeline.beat()
-
-
-def _part_of(error: EdgeError) -> Part:
-    """Which part an answer of the guard speaks of."""
-    if isinstance(error, ClockUntrusted):
-        return Part.CLOCK
-    if isinstance(error, StoreUnavailable):
-        return Part.DISK
-    return Part.LIST if isinstance(error, _LIST) else Part.PERMISSION

@@ -96,7 +96,7 @@ class AuditTrail:
         """A store was found damaged at the start and made anew from what could be read."""
         self._audit.record(
             Event.STORE_DAMAGED,
-            {"store": store, "kept": damage.file, "carried": damage.carried, "lost": f"{damage.lost} alerts"},
+            {"store": store, "kept": damage.file, "carried": damage.carried, "lost": _alerts(damage.lost)},
         )
 
     def adjudicated(self, decision: AdjudicationBody) -> None:
@@ -116,6 +116,10 @@ class AuditTrail:
         """Matching has ended; what is not signed yet is signed."""
         self._audit.record(Event.STOPPED, {"cause": cause[:MAX_TEXT]})
         self._audit.checkpoint()
+
+
+def _alerts(count: int) -> str:
+    return {0: "nothing", 1: "1 alert"}.get(count, f"{count} alerts")
 
 
 def _moment(at: datetime) -> str:

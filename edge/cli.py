@@ -4,34 +4,28 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import msgspec
 import typer
 
+from edge.commandline import AsJson, commands, show
 from edge.commandline import run as run_app
 from edge.evaluate.cli import evaluate, threshold
 
 __all__ = ["app", "main"]
 
-app = typer.Typer(
+app = commands(
+    "Watch a street for the people on a short, lawful, encrypted list; forget everybody else within seconds.",
     name="lfr-edge",
-    help="Watch a street for the people on a short, lawful, encrypted list; forget everybody else within seconds.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(evaluate)
 app.command()(threshold)
 
 ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="the van's configuration (TOML)", show_default=True)]
-Json = Annotated[bool, typer.Option("--json", help="machine-readable: one JSON document on standard output")]
-
-
-def _print(document: Any, lines: list[str], *, as_json: bool) -> None:
-    print(msgspec.json.encode(document).decode() if as_json else "\n".join(lines), flush=True)
+Json = Annotated[bool, AsJson]
 
 
 @app.command("check-config")
@@ -44,7 +38,7 @@ def check_config(
 
     config = load(file)
     summary = {"file": str(file), "van": config.van.id, "deployment": config.deployment.id, "good": True}
-    _print(summary, [f"{file}: good. Van {config.van.id}, deployment {config.deployment.id}."], as_json=as_json)
+    show(summary, [f"{file}: good. Van {config.van.id}, deployment {config.deployment.id}."], as_json=as_json)
 
 
 @app.command()
@@ -83,12 +77,16 @@ def run(
     def on_alert(alert: Alert) -> None:
         tell("alert", id=str(alert.alert_id), reference=alert.reference, similarity=round(alert.similarity, 4))
 
-    with Appliance(settings, on_receipt=on_receipt, on_alert=on_alert) as appliance:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: appliance.stop())
+    made = Appliance(settings, on_receipt=on_receipt, on_alert=on_alert)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: made.stop())
+    with made as appliance:
         tell("watching", templates=appliance.van.pipeline.listed)
         health = appliance.run()
-    _print(health, _health_lines(health), as_json=as_json or events)
+        incomplete = appliance.incomplete
+    show(health, _health_lines(health), as_json=as_json or events)
+    if incomplete is not None:
+        raise incomplete
 
 
 @app.command()
@@ -125,7 +123,7 @@ def fetch(
         f"  from {document['starts']:%Y-%m-%d %H:%M %Z} to {document['ends']:%Y-%m-%d %H:%M %Z}",
         f"  {document['entries']} people on the list, threshold {document['threshold']:.3f}",
     ]
-    _print(document, lines, as_json=as_json)
+    show(document, lines, as_json=as_json)
 
 
 @app.command("self-test")
@@ -138,7 +136,7 @@ def self_test(config: ConfigFile = Path("lfr.toml"), as_json: Json = False) -> N
     journal.configure()
     checks = examine(load(config))
     lines = [f"{'ok  ' if check.good else 'FAIL'}  {check.name}: {check.detail}" for check in checks]
-    _print(checks, lines, as_json=as_json)
+    show(checks, lines, as_json=as_json)
     if not all(check.good for check in checks):
         raise typer.Exit(max(check.exit_code for check in checks))
 
@@ -151,22 +149,27 @@ def status(config: ConfigFile = Path("lfr.toml"), as_json: Json = False) -> None
     from edge.system.health import read_status
 
     health = read_status(status_file(load(config)))
-    _print(health, _health_lines(health), as_json=as_json)
+    show(health, _health_lines(health), as_json=as_json)
 
 
 @app.command()
 def page(
     config: ConfigFile = Path("lfr.toml"),
     port: Annotated[int, typer.Option(min=1, max=65535, help="TCP port on this machine")] = 8080,
+    as_json: Json = False,
 ) -> None:
     """Serve the crew's page on this machine: does the van match now, and if not, why."""
     import uvicorn
 
     from edge.console.page import make_app
 
-    print(f"http://127.0.0.1:{port}/", flush=True)
-    made = make_app(config)
-    uvicorn.run(made, host="127.0.0.1", port=port, log_level="warning", access_log=False, server_header=False)
+    listener = _listen(port)
+    address = f"http://127.0.0.1:{port}/"
+    show({"address": address}, [address], as_json=as_json)
+    server = uvicorn.Server(
+        uvicorn.Config(make_app(config), log_level="warning", access_log=False, server_header=False)
+    )
+    server.run(sockets=[listener])
 
 
 @app.command()
@@ -184,7 +187,7 @@ def retire(
         f"The list {receipt.digest} is destroyed ({receipt.cause}): {', '.join(receipt.files)}.",
         f"{len(receipt.references)} references remain for the record: {', '.join(receipt.references) or 'unknown'}",
     ]
-    _print(receipt, lines, as_json=as_json)
+    show(receipt, lines, as_json=as_json)
 
 
 @app.command()
@@ -200,7 +203,26 @@ def bench(
     report = measure(load(config) if config else None, rounds=rounds)
     lines = [f"{report.machine}, {report.runtime}, {report.threads} thread(s), medians of {report.rounds}:"]
     lines += [f"  {stage:<32}{value:8.2f} ms" for stage, value in report.median_ms.items()]
-    _print(report, lines, as_json=as_json)
+    show(report, lines, as_json=as_json)
+
+
+def _listen(port: int) -> socket.socket:
+    """Take the port on this machine before anything else is done.
+
+    Raises:
+        EnvironmentFault: another program has it.
+    """
+    from edge.errors import EnvironmentFault
+
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+    except OSError as error:
+        listener.close()
+        step = "End the other program, or give another --port"
+        raise EnvironmentFault(f"port {port}", f"cannot be used ({error.strerror})", step) from None
+    return listener
 
 
 def _health_lines(health: Any) -> list[str]:
@@ -210,6 +232,7 @@ def _health_lines(health: Any) -> list[str]:
         f"{health.van}, deployment {health.deployment}: {health.state}{': ' + health.why if health.why else ''}",
         *(f"  {reason.part}: {reason.why}" for reason in health.reasons if reason.why != health.why),
         f"  frames {health.frames} at {health.fps} per second, {health.dropped} overtaken by newer ones",
+        *([f"  frames that cannot be read {health.unreadable}"] if health.unreadable else []),
         f"  faces {health.faces_seen}, alerts {health.alerts}, waiting for the broker {health.undelivered}",
         f"  forgotten after the last frame: {after}; overdue {health.nonmatch_overdue}",
     ]

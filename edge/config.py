@@ -16,6 +16,7 @@ from msgspec import Meta, Struct
 
 from edge.errors import ConfigInvalid
 from edge.names import Name
+from edge.parsing import toml_as
 
 __all__ = [
     "AlertSection",
@@ -198,7 +199,7 @@ class StoreSection(Section, frozen=True):
 
 
 class AlertSection(Section, frozen=True):
-    """[alert]: the way to the control room."""
+    """[alert]: the connection to the control room."""
 
     host: Annotated[str, Meta(min_length=1)] = "localhost"
     port: Annotated[int, Meta(ge=1, le=65535)] = 8883
@@ -315,7 +316,9 @@ def _explain(name: str, error: Exception) -> ConfigInvalid:
         key = f"{table}.{missing['key']}".lstrip(".")
         return ConfigInvalid(f"{name}: key {key}", "is missing", "Add it; docs/config.md describes every key")
     cause = cause[:1].lower() + cause[1:]
-    return ConfigInvalid(f"{name}: key {table or '(top)'}", cause, "Mend the value; docs/config.md describes every key")
+    return ConfigInvalid(
+        f"{name}: key {table or '(top)'}", cause, "Correct the value; docs/config.md describes every key"
+    )
 
 
 def parse(text: str, *, name: str = "configuration", base: str = "") -> Config:
@@ -325,10 +328,10 @@ def parse(text: str, *, name: str = "configuration", base: str = "") -> Config:
         ConfigInvalid: no TOML, or a key that is unknown, missing or out of range; names the key.
     """
     try:
-        raw = msgspec.toml.decode(text)
+        raw = toml_as(text, dict[str, Any])
     except msgspec.DecodeError as error:
-        raise ConfigInvalid(name, f"is not valid TOML ({error})", "Mend the line that is named") from error
-    if isinstance(raw, dict) and "base" in raw:
+        raise ConfigInvalid(name, f"is not valid TOML ({error})", "Correct the line that is named") from error
+    if "base" in raw:
         raise ConfigInvalid(f"{name}: key base", "is unknown", "Remove it; paths start from the file's folder")
     try:
         config = msgspec.convert({**raw, "base": base}, Config)
@@ -338,7 +341,7 @@ def parse(text: str, *, name: str = "configuration", base: str = "") -> Config:
         raise ConfigInvalid(
             f"{name}: key decision.votes",
             f"is {config.decision.votes}, more than decision.window = {config.decision.window}",
-            "Lower votes or raise window",
+            "Lower decision.votes or raise decision.window",
         )
     return config
 

@@ -11,6 +11,8 @@ code  meaning
 3     refused by policy: authority, signature, expiry, threshold
 4     bad input: a file, a picture, a message, a configuration
 5     the environment: camera, broker, disk, memory, runtime
+6     a list was built and something that was handed in was left out
+130   stopped with Ctrl-C
 ====  =========================================================
 
 No error may carry an array, a chip, an embedding or the bytes of a picture.
@@ -21,6 +23,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 __all__ = [
+    "SOFTWARE_FAULT",
     "AlertRejected",
     "AuditBroken",
     "AuthorityEnded",
@@ -57,6 +60,7 @@ __all__ = [
     "RecordInvalid",
     "RepositoryInvalid",
     "RepositoryUnavailable",
+    "RulesTooWeak",
     "RuntimeUnavailable",
     "SignatureInvalid",
     "StoreDamaged",
@@ -71,7 +75,11 @@ __all__ = [
     "WatchlistNotNamed",
     "WatchlistUnreadable",
     "WorkerFailed",
+    "for_crew",
 ]
+
+SOFTWARE_FAULT = "This is a fault in the software: call the engineer"
+"""The next step where a part was given what no part should give another. Nobody who reads it can correct that."""
 
 
 class EdgeError(Exception):
@@ -84,12 +92,23 @@ class EdgeError(Exception):
     """
 
     exit_code: ClassVar[int] = 5
+    crew_can: ClassVar[bool] = False
+    """Whether a van's crew can do the next step, without a shell and without the configuration."""
 
     def __init__(self, thing: str, cause: str, next_step: str) -> None:
         self.thing = thing
         self.cause = cause
         self.next_step = next_step
         super().__init__(f"{thing}: {cause}. {next_step}.")
+
+
+def for_crew(error: EdgeError) -> str:
+    """The error as the crew's page says it: what only the engineer can do is put as a call to the engineer."""
+    step = error.next_step
+    if error.crew_can or step.startswith("Ask ") or "the engineer" in step:
+        return str(error)
+    step = step if step[1:2].isupper() else step[:1].lower() + step[1:]
+    return f"{error.thing}: {error.cause}. Call the engineer, who can do this: {step}."
 
 
 # -- 3: refused by policy ------------------------------------------------------------------------
@@ -99,14 +118,19 @@ class PolicyRefusal(EdgeError):
     """The appliance could do it and must not."""
 
     exit_code = 3
+    crew_can = True
 
 
 class SignatureInvalid(PolicyRefusal):
     """A signature does not verify, or its signer is unknown, revoked or expired."""
 
+    crew_can = False
+
 
 class ThresholdUnsupported(PolicyRefusal):
     """The model's calibration cannot support the false-alert budget at this list's size."""
+
+    crew_can = False
 
 
 class AuthorityMissing(PolicyRefusal):
@@ -152,9 +176,17 @@ class WatchlistGone(PolicyRefusal):
 class ModelNotNamed(PolicyRefusal):
     """The embedder is not the one that the authorising officer was told about."""
 
+    crew_can = False
+
 
 class ThresholdTooLow(PolicyRefusal):
     """The configured threshold lies below the authority's floor."""
+
+    crew_can = False
+
+
+class RulesTooWeak(PolicyRefusal):
+    """Votes, window or quality limits let through more than those with which the budget was shown to hold."""
 
 
 class ClockUntrusted(PolicyRefusal):
@@ -195,6 +227,8 @@ class TargetMissing(PolicyRefusal):
 
 class AuditBroken(PolicyRefusal):
     """The audit log was altered, cut or reordered after it was written."""
+
+    crew_can = False
 
 
 # -- 4: bad input --------------------------------------------------------------------------------
@@ -262,6 +296,8 @@ class EnvironmentFault(EdgeError):
 class CameraUnavailable(EnvironmentFault):
     """A camera or stream does not open or stopped delivering frames."""
 
+    crew_can = True
+
 
 class BrokerUnavailable(EnvironmentFault):
     """The MQTT broker cannot be reached or refuses this client."""
@@ -282,9 +318,13 @@ class StoreDamaged(EnvironmentFault):
 class RepositoryUnavailable(EnvironmentFault):
     """The repository's medium or server cannot be reached."""
 
+    crew_can = True
+
 
 class OutboxFull(EnvironmentFault):
     """The outbox holds as many undelivered alerts as it may: new work stops before one is lost."""
+
+    crew_can = True
 
 
 class MemoryUnprotected(EnvironmentFault):

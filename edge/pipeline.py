@@ -211,6 +211,8 @@ class Pipeline:
                     self.process(frame)
                 if self._on_turn is not None:
                     self._on_turn()
+            if self._custodian.breach is not None:  # whoever was told of it has asked this to stop
+                raise self._custodian.breach
         finally:
             self._end(self._tracker.end_all())
             self._detector.flush()

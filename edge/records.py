@@ -19,7 +19,7 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.errors import RecordInvalid
+from edge.errors import SOFTWARE_FAULT, RecordInvalid
 
 __all__ = [
     "AGE_BANDS",
@@ -76,7 +76,7 @@ class BiometricHandle(Protocol):
 
 def _require(condition: bool, record: str, field_name: str, must: str, got: object) -> None:  # noqa: FBT001
     if not condition:
-        raise RecordInvalid(f"{record}.{field_name}", f"must be {must}, got {got}", "Mend the stage that made it")
+        raise RecordInvalid(f"{record}.{field_name}", f"must be {must}, got {got}", SOFTWARE_FAULT)
 
 
 def _shape(array: NDArray[Any]) -> str:

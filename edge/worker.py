@@ -15,6 +15,8 @@ dies of an exception counts, too, while :meth:`Supervisor.strangers` is entered.
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 import traceback
@@ -117,6 +119,7 @@ class Supervisor:
         self._late: dict[Worker, float] = {}
         self._failed = threading.Event()
         self._failure: WorkerFailed | None = None
+        self._end: Worker | None = None
 
     @property
     def failure(self) -> WorkerFailed | None:
@@ -172,6 +175,30 @@ class Supervisor:
     def wait(self, seconds: float) -> bool:
         """Wait until something fails, ``seconds`` at most; whether it did."""
         return self._failed.wait(seconds)
+
+    def end_in_time(self, longest_s: float, exit_code: int) -> None:
+        """End this process by force when it still runs after ``longest_s`` seconds, whatever hangs and holds a lock.
+
+        What it holds in memory ends with it. Only the first call counts, until :meth:`call_off`.
+        """
+
+        def end(worker: Worker) -> None:
+            if not worker.wait(longest_s):
+                sys.stderr.write(f"ended by force after {longest_s:.0f} s; {self._failure or 'something hangs'}\n")
+                sys.stderr.flush()
+                os._exit(exit_code)
+
+        with self._lock:
+            if self._end is None:
+                self._end = Worker("end", end, longest_s, self)
+                self._end._start()  # noqa: SLF001 - the other half of one mechanism
+
+    def call_off(self) -> None:
+        """Everything has ended by itself: see :meth:`end_in_time`."""
+        with self._lock:
+            worker, self._end = self._end, None
+        if worker is not None:
+            worker.stop()
 
     @contextmanager
     def strangers(self) -> Iterator[None]:

@@ -180,7 +180,7 @@ def write_bridge(
     """
     folder = folder.resolve()
     if not (folder / "bridge.key").exists():
-        raise KeyUnusable(str(folder), "holds no key of a bridge", "Enrol the van first")
+        raise KeyUnusable(str(folder), "holds no key for the van's own broker", "Enrol the van first")
     van = common_name(folder / "van.crt")
     own = "pattern read {root}/%u/{kind}\npattern write {root}/%u/{kind}\n"
     rules = "".join(own.format(root=topics.ROOT, kind=kind) for kind in topics.KINDS)

@@ -63,7 +63,9 @@ def recipient(text: str, van: str) -> pyrage.x25519.Recipient:
         return pyrage.x25519.Recipient.from_str(text.strip())
     except pyrage.RecipientError:
         raise KeyUnusable(
-            f"the key of {van}", "is not an age public key", "Give what the van's enrolment said"
+            f"the key of {van}",
+            "is not a public key for lists (age1…)",
+            "Give the key that was shown when the van was enrolled",
         ) from None
 
 
@@ -83,7 +85,7 @@ def write_bundle(
         KeyUnusable: a van's key is none.
     """
     if not vans:
-        raise BadInput("the bundle", "is for no van", "Name at least one van with its key")
+        raise BadInput("the bundle", "names no van", "Name at least one van with its key")
     if not len(store):
         raise BadInput("the bundle", "would be empty", "Enrol somebody first")
     keys = [recipient(text, van) for van, text in sorted(vans.items())]

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import typer
-
-from edge.commandline import run
+from edge.commandline import commands, run
 from provisioning import cli_authority, cli_publish, cli_site
 from provisioning.image.cli import app as image
 from provisioning.watchlist import app as watchlist
 
 __all__ = ["app", "main"]
 
-app = typer.Typer(
-    name="lfr-provision",
-    help="Keys, vans, watchlists, authorities and images.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-)
+app = commands("Keys, vans, watchlists, authorities and images.", name="lfr-provision")
 cli_site.register(app)
 app.add_typer(watchlist, name="watchlist")
 cli_authority.register(app)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from edge.commandline import AsJson, commands, say, show
+
 __all__ = ["register"]
 
-authority_app = typer.Typer(help="Sign a deployment's authority, look at one, print its notice.", no_args_is_help=True)
+authority_app = commands("Sign a deployment's authority, look at one, print its notice.")
 
+JsonOption = Annotated[bool, AsJson]
 RepositoryOption = Annotated[Path, typer.Option("--repository", help="the repository's folder")]
 KeysOption = Annotated[Path, typer.Option("--keys", help="folder with the keyring")]
 
@@ -27,12 +31,14 @@ def sign(
     manifest: Annotated[Path, typer.Option(help="manifest.json of the list whose report you have read")],
     repository: RepositoryOption,
     keys: KeysOption,
+    within: Annotated[Path | None, typer.Option(help="the force's area as TOML: a place outside is refused")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Check an authority against the reviewed list, show what it allows, and sign it."""
     from edge.errors import BadInput
     from edge.watchlist.bundle import parse_manifest
-    from provisioning.authority import draft_authority, publish_authority
+    from provisioning.authority import draft_authority, publish_authority, read_force
     from provisioning.keyring import Keyring
     from provisioning.repository import Repository
 
@@ -41,51 +47,91 @@ def sign(
         described = parse_manifest(manifest.read_bytes(), str(manifest))
     except OSError as error:
         raise BadInput(str(manifest), f"cannot be read ({error.strerror})", "Give the list's manifest.json") from None
-    authority, content = draft_authority(file, described, now)
-    _show(content, described.entries)
+    force = read_force(within) if within is not None else None
+    authority, content = draft_authority(file, described, now, report=_report(manifest), force=force)
+    if not as_json:
+        _show(content, described.entries)
     if not yes:
-        typer.confirm("Sign it?", abort=True)
+        typer.confirm("Sign it?", abort=True, err=as_json)
     name = publish_authority(Repository(repository, Keyring(keys)), authority, content, now)
-    typer.echo(f"Signed as {name}. Vans see it after lfr-provision publish.")
+    lines = [f"Signed as {name}. Vans see it after lfr-provision publish."]
+    show({"signed": name, "authority": authority}, lines, as_json=as_json)
+
+
+def _report(manifest: Path) -> dict[str, Any]:
+    """The report that lies beside a manifest, or nothing."""
+    try:
+        found = json.loads((manifest.parent / "report.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _show(content: bytes, entries: int | None) -> None:
     from edge.trust.authority import authority_digest, parse_authority
+    from provisioning.place_map import described, drawn
 
     authority = parse_authority(content)
     people = f"{entries} people, " if entries is not None else ""
+    grounds = authority.grounds
+    weighed = (
+        ()
+        if grounds is None
+        else (
+            f"Use case {grounds.use_case}",
+            f"Necessary because {grounds.necessity}",
+            f"Here because {grounds.why_here}",
+            f"Seriousness {grounds.seriousness}",
+            f"Rank {grounds.rank}",
+            *((f"Protest {grounds.protest}",) if grounds.protest else ()),
+            *((f"Children {grounds.children}",) if grounds.children else ()),
+        )
+    )
     for line in (
         f"Deployment {authority.deployment}: {authority.purpose}",
+        *weighed,
         f"Authorised by {authority.authorised_by} on {authority.authorised_at:%Y-%m-%d %H:%M %Z}",
         f"Where {authority.place.name}",
+        f"  {described(authority.place)}",
+        *(f"  {row}" for row in drawn(authority.place)),
         f"When {authority.starts:%Y-%m-%d %H:%M %Z} to {authority.ends:%Y-%m-%d %H:%M %Z}",
         f"Vans {', '.join(authority.vans)}",
         f"List {people}{authority.watchlist}",
         f"Model {authority.model}",
         f"Threshold {authority.threshold_floor:.3f} at least, one false alert in {authority.budget_one_in:,} at most",
         f"Alerts are kept for {authority.retention_h} hours",
-        f"This paper {authority_digest(content)}",
+        f"Digest of this authority {authority_digest(content)}",
     ):
-        typer.echo(line)
+        say(line)
 
 
 @authority_app.command()
-def inspect(file: Annotated[Path, typer.Argument(help="an authority as it was signed (JSON)")]) -> None:
+def inspect(
+    file: Annotated[Path, typer.Argument(help="an authority as it was signed (JSON)")], as_json: JsonOption = False
+) -> None:
     """Show what an authority allows, and check that it does not contradict itself."""
-    _show(_read(file), None)
+    from edge.trust.authority import parse_authority
+
+    content = _read(file)
+    if as_json:
+        show(parse_authority(content, str(file)), (), as_json=True)
+    else:
+        _show(content, None)
 
 
 @authority_app.command()
 def notice(
     file: Annotated[Path, typer.Argument(help="an authority as it was signed (JSON)")],
     out: Annotated[Path, typer.Option(help="where to write it; .html or .pdf")],
+    easy_read: Annotated[bool, typer.Option("--easy-read", help="short sentences and large letters")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Write the public notice of a deployment."""
     from edge.trust.authority import parse_authority
     from provisioning.notice import write_notice
 
-    write_notice(parse_authority(_read(file), str(file)), out)
-    typer.echo(f"{out} goes to the street and to the web.")
+    write_notice(parse_authority(_read(file), str(file)), out, easy=easy_read)
+    show({"notice": str(out)}, [f"{out} goes to the street and to the web."], as_json=as_json)
 
 
 def _read(file: Path) -> bytes:

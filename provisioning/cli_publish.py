@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import getpass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from edge.commandline import AsJson, commands, show
 
 if TYPE_CHECKING:
     from provisioning.repository import Repository
 
 __all__ = ["register"]
 
-repository_app = typer.Typer(help="Make the repository, rotate its keys, look at it.", no_args_is_help=True)
+repository_app = commands("Make the repository, rotate its keys, look at it.")
 
+JsonOption = Annotated[bool, AsJson]
 RepositoryOption = Annotated[Path, typer.Option("--repository", help="the repository's folder")]
 KeysOption = Annotated[Path, typer.Option("--keys", help="folder with the keyring")]
 
@@ -34,14 +37,17 @@ def _open(repository: Path, keys: Path) -> Repository:
 
 
 @repository_app.command()
-def init(repository: RepositoryOption, keys: KeysOption) -> None:
+def init(repository: RepositoryOption, keys: KeysOption, as_json: JsonOption = False) -> None:
     """Make keys for every role, root needing two of three, and the first state of an empty repository."""
     made = _open(repository, keys)
     made.init(datetime.now(UTC))
     root = repository / "root.json"
     root.write_bytes(made.root())
-    typer.echo(f"{root} goes into every van at its enrolment: it is what the van believes first.")
-    typer.echo(f"The three root keys in {keys} go to three people, offline; the other roles' keys to whom they name.")
+    lines = [
+        f"{root} goes into every van at its enrolment: it is what the van believes first.",
+        f"The three root keys in {keys} go to three people, offline; each other key goes to the role that it names.",
+    ]
+    show({"root": str(root), "keys": str(keys)}, lines, as_json=as_json)
 
 
 @repository_app.command()
@@ -51,36 +57,41 @@ def rotate(
     keys: KeysOption,
     token: Annotated[str, typer.Option(help="label of a PKCS#11 token that holds the new key")] = "",
     key_id: Annotated[int, typer.Option(help="its number there")] = 2,
+    as_json: JsonOption = False,
 ) -> None:
     """Give a role new keys: in files, or one that lies in a hardware token."""
     from edge.errors import BadInput
     from provisioning.repository import DELEGATED, TOP
 
     if role not in (*TOP, *DELEGATED):
-        raise BadInput(f"role {role}", "is none", f"Name one of {', '.join((*TOP, *DELEGATED))}")
+        raise BadInput(f"role {role}", "does not exist", f"Name one of {', '.join((*TOP, *DELEGATED))}")
     opened = _open(repository, keys)
     new = [opened.keys.from_token(token, key_id)] if token else None
     opened.rotate(role, datetime.now(UTC), keys=new)
-    typer.echo(f"{role} has new keys; the old ones are worth nothing from now on. Destroy them.")
+    lines = [f"{role} has new keys; the old ones are worth nothing from now on. Destroy them."]
+    show({"role": role}, lines, as_json=as_json)
 
 
-@repository_app.command()
-def show(repository: RepositoryOption, keys: KeysOption) -> None:
+@repository_app.command("show")
+def list_signed(repository: RepositoryOption, keys: KeysOption, as_json: JsonOption = False) -> None:
     """List what each role has signed."""
     from provisioning.repository import DELEGATED
 
     opened = _open(repository, keys)
-    for role in DELEGATED:
-        for name in opened.names(role) or ("(nothing)",):
-            typer.echo(f"{role:12s} {name}")
+    signed = {role: list(opened.names(role)) for role in DELEGATED}
+    lines = [f"{role:12s} {name}" for role, names in signed.items() for name in names or ("(nothing)",)]
+    show(signed, lines, as_json=as_json)
 
 
 @repository_app.command("van-key")
-def van_key(out: Annotated[Path, typer.Argument(help="where the van's private key goes")]) -> None:
+def van_key(
+    out: Annotated[Path, typer.Argument(help="where the van's private key goes")], as_json: JsonOption = False
+) -> None:
     """Make the key to which a van's lists are encrypted; prints the public part for watchlist build --van."""
     from provisioning.bundle import new_identity
 
-    typer.echo(new_identity(out))
+    public = new_identity(out)
+    show({"private": str(out), "public": public}, [public], as_json=as_json)
 
 
 def publish(
@@ -89,12 +100,13 @@ def publish(
     watchlist: Annotated[Path | None, typer.Option("--list", help="folder that watchlist build --van wrote")] = None,
     revocations: Annotated[Path | None, typer.Option(help="file of signed revocations, one per line")] = None,
     deployment: Annotated[str, typer.Option(help="whose revocations these are")] = "",
+    as_json: JsonOption = False,
 ) -> None:
     """Add what is given, tie everything together, and vouch for it for 24 hours. Run it daily."""
     from edge.errors import BadInput
     from edge.watchlist.bundle import parse_manifest
 
-    opened, now = _open(repository, keys), datetime.now(UTC)
+    opened, now, lines = _open(repository, keys), datetime.now(UTC), []
     try:
         if watchlist is not None:
             manifest = (watchlist / "manifest.json").read_bytes()
@@ -102,12 +114,13 @@ def publish(
             bundle = (watchlist / described.bundle).read_bytes()
             opened.add(f"watchlists/{described.deployment}.json", manifest, now)
             opened.add(f"watchlists/{described.deployment}.age", bundle, now, custom={"vans": list(described.vans)})
-            typer.echo(f"List for {described.deployment}: {described.entries} people, {len(bundle):,} bytes.")
+            lines.append(f"List for {described.deployment}: {described.entries} people, {len(bundle):,} bytes.")
         if revocations is not None:
             if not deployment:
-                raise BadInput("--revocations", "are for no deployment", "Add --deployment")
+                raise BadInput("--revocations", "do not say for which deployment they are", "Add --deployment")
             opened.add(f"revocations/{deployment}.jws", revocations.read_bytes(), now)
     except OSError as error:
         raise BadInput(str(error.filename), f"cannot be read ({error.strerror})", "Check the path") from None
     opened.publish(now)
-    typer.echo(f"Published at {now:%Y-%m-%d %H:%M %Z}; good for 24 hours.")
+    lines.append(f"Published at {now:%Y-%m-%d %H:%M %Z}; good for 24 hours.")
+    show({"published": now, "good_until": now + timedelta(hours=24)}, lines, as_json=as_json)

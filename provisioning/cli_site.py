@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from edge.commandline import AsJson, commands, show
+
 __all__ = ["register"]
 
 SiteOption = Annotated[Path, typer.Option("--site", help="the site's folder, made by init")]
-JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
+JsonOption = Annotated[bool, AsJson]
 
-van_app = typer.Typer(help="Give vans their identity, and take it back.", no_args_is_help=True)
+van_app = commands("Give vans their identity, and take it back.")
 
 
 def register(app: typer.Typer) -> None:
@@ -28,13 +29,18 @@ def init(
     folder: Annotated[Path, typer.Argument(help="new folder for the site")],
     host: Annotated[list[str] | None, typer.Option(help="name or address of the broker; repeat for several")] = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="the broker's TCP port")] = 8883,
+    as_json: JsonOption = False,
 ) -> None:
-    """Make a site: its authority, its broker's certificate, its control room's certificate and keys."""
+    """Make a site: its certificate authority, the broker's certificate, the control room's certificate and keys."""
     from provisioning.site import CONTROL_ROOM, init_site
 
     init_site(folder, tuple(host or ("localhost", "127.0.0.1", "::1")), port)
-    typer.echo(f"{folder}/ca holds the authority's key: put it on a medium of its own, and away.")
-    typer.echo(f"{folder}/{CONTROL_ROOM} goes to the control room, {folder}/broker to the broker.")
+    lines = [
+        f"{folder}/ca holds the certificate authority's key: put it on a stick of its own, and lock that away.",
+        f"{folder}/{CONTROL_ROOM} goes to the control room, {folder}/broker to the broker.",
+    ]
+    parts = {"authority": "ca", "control_room": CONTROL_ROOM, "broker": "broker"}
+    show({name: str(folder / part) for name, part in parts.items()}, lines, as_json=as_json)
 
 
 def broker(
@@ -46,15 +52,19 @@ def broker(
     discovery: Annotated[
         str, typer.Option(help="let vans describe their counters to Home Assistant under this prefix (homeassistant)")
     ] = "",
+    as_json: JsonOption = False,
 ) -> None:
     """Write mosquitto.conf and its access rules into the site's broker folder."""
     from provisioning.broker import write_broker
     from provisioning.site import init_home_assistant
 
-    if discovery:
-        typer.echo(f"{init_home_assistant(folder)} goes to Home Assistant: its certificate and key for the broker.")
+    assistant = init_home_assistant(folder) if discovery else None
     conf = write_broker(folder, port=port, address=address, user=user, log=log, discovery=discovery)
-    typer.echo(f"Run: mosquitto -c {conf}")
+    lines = [f"Run: mosquitto -c {conf}"]
+    if assistant is not None:
+        lines.insert(0, f"{assistant} goes to Home Assistant: its certificate and key for the broker.")
+    document = {"configuration": str(conf), "home_assistant": str(assistant) if assistant else None}
+    show(document, lines, as_json=as_json)
 
 
 def watcher(
@@ -80,12 +90,12 @@ def enrol(
     from provisioning.site import enrol_van
 
     done = enrol_van(van, site, out)
-    if as_json:
-        content = {"van": done.van, "folder": str(done.folder), "kid": done.key_id, "expires": done.expires.isoformat()}
-        typer.echo(json.dumps(content))
-    else:
-        typer.echo(f"{out} goes to {van}; its certificate ends on {done.expires:%Y-%m-%d}.")
-        typer.echo("The control room believes it within a minute of having its new vans.jwks.")
+    content = {"van": done.van, "folder": str(done.folder), "kid": done.key_id, "expires": done.expires.isoformat()}
+    lines = [
+        f"{out} goes to {van}; its certificate ends on {done.expires:%Y-%m-%d}.",
+        "The control room believes it within a minute of having its new vans.jwks.",
+    ]
+    show(content, lines, as_json=as_json)
 
 
 @van_app.command()
@@ -95,17 +105,23 @@ def bridge(
     remote_port: Annotated[int, typer.Option(min=1, max=65535, help="its TCP port")] = 8883,
     port: Annotated[int, typer.Option(min=1, max=65535, help="where the van's own broker listens")] = 8883,
     user: Annotated[str, typer.Option(help="account that mosquitto runs as when started as root")] = "mosquitto",
+    as_json: JsonOption = False,
 ) -> None:
     """Write the configuration of a broker on the van that passes alerts on to the control room's."""
     from provisioning.broker import write_bridge
 
-    typer.echo(f"Run: mosquitto -c {write_bridge(folder, host, remote_port, port=port, user=user)}")
+    conf = write_bridge(folder, host, remote_port, port=port, user=user)
+    show({"configuration": str(conf)}, [f"Run: mosquitto -c {conf}"], as_json=as_json)
 
 
 @van_app.command()
-def revoke(van: Annotated[str, typer.Argument(help="the van's name")], site: SiteOption) -> None:
+def revoke(
+    van: Annotated[str, typer.Argument(help="the van's name")], site: SiteOption, as_json: JsonOption = False
+) -> None:
     """Take a van's certificates and signing keys back."""
     from provisioning.site import revoke_van
 
     count = revoke_van(van, site)
-    typer.echo(f"{count} certificate(s) of {van} revoked: give {site}/broker/crl.pem to the broker and restart it.")
+    crl = site / "broker" / "crl.pem"
+    line = f"{count} certificate(s) of {van} revoked: give {crl} to the broker and restart it."
+    show({"van": van, "certificates": count, "crl": str(crl)}, [line], as_json=as_json)

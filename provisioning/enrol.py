@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edge.errors import FaceNotEnrollable, ImageUnreadable
 from edge.records import WatchlistEntry
-from edge.sight.picture import read_image
+from provisioning.reading import PictureReader
 from provisioning.sources import Refusal, Source, Subject
 
 __all__ = ["EncodedFace", "Enrolment", "FaceEncoder", "enrol"]
@@ -95,41 +95,48 @@ def enrol(source: Source, encoder: FaceEncoder, *, progress: Callable[[Subject],
     the same. The reference picture is the one with the most pixels between the eyes.
     """
     result = Enrolment(refused=list(source.refused))
-    for subject in source.subjects:
-        if progress is not None:
-            progress(subject)
-        faces = list(_faces(subject, encoder, result))
-        if not faces:
-            result.refused.append(
-                Refusal(
-                    subject.reference,
-                    subject.reference,
-                    "has no picture that could be enrolled",
-                    "Find another picture of this person",
-                )
-            )
-            continue
-        result.faces[subject.reference] = faces
-        result.entries.append(_entry(subject, faces))
+    with PictureReader() as reader:
+        for subject in source.subjects:
+            if progress is not None:
+                progress(subject)
+            _enrol_one(subject, encoder, reader, result)
     return result
 
 
-def _faces(subject: Subject, encoder: FaceEncoder, result: Enrolment) -> Iterator[EncodedFace]:
+def _enrol_one(subject: Subject, encoder: FaceEncoder, reader: PictureReader, result: Enrolment) -> None:
+    faces = list(_faces(subject, encoder, reader, result))
+    if not faces:
+        result.refused.append(
+            Refusal(
+                subject.reference,
+                subject.reference,
+                "has no picture that could be enrolled",
+                "Find another picture of this person",
+            )
+        )
+        return
+    result.faces[subject.reference] = faces
+    result.entries.append(_entry(subject, faces))
+
+
+def _faces(subject: Subject, encoder: FaceEncoder, reader: PictureReader, result: Enrolment) -> Iterator[EncodedFace]:
     for number, path in enumerate(subject.pictures):
         result.pictures += 1
         if number >= MAX_PICTURES:
             reason = f"is one too many: {MAX_PICTURES} pictures of a person are used"
             result.refused.append(Refusal(subject.reference, str(path), reason, "Keep the best ones"))
             continue
-        face = _face(subject.reference, path, encoder, result)
+        face = _face(subject.reference, path, encoder, reader, result)
         if face is not None:
             result.used += 1
             yield face
 
 
-def _face(reference: str, path: Path, encoder: FaceEncoder, result: Enrolment) -> EncodedFace | None:
+def _face(
+    reference: str, path: Path, encoder: FaceEncoder, reader: PictureReader, result: Enrolment
+) -> EncodedFace | None:
     try:
-        image = read_image(path)
+        image = reader.read(path)
     except ImageUnreadable as error:
         result.refused.append(Refusal(reference, str(path), error.cause, error.next_step))
         return None

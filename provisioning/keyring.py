@@ -53,7 +53,7 @@ class Keyring:
             raw = json.loads(path.read_text(encoding="utf-8"))
             for role, keys in raw.items():
                 self._roles[role] = [HeldKey(Key.from_dict(k["keyid"], dict(k["public"])), k["uri"]) for k in keys]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise KeyUnusable(str(path), f"cannot be read ({error})", "Restore it from its backup") from None
 
     def roles(self) -> tuple[str, ...]:

@@ -52,7 +52,17 @@ def review(
     day: date,
     budget_one_in: int,
 ) -> dict[str, Any]:
-    """The report as plain data: numbers, references and reasons; no template and no picture."""
+    """The report as plain data: numbers, references and reasons; no template and no picture.
+
+    Args:
+        enrolment: what came of the pictures.
+        source: everything that was handed in, before anybody was left out: the numbers add up to it.
+        meta: of the list.
+        digest: the list's identity.
+        matrix: its templates.
+        day: of the deployment.
+        budget_one_in: the false-alert budget.
+    """
     entries = enrolment.entries
     records = {subject.reference: subject.record for subject in source.subjects}
     pairs = alike(matrix)
@@ -61,9 +71,13 @@ def review(
         "digest": digest,
         "model": meta.model,
         "built": meta.created.isoformat(timespec="seconds"),
+        "notes": list(source.notes),
+        "people": len(source.references),
         "entries": len(entries),
-        "pictures": enrolment.pictures,
+        "people_left_out": len(source.references) - len(entries),
+        "pictures": source.pictures,
         "templates": enrolment.used,
+        "pictures_left_out": source.pictures - enrolment.used,
         "categories": _counts(entry.category or "not stated" for entry in entries),
         "image_sources": _counts(entry.image_source or "not stated" for entry in entries),
         "age_bands": _counts(entry.age_band for entry in entries),

@@ -34,6 +34,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from edge.errors import BadInput, EnvironmentFault, KeyUnusable
 from edge.files import replace_file
 from edge.names import NAME
+from edge.parsing import json_as
 from edge.trust.keys import DecryptionKeys, SigningKey, write_private, write_public
 from edge.trust.secret import create_secret
 
@@ -171,7 +172,9 @@ def certify(
     issuer, issuer_key = authority
     if issuer.not_valid_after_utc < datetime.now(UTC) + life:
         raise KeyUnusable(
-            "the site's authority", f"ends before the certificate of {name} would", "Make a new authority first"
+            "the site's certificate authority",
+            f"ends before the certificate of {name} would",
+            "Make a new authority first",
         )
     purpose = ExtendedKeyUsageOID.SERVER_AUTH if hosts else ExtendedKeyUsageOID.CLIENT_AUTH
     builder = (
@@ -223,10 +226,12 @@ def load_authority(site: Path) -> Pair:
     except (OSError, ValueError, TypeError) as error:
         cause = getattr(error, "strerror", None) or "damaged key or certificate"
         raise KeyUnusable(
-            str(site / "ca"), f"holds no usable authority ({cause})", "Mount the medium it is on"
+            str(site / "ca"),
+            f"holds no usable certificate authority ({cause})",
+            "Connect the disk or stick that holds it",
         ) from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise KeyUnusable(str(site / "ca"), "holds another kind of key", "Mount the right medium")
+        raise KeyUnusable(str(site / "ca"), "holds another kind of key", "Connect the right disk or stick")
     return certificate, key
 
 
@@ -336,9 +341,11 @@ def van_keys(site: Path) -> list[dict[str, Any]]:
     """
     path = site / CONTROL_ROOM / "vans.jwks"
     try:
-        keys = msgspec.json.decode(path.read_bytes(), type=dict[str, list[dict[str, Any]]])["keys"]
+        keys = json_as(path.read_bytes(), dict[str, list[dict[str, Any]]])["keys"]
     except (OSError, msgspec.DecodeError, KeyError):
-        raise KeyUnusable(str(path), "is no JSON Web Key Set", "Run lfr-provision init in a new folder") from None
+        raise KeyUnusable(
+            str(path), "is not a key set (JSON Web Key Set)", "Run lfr-provision init in a new folder"
+        ) from None
     return keys
 
 

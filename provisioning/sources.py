@@ -1,4 +1,4 @@
-"""What the intelligence unit hands in: a folder per reference, or a CSV with one row per picture.
+"""What the intelligence unit hands in, and a folder per reference; :mod:`provisioning.rows` reads spreadsheets.
 
 Nothing is decoded here. A row or a file that cannot be used is refused with its reason and the rest
 goes on: a list of hundreds is not lost to one typing error.
@@ -6,21 +6,32 @@ goes on: a list of hundreds is not lost to one typing error.
 
 from __future__ import annotations
 
-import csv
 import re
 from dataclasses import dataclass, field, fields
-from datetime import date
 from pathlib import Path
 
 from edge.errors import NothingToEnrol
-from edge.records import AGE_BANDS
+from provisioning.photograph import PHOTOGRAPHS
 
-__all__ = ["COLUMNS", "Record", "Refusal", "Source", "Subject", "read_csv", "read_folder"]
+__all__ = [
+    "COLUMNS",
+    "CONVICTIONS",
+    "Record",
+    "Refusal",
+    "Source",
+    "Subject",
+    "custody_source",
+    "flaw_of_reference",
+    "read_folder",
+]
 
-PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 REFERENCE = re.compile(r"^[\w][\w .:/+-]{0,63}$")
 """A reference is the force's own number: short, on one line, no path tricks."""
-YES, NO = {"yes", "true", "1", "y"}, {"no", "false", "0", "n", ""}
+_SMALL, _LARGE = "a-z\u00df-\u00ff", "A-Z\u00c0-\u00de"
+_NAME = re.compile(f"[{_SMALL}]{{2,}}[ _.-]+[^\\W\\d]?[{_SMALL}]{{2,}}|[{_LARGE}][{_SMALL}]{{2,}}")
+"""Two words, or one with a capital and small letters: a name, whatever number follows it."""
+CUSTODY = re.compile(r"custod|mug ?shot|booking|arrest|detain|detention", re.IGNORECASE)
+"""What the police call the source of a custody image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +80,14 @@ class Refusal:
         file: the picture or the row, as the reader finds it again.
         reason: why, in a clause.
         next_step: what to do about it.
+        pictures: how many pictures are left out with it; 0 for what was no picture, or sums up others.
     """
 
     reference: str
     file: str
     reason: str
     next_step: str
+    pictures: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +101,47 @@ class Subject:
 
 @dataclass(slots=True)
 class Source:
-    """Everything a source holds, good and refused."""
+    """Everything a source holds, good and refused; ``notes`` say how it was read, for the reader to check."""
 
     subjects: list[Subject] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def pictures(self) -> int:
+        """How many pictures were handed in, used or not."""
+        return sum(len(each.pictures) for each in self.subjects) + sum(each.pictures for each in self.refused)
+
+    @property
+    def references(self) -> set[str]:
+        """Everybody who was handed in and has a reference that can be used."""
+        return {each.reference for each in self.subjects} | {each.reference for each in self.refused if each.reference}
 
 
-def read_folder(folder: Path, defaults: Record | None = None) -> Source:
+def flaw_of_reference(text: str) -> tuple[str, str] | None:
+    """Why a text is not a reference, and what to do; None when it is one. A person's name is none: it needs a digit."""
+    number = "Use the force's own number for the person, for example WW-1041"
+    if not text:
+        return "has no reference", number
+    if not REFERENCE.match(text):
+        return "is not a reference", "Use 1 to 64 letters, digits and . : / + - _ or spaces"
+    if not any(letter.isdigit() for letter in text) or _NAME.search(text):
+        return "looks like a name, not like a number", number
+    return None
+
+
+def custody_source(image_source: str) -> bool:
+    """Whether pictures from there are custody images."""
+    return CUSTODY.search(image_source) is not None
+
+
+def read_folder(folder: Path, defaults: Record | None = None, *, names: bool = True) -> Source:
     """Read ``folder/<reference>/<picture>``; every subject gets the record ``defaults``.
+
+    Args:
+        folder: one folder per reference.
+        defaults: what is known of everybody.
+        names: whether a folder may be called by a name; never for a list of people who are looked for.
 
     Raises:
         NothingToEnrol: no such folder, or nothing in it.
@@ -107,19 +153,21 @@ def read_folder(folder: Path, defaults: Record | None = None) -> Source:
         if child.name.startswith("."):
             continue
         if child.is_file():
-            if child.suffix.lower() in PICTURES:
+            if child.suffix.lower() in PHOTOGRAPHS:
                 source.refused.append(
-                    Refusal("", str(child), "lies outside a reference's folder", "Move it into a folder of its own")
+                    Refusal("", str(child), "lies outside a reference's folder", "Move it into a folder of its own", 1)
                 )
             continue
-        if not REFERENCE.match(child.name):
-            source.refused.append(_bad_reference(child.name, str(child)))
+        flaw = flaw_of_reference(child.name)
+        if flaw is not None and not (names and REFERENCE.match(child.name)):
+            held = sum(file.suffix.lower() in PHOTOGRAPHS for file in child.iterdir())
+            source.refused.append(Refusal("", str(child), *flaw, pictures=held))
             continue
         pictures: list[Path] = []
         for file in sorted(child.iterdir()):
             if file.name.startswith("."):
                 continue
-            if file.is_file() and file.suffix.lower() in PICTURES:
+            if file.is_file() and file.suffix.lower() in PHOTOGRAPHS:
                 pictures.append(file)
             else:
                 source.refused.append(
@@ -132,107 +180,3 @@ def read_folder(folder: Path, defaults: Record | None = None) -> Source:
     if not source.subjects and not source.refused:
         raise NothingToEnrol(str(folder), "is empty", "Put one folder of pictures per reference into it")
     return source
-
-
-def read_csv(file: Path) -> Source:
-    """Read a CSV with the columns :data:`COLUMNS`, of which ``reference`` and ``path`` must be there.
-
-    Paths are relative to the file. Several rows with one reference are several pictures of one person,
-    and must agree in everything else that they state.
-
-    Raises:
-        NothingToEnrol: the file is missing, not a CSV, without rows, or with unknown or missing columns.
-    """
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as handle:
-            reader = csv.DictReader(handle, strict=True)
-            header = [name.strip() for name in reader.fieldnames or ()]
-            reader.fieldnames = header
-            rows = [(reader.line_num, row) for row in reader]
-    except OSError as error:
-        raise NothingToEnrol(str(file), f"cannot be read ({error.strerror})", "Give the path of a CSV file") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise NothingToEnrol(str(file), f"is not a CSV in UTF-8 ({error})", "Export it again as CSV, UTF-8") from None
-    for wanted in ("reference", "path"):
-        if wanted not in header:
-            raise NothingToEnrol(f"{file}: column {wanted}", "is missing", f"The columns are {', '.join(COLUMNS)}")
-    for name in header:
-        if name not in COLUMNS:
-            raise NothingToEnrol(f"{file}: column {name}", "is unknown", f"The columns are {', '.join(COLUMNS)}")
-    if not rows:
-        raise NothingToEnrol(str(file), "has no rows", "Add one row per picture")
-    return _gather(file, rows)
-
-
-def _gather(file: Path, rows: list[tuple[int, dict[str, str | None]]]) -> Source:
-    source = Source()
-    pictures: dict[str, list[Path]] = {}
-    records: dict[str, Record] = {}
-    for line, row in rows:
-        cells = {name: (value or "").strip() for name, value in row.items() if name is not None}
-        where = f"{file.name} line {line}"
-        reference = cells["reference"]
-        if not REFERENCE.match(reference):
-            source.refused.append(_bad_reference(reference, where))
-            continue
-        if None in row:
-            source.refused.append(Refusal(reference, where, "has more cells than the header", "Quote commas in a cell"))
-            continue
-        try:
-            record = _record(cells)
-        except ValueError as error:
-            source.refused.append(Refusal(reference, where, str(error), "Mend the cell and build again"))
-            continue
-        if not cells["path"]:
-            source.refused.append(Refusal(reference, where, "names no picture", "Fill in the column path"))
-            continue
-        known = records.setdefault(reference, record)
-        if known != record:
-            source.refused.append(
-                Refusal(reference, where, "contradicts an earlier row of the same reference", "Make the rows agree")
-            )
-            continue
-        pictures.setdefault(reference, []).append(file.parent / cells["path"])
-    source.subjects.extend(Subject(name, tuple(paths), records[name]) for name, paths in sorted(pictures.items()))
-    return source
-
-
-def _bad_reference(reference: str, where: str) -> Refusal:
-    cause = "is not a reference" if reference else "has no reference"
-    return Refusal(reference, where, cause, "Use 1 to 64 letters, digits and . : / + - _ or spaces")
-
-
-def _record(cells: dict[str, str]) -> Record:
-    values: dict[str, object] = {}
-    for name in ("category", "lawful_basis", "image_source", "age_rationale"):
-        values[name] = cells.get(name, "")
-    for name in ("image_taken", "review_by", "delete_by", "deletion_requested"):
-        values[name] = _day(name, cells.get(name, ""))
-    values["custody_image"] = _truth("custody_image", cells.get("custody_image", ""))
-    values["age_band"] = _one_of("age_band", cells.get("age_band", "") or "unknown", AGE_BANDS)
-    values["conviction"] = _one_of("conviction", cells.get("conviction", "") or "unknown", CONVICTIONS)
-    values["lookalikes"] = tuple(filter(None, (part.strip() for part in cells.get("lookalikes", "").split(";"))))
-    return Record(**values)  # type: ignore[arg-type]
-
-
-def _day(name: str, text: str) -> str | None:
-    if not text:
-        return None
-    try:
-        return date.fromisoformat(text).isoformat()
-    except ValueError:
-        raise ValueError(f"{name} is {text!r}, not a date such as 2026-03-31") from None
-
-
-def _truth(name: str, text: str) -> bool:
-    if text.lower() in YES:
-        return True
-    if text.lower() in NO:
-        return False
-    raise ValueError(f"{name} is {text!r}, neither yes nor no")
-
-
-def _one_of(name: str, text: str, choices: tuple[str, ...]) -> str:
-    if text not in choices:
-        raise ValueError(f"{name} is {text!r}, not one of: {', '.join(choices)}")
-    return text

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import sys
+from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,9 +14,9 @@ import msgspec
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
-from edge.errors import EdgeError, KeyUnusable, NothingToEnrol
+from edge.commandline import PARTLY, AsJson, commands, complain, counted, say, show, table
+from edge.errors import EntryNotFound, KeyUnusable, NothingToEnrol
 from edge.trust.keys import SigningKey, write_private, write_public
 from edge.trust.revocation import REVOCATION, Revocation
 from edge.trust.secret import create_secret, read_secret
@@ -23,13 +25,16 @@ from edge.watchlist.store import WatchlistStore
 from provisioning.bundle import recipient, write_bundle
 from provisioning.encoder import make_encoder
 from provisioning.enrol import Enrolment, FaceEncoder, enrol
-from provisioning.policy import apply_policy
+from provisioning.policy import apply_policy, same
 from provisioning.review import review
-from provisioning.sources import Record, Source, read_csv, read_folder
+from provisioning.rows import read_list
+from provisioning.sources import Record, Refusal, Source, custody_source, read_folder
+from provisioning.template import write_template
 
 __all__ = ["app", "build_store"]
 
-app = typer.Typer(no_args_is_help=True, help="Build a watchlist from pictures and look at what was built.")
+app = commands("Build a watchlist from pictures and look at what was built.")
+Json = Annotated[bool, AsJson]
 STORE = "watchlist.db"
 KEY = "watchlist.key"
 REPORT = "report.json"
@@ -46,6 +51,7 @@ def build_store(
     day: date | None = None,
     approved: tuple[str, ...] = (),
     budget_one_in: int = 6000,
+    on_nobody: Callable[[list[Refusal]], None] | None = None,
 ) -> dict[str, Any]:
     """Enrol ``source`` into ``out/watchlist.db`` with a fresh ``out/watchlist.key``, and return the report.
 
@@ -57,22 +63,26 @@ def build_store(
         quiet: whether to leave the progress bar out.
         day: of the deployment: whoever must not be on a list then is left out. None leaves the policy out, for
             lists of nobody in particular.
-        approved: categories that the authorising officer approved; any when empty.
+        approved: categories that the authorising officer approved; nobody of another one is on the list.
         budget_one_in: the false-alert budget, for the report.
+        on_nobody: told of everything that was left out when nobody could be enrolled.
 
     Raises:
         NothingToEnrol: not one picture could be enrolled; nothing is left in ``out`` then.
         KeyUnusable, WatchlistUnreadable: ``out`` holds a list already.
         StoreUnavailable: the disk refuses.
     """
+    handed_in = source
     if day is not None:
         source = apply_policy(source, day, approved)
     enrolment = _enrol_with_progress(source, encoder, quiet=quiet)
     if not enrolment.entries:
         first = enrolment.refused[0]
+        if on_nobody is not None:
+            on_nobody(enrolment.refused)
         raise NothingToEnrol(
             "the watchlist",
-            f"not one of {enrolment.pictures} pictures could be enrolled; the first: {first.file} {first.reason}",
+            f"not one of {handed_in.pictures} pictures could be enrolled; the first: {first.file} {first.reason}",
             first.next_step,
         )
     out.mkdir(parents=True, exist_ok=True)
@@ -83,7 +93,7 @@ def build_store(
         store.add(enrolment.entries)
         matrix = store.matrix()
         report = review(
-            enrolment, source, meta, store.digest, matrix, day=day or now.date(), budget_one_in=budget_one_in
+            enrolment, handed_in, meta, store.digest, matrix, day=day or now.date(), budget_one_in=budget_one_in
         )
         matrix.erase()
     (out / REPORT).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -105,51 +115,52 @@ _COUNTED = (
 )
 
 
+def _print_refused(refused: Iterable[Refusal]) -> None:
+    rows = [(each.reference, each.file, each.reason, each.next_step) for each in refused]
+    table(("reference", "file", "left out because", "next step"), rows, title="Left out")
+
+
 def _print_report(report: dict[str, Any], out: Path) -> None:
-    console = Console()
+    for note in report["notes"]:
+        say(note)
     if report["refused"]:
-        table = Table("reference", "file", "left out because", "next step", title="Left out")
-        for refusal in report["refused"]:
-            table.add_row(refusal["reference"], refusal["file"], refusal["reason"], refusal["next_step"])
-        console.print(table)
-    console.print(
-        f"{report['entries']} people enrolled from {report['templates']} of {report['pictures']} pictures; "
-        f"{len(report['refused'])} left out."
+        _print_refused(Refusal(**refusal) for refusal in report["refused"])
+    say(
+        f"{report['entries']} of {report['people']} people are on the list, "
+        f"with {report['templates']} of {report['pictures']} pictures."
     )
+    if report["refused"]:
+        say(f"Left out: {report['people_left_out']} people and {report['pictures_left_out']} pictures, listed above.")
     for title, name in _COUNTED:
-        counts = ", ".join(f"{count} {what}" for what, count in report[name].items())
-        console.print(f"{title}: {counts}.", markup=False, soft_wrap=True)
-    console.print(
-        f"Custody images: {report['custody_images']}. First date to run out: {report['first_date'] or 'none'}."
-    )
+        say(f"{title}: {counted(report[name])}.")
+    say(f"Custody images: {report['custody_images']}. First date to run out: {report['first_date'] or 'none'}.")
     for reference, rationale in report["under_18"].items():
-        console.print(f"{reference} is under 18: {rationale}", markup=False)
+        say(f"{reference} is under 18: {rationale}")
     for one, other, score in report["probably_one_person"]:
-        console.print(f"{one} and {other} are probably one person (similarity {score}): merge or check.", markup=False)
+        say(f"{one} and {other} are probably one person (similarity {score}): merge or check.")
     for one, other, score in report["lookalikes"]:
-        console.print(f"{one} and {other} look alike (similarity {score}).", markup=False)
-    console.print(
+        say(f"{one} and {other} look alike (similarity {score}).")
+    say(
         f"At one false alert in {report['budget_one_in']}: "
         f"{report['false_alerts_per_10000_passages']} in 10,000 passages of people who are not on it."
     )
-    console.print(f"List {report['digest']}", soft_wrap=True)
-    console.print(f"Store {out / STORE}, key {out / KEY}, report {out / REPORT}", soft_wrap=True)
-
-
-def fail(error: EdgeError) -> typer.Exit:
-    """Print a one-line error and give the exit code that belongs to it."""
-    Console(stderr=True).print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-    return typer.Exit(error.exit_code)
+    say(f"List {report['digest']}")
+    say(f"Store {out / STORE}, key {out / KEY}, report {out / REPORT}")
 
 
 @app.command("build")
-def build(  # noqa: PLR0917
+def build(
     out: Annotated[Path, typer.Option(help="folder for the store, its key and the report")],
     images: Annotated[Path | None, typer.Option(help="folder with one folder of pictures per reference")] = None,
-    csv: Annotated[Path | None, typer.Option(help="CSV with the columns reference, path and the record")] = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option("--csv", "--sheet", help="CSV file or Excel workbook (.xlsx); begin with: watchlist template"),
+    ] = None,
     deployment: Annotated[str, typer.Option(help="the deployment the list is for")] = "unassigned",
     day: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="its day; today when not given")] = None,
-    approved: Annotated[list[str] | None, typer.Option(help="an approved category; repeat for several")] = None,
+    approved: Annotated[
+        list[str] | None, typer.Option(help="a category that the authorising officer approved; once for each")
+    ] = None,
     budget: Annotated[int, typer.Option(min=1000, help="at most one false alert in so many passages")] = 6000,
     van: Annotated[list[str] | None, typer.Option(help="name=age1…: write a bundle for this van, too; repeat")] = None,
     embedder: Annotated[str, typer.Option(help="pack:variant of the embedder that the van runs")] = "",
@@ -157,40 +168,81 @@ def build(  # noqa: PLR0917
     category: Annotated[str, typer.Option(help="category of everybody in --images")] = "",
     lawful_basis: Annotated[str, typer.Option(help="lawful basis of everybody in --images")] = "",
     image_source: Annotated[str, typer.Option(help="where the pictures of --images come from")] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="print the report as JSON, nothing else")] = False,  # noqa: FBT002
+    review_by: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="last day without a review, for --images")
+    ] = None,
+    allow_partial: Annotated[
+        bool, typer.Option("--allow-partial", help=f"end with 0, not {PARTLY}, although something was left out")
+    ] = False,
+    as_json: Json = False,
 ) -> None:
-    """Enrol people from pictures into an encrypted watchlist, and list what was left out and why."""
+    """Enrol people from pictures into an encrypted watchlist, and list what was left out and why.
+
+    Ends with 0 when everything that was handed in is on the list, with 6 when the list was built and something was
+    left out.
+    """
     if (images is None) == (csv is None):
         raise typer.BadParameter("give either --images or --csv")
-    try:
-        vans = _vans(van or [])
-        if images is not None:
-            record = Record(category=category, lawful_basis=lawful_basis, image_source=image_source)
-            source = read_folder(images, record)
-        else:
-            assert csv is not None
-            source = read_csv(csv)
-        report = build_store(
-            source,
-            out,
-            deployment,
-            make_encoder(detector, embedder),
-            quiet=as_json,
-            day=(day or datetime.now(UTC)).date(),
-            approved=tuple(approved or ()),
-            budget_one_in=budget,
+    vans = _vans(van or [])
+    if images is not None:
+        record = Record(
+            category=category,
+            lawful_basis=lawful_basis,
+            image_source=image_source,
+            custody_image=custody_source(image_source),
+            review_by=review_by.date().isoformat() if review_by else None,
         )
-        if vans:
-            with WatchlistStore.open(out / STORE, read_secret(str((out / KEY).absolute()))) as store:
-                manifest, content = write_bundle(store, vans, out)
-            (out / MANIFEST).write_bytes(content)
-            report["bundle"] = manifest.bundle
-    except EdgeError as error:
-        raise fail(error) from None
+        source = read_folder(images, record, names=False)
+    else:
+        assert csv is not None
+        source = read_list(csv)
+    if not approved:
+        there = sorted({same(subject.record.category) or "none" for subject in source.subjects})
+        raise typer.BadParameter(
+            "name each category that the authorising officer approved with --approved; "
+            f"the categories in this list are: {', '.join(there) or 'none'}"
+        )
+    report = build_store(
+        source,
+        out,
+        deployment,
+        make_encoder(detector, embedder),
+        quiet=as_json,
+        day=(day or datetime.now(UTC)).date(),
+        approved=tuple(approved),
+        budget_one_in=budget,
+        on_nobody=None if as_json else _print_refused,
+    )
+    if vans:
+        with WatchlistStore.open(out / STORE, read_secret(str((out / KEY).absolute()))) as store:
+            manifest, content = write_bundle(store, vans, out)
+        (out / MANIFEST).write_bytes(content)
+        report["bundle"] = manifest.bundle
     if as_json:
-        typer.echo(json.dumps(report, ensure_ascii=False))
+        show(report, (), as_json=True)
     else:
         _print_report(report, out)
+    if report["refused"] and not allow_partial:
+        complain(
+            "lfr-provision",
+            f"the list {out}: is built, and {len(report['refused'])} things were left out. "
+            "Read why; if that is meant, say --allow-partial.",
+        )
+        raise typer.Exit(PARTLY)
+
+
+@app.command("template")
+def template(
+    out: Annotated[Path | None, typer.Argument(help="file to write: .csv or .xlsx; list.csv when not given")] = None,
+    xlsx: Annotated[bool, typer.Option("--xlsx", help="write list.xlsx, an Excel workbook")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write an empty list to fill in, as CSV or as an Excel workbook that offers the choices."""
+    file = out or Path("list.xlsx" if xlsx else "list.csv")
+    if xlsx and file.suffix.lower() != ".xlsx":
+        raise typer.BadParameter(f"{file} does not end in .xlsx")
+    write_template(file)
+    show({"file": str(file)}, [f"Fill in {file}; then: lfr-provision watchlist build --csv {file}"], as_json=as_json)
 
 
 def _vans(pairs: list[str]) -> dict[str, str]:
@@ -210,59 +262,72 @@ def revoke(
     reference: Annotated[str, typer.Option(help="who leaves the list")],
     cause: Annotated[str, typer.Option(help="why, for the audit log")],
     deployment: Annotated[str, typer.Option(help="whose list; * for every one")] = "*",
+    built: Annotated[
+        list[Path] | None, typer.Option("--list", help="folder of a list that the person must be on; once for each")
+    ] = None,
+    as_json: Json = False,
 ) -> None:
-    """Sign a revocation. Publish the line it prints to the van's revocation topic, or put it into the repository."""
-    try:
-        signer = SigningKey.load(str(key.absolute()))
-        found = Revocation(deployment=deployment, reference=reference, cause=cause, issued_at=datetime.now(UTC))
-        typer.echo(signer.sign(msgspec.json.encode(found), REVOCATION).decode("ascii"))
-    except EdgeError as error:
-        raise fail(error) from None
+    """Sign a revocation. Publish the line it prints to the van's revocation topic, or put it into the repository.
+
+    With --list a reference that is on none of the lists is refused. Without it nothing is checked.
+    """
+    if built:
+        _must_be_listed(reference, built)
+    signer = SigningKey.load(str(key.absolute()))
+    found = Revocation(deployment=deployment, reference=reference, cause=cause, issued_at=datetime.now(UTC))
+    token = signer.sign(msgspec.json.encode(found), REVOCATION).decode("ascii")
+    show({"reference": reference, "deployment": deployment, "revocation": token}, [token], as_json=as_json)
+    if not built:
+        complain("lfr-provision", f"{reference}: was not looked up on any list. Give --list to have it checked.")
+
+
+def _must_be_listed(reference: str, folders: list[Path]) -> None:
+    known: set[str] = set()
+    for folder in folders:
+        secret = read_secret(str((folder / KEY).absolute()))
+        with WatchlistStore.open(folder / STORE, secret) as store:
+            known.update(store.references())
+    if reference not in known:
+        close = difflib.get_close_matches(reference, known, n=1)
+        hint = f"Did you mean {close[0]}" if close else "Check the reference: lfr-provision watchlist inspect"
+        raise EntryNotFound(reference, "is on none of these lists, so nothing was signed", hint)
 
 
 @app.command("revoker-key")
 def revoker_key(
     out: Annotated[Path, typer.Argument(help="where the private key goes; the public half lies beside it as .jwks")],
     owner: Annotated[str, typer.Option(help="whose it is, for the audit log")] = "intelligence-unit",
+    as_json: Json = False,
 ) -> None:
     """Make the key with which revocations are signed. Vans get the public half."""
-    try:
-        if out.exists():
-            raise KeyUnusable(str(out), "exists already", "Remove it first if it really is to be replaced")
-        key = SigningKey.generate()
-        write_private(out, key.private_jwk())
-        write_public(out.with_suffix(".jwks"), {"keys": [key.public_jwk(owner=owner)]})
-    except EdgeError as error:
-        raise fail(error) from None
-    typer.echo(f"{out.with_suffix('.jwks')} goes into every van.")
+    if out.exists():
+        raise KeyUnusable(str(out), "exists already", "Remove it first if it really is to be replaced")
+    key, public = SigningKey.generate(), out.with_suffix(".jwks")
+    write_private(out, key.private_jwk())
+    write_public(public, {"keys": [key.public_jwk(owner=owner)]})
+    show({"private": str(out), "public": str(public)}, [f"{public} goes into every van."], as_json=as_json)
 
 
 @app.command("inspect")
 def inspect(
     store: Annotated[Path, typer.Argument(help="the store, or the folder it was built in")],
     key: Annotated[Path | None, typer.Option(help="its key; beside the store when not given")] = None,
-    as_json: Annotated[bool, typer.Option("--json")] = False,  # noqa: FBT002
+    as_json: Json = False,
 ) -> None:
     """Show what is on a list: records and counts, never a template or a picture."""
     path = store / STORE if store.is_dir() else store
-    try:
-        secret = read_secret(str((key or path.with_name(KEY)).absolute()))
-        with WatchlistStore.open(path, secret) as opened:
-            opened.verify()
-            rows = [_row(entry) for entry in opened.stream()]
-            meta, digest = opened.meta, opened.digest
-    except EdgeError as error:
-        raise fail(error) from None
+    secret = read_secret(str((key or path.with_name(KEY)).absolute()))
+    with WatchlistStore.open(path, secret) as opened:
+        opened.verify()
+        rows = [_row(entry) for entry in opened.stream()]
+        meta, digest = opened.meta, opened.digest
     if as_json:
         head = {"digest": digest, "deployment": meta.deployment, "model": meta.model, "entries": rows}
-        typer.echo(json.dumps(head, ensure_ascii=False))
+        show(head, (), as_json=True)
         return
-    table = Table("reference", "category", "lawful basis", "image from", "taken", "review by", "delete by", "templates")
-    for row in rows:
-        table.add_row(*(str(row[name] or "–") for name in _SHOWN))
-    console = Console()
-    console.print(table)
-    console.print(f"{len(rows)} people for deployment {meta.deployment}, list {digest}", soft_wrap=True)
+    columns = ("reference", "category", "lawful basis", "image from", "taken", "review by", "delete by", "templates")
+    table(columns, [[row[name] or "–" for name in _SHOWN] for row in rows])
+    say(f"{len(rows)} people for deployment {meta.deployment}, list {digest}")
 
 
 _SHOWN = (

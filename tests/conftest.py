@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import structlog
 
 from edge.worker import Supervisor
+
+
+@pytest.fixture(autouse=True)
+def _journal_of_its_own() -> Iterator[None]:
+    """A test that sets the journal up must not leave it writing into a file that is closed."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """``lfr-control console`` as a process, with a fault that begins when it is told to: what its tests share.
 
-``python -m tests.console_process FAULT --config control.toml`` runs the real command after one of :data:`FAULTS` has
+``python -m tests.console_process FAULT --config control.toml`` runs the real command after one of ``FAULTS`` has
 been put in place; SIGUSR1 begins it. Nothing of this is known to the program itself.
 """
 
@@ -87,6 +87,19 @@ def fault(name: str) -> None:
                 escalate(room)
 
             ControlRoom.escalate = hangs  # type: ignore[method-assign]
+        case "escalation hangs with the log":
+            from edge.controlroom import serve
+
+            service.SILENT_S, serve.END_S = 1.0, 6.0
+            looks = ControlRoom.escalate
+
+            def keeps(room: ControlRoom) -> None:
+                if begun.is_set():
+                    with room._audit._lock:  # type: ignore[attr-defined]
+                        threading.Event().wait()
+                looks(room)
+
+            ControlRoom.escalate = keeps  # type: ignore[method-assign]
         case "a library's thread":
             tick = ControlRoom.escalate
 

@@ -154,7 +154,7 @@ def test_a_checkpoint_by_another_key_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
     with new_log(path, key=SigningKey.generate()) as audit:
         audit.record(Event.STOPPED, {"cause": "test"})
-    with pytest.raises(AuditBroken, match="checkpoint 1: signature is by a key that nobody here knows"):
+    with pytest.raises(AuditBroken, match="checkpoint 1: signature was made with a key that is not known here"):
         verify(path, SIGNERS)
 
 

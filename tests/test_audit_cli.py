@@ -85,7 +85,8 @@ def test_somebody_who_was_listed_learns_when_and_until_when(reference: str, caus
     (time,) = answer["times"]
     assert (time["deployment"], time["van"], time["cause"]) == ("D-1", "van-1", cause)
     assert time["since"] <= time["until"]
-    assert "D-1" in run(folder, "was-listed", "--reference", reference)[1]
+    shown = run(folder, "was-listed", "--reference", reference)[1].splitlines()[-1]
+    assert shown.split() == ["D-1", "van-1", time["since"], time["until"], *cause.split()], "nothing is cut in a pipe"
 
 
 def test_somebody_who_was_not_learns_that(folder: Path) -> None:

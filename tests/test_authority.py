@@ -41,6 +41,7 @@ GOOD = Facts(
     model=AUTHORITY["model"],
     threshold=0.5,
     required_threshold=0.5,
+    weaker_rules="",
 )
 
 
@@ -173,8 +174,11 @@ def test_an_authority_is_named_by_the_file_as_it_was_signed() -> None:
 # -- the place ---------------------------------------------------------------------------------------
 
 PLACES: dict[str, tuple[Place, str | None]] = {
-    "three corners": (Place(name="x", polygon=((0, 0), (0, 1), (1, 1))), None),
-    "the corners of the Earth": (Place(name="x", polygon=((-90, -180), (-90, 180), (90, 180), (90, -180))), None),
+    "three corners": (Place(name="x", polygon=((0, 0), (0, 0.01), (0.01, 0.01))), None),
+    "the corners of the Earth": (
+        Place(name="x", polygon=((-90, -180), (-90, 180), (90, 180), (90, -180))),
+        "km are the most",
+    ),
     "too far north": (Place(name="x", polygon=((0, 0), (0, 1), (90.1, 1))), "not on Earth"),
     "too far south": (Place(name="x", polygon=((0, 0), (0, 1), (-90.1, 1))), "not on Earth"),
     "too far east": (Place(name="x", polygon=((0, 0), (0, 180.1), (1, 1))), "not on Earth"),
@@ -182,8 +186,17 @@ PLACES: dict[str, tuple[Place, str | None]] = {
     "no number": (Place(name="x", polygon=((0, 0), (0, math.nan), (1, 1))), "not on Earth"),
     "a circle beside the Earth": (Place(name="x", centre=(91, 0), radius_m=5), "not on Earth"),
     "a circle of a metre": (Place(name="x", centre=(51, 0), radius_m=1), None),
-    "a circle of 20 km": (Place(name="x", centre=(51, 0), radius_m=20_000), None),
-    "a wider circle": (Place(name="x", centre=(51, 0), radius_m=20_001), "circle without a radius"),
+    "a circle of 2.5 km": (Place(name="x", centre=(51, 0), radius_m=2_500), None),
+    "a wider circle": (Place(name="x", centre=(51, 0), radius_m=2_600), "covers 21 km²; 20 km²"),
+    "a circle around the world": (Place(name="x", centre=(51, 0), radius_m=20_001), "covers 1,257 km²"),
+    "a corner the wrong way round": (
+        Place(name="x", polygon=((51.50, -0.13), (51.50, -0.12), (-0.12, 51.51), (51.51, -0.13))),
+        "the wrong way round",
+    ),
+    "an outline that crosses itself": (
+        Place(name="x", polygon=((51.50, -0.13), (51.51, -0.12), (51.50, -0.12), (51.51, -0.13))),
+        "crosses itself",
+    ),
     "a circle of nothing": (Place(name="x", centre=(51, 0), radius_m=0), "circle without a radius"),
     "a circle turned inside out": (Place(name="x", centre=(51, 0), radius_m=-5), "circle without a radius"),
     "neither": (Place(name="x"), "either a polygon or a circle"),

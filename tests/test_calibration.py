@@ -13,10 +13,11 @@ import typer
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
+from edge.config import DecisionSection, QualitySection
 from edge.errors import ModelRejected, ThresholdUnsupported
 from edge.evaluate import cli
 from edge.evaluate import tail as tails
-from edge.match.calibration import FILE_NAME, ImpostorTail, fit
+from edge.match.calibration import FILE_NAME, ImpostorTail, PassageRules, fit
 
 PEOPLE, DIMENSION = 1500, 24
 
@@ -33,7 +34,13 @@ def tail() -> ImpostorTail:
     faces, people = _crowd(random, PEOPLE), np.arange(PEOPLE)
     measured = tails.measure(faces, people, faces, people, seed=2)
     text = tails.to_toml(
-        measured, model_sha256="0" * 64, detector_sha256="1" * 64, data="a sphere", flipped="none", people=PEOPLE
+        measured,
+        PassageRules.of(DecisionSection(), QualitySection()),
+        model_sha256="0" * 64,
+        detector_sha256="1" * 64,
+        data="a sphere",
+        flipped="none",
+        people=PEOPLE,
     )
     return msgspec.toml.decode(text, type=ImpostorTail)
 

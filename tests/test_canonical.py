@@ -70,6 +70,7 @@ PUBLISHED = {
     "list.destroyed": {
         "list": str, "copy": str, "cause": str, "entries": int, "files": list, "destroyed_at": str,
     },
+    "entry.absent": {"list": str, "reference": str, "cause": str},
     "entry.consulted": {"list": str, "reference": str, "by": str, "purpose": str},
     "entry.removed": {"list": str, "copy": str, "reference": str, "cause": str},
     "alert.sent": {"alert": str, "reference": str, "to": list},
@@ -77,6 +78,10 @@ PUBLISHED = {
     "alerts.deleted": {"store": str, "count": int, "cause": str},
     "erasure.totals": {"from": str, "to": str, "count": int, "longest_ms": int, "overdue": int},
     "custody.breached": {"cause": str},
+    "service.failed": {"part": str, "cause": str},
+    "store.damaged": {"store": str, "kept": str, "carried": int, "lost": str},
+    "clock.unconfirmed": {},
+    "clock.confirmed": {"by": str},
 }  # fmt: skip
 """What overseers rely on, written down a second time on purpose: an event may be added, none of these may change."""
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import cv2
 import numpy as np
@@ -116,7 +117,7 @@ def test_a_video_cut_off_in_the_middle_plays_what_is_there(tmp_path: Path, custo
     [
         ("none.avi", None, VideoUnreadable, "no such file"),
         ("empty.avi", b"", VideoUnreadable, "empty"),
-        ("text.mp4", b"this is text\n" * 50, VideoUnreadable, "no video"),
+        ("text.mp4", b"this is text\n" * 50, VideoUnreadable, "not a video"),
         ("/dev/video77", None, CameraUnavailable, "no such camera"),
         ("rtsp://127.0.0.1:9/street", None, CameraUnavailable, "does not answer"),
     ],
@@ -129,6 +130,55 @@ def test_a_source_that_cannot_be_opened_says_so(
         Path(source).write_bytes(content)
     with pytest.raises(error, match=words):
         capture_of(source, custodian).start(Supervisor())
+
+
+def test_a_camera_whose_driver_hangs_while_it_opens_is_an_error_and_holds_up_nobody(
+    custodian: Custodian, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.sight.capture.START_S", 0.3)
+    pipe = Path(f"/dev/shm/lfr-hangs-{os.getpid()}")  # a device that lets nobody past open()
+    os.mkfifo(pipe)
+    try:
+        supervisor = Supervisor()
+        with pytest.raises(CameraUnavailable, match="its driver hangs"):
+            capture_of(str(pipe), custodian).start(supervisor)
+        (hangs,) = supervisor.workers
+        deadline = time.monotonic() + 20
+        while not hangs.stop(0.02) and time.monotonic() < deadline:  # each of the readers that are tried
+            with contextlib.suppress(OSError):
+                os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+        assert not hangs.alive
+        assert supervisor.failure is None
+    finally:
+        pipe.unlink()
+
+
+@pytest.mark.parametrize("shape", [(60, 80), (60, 80, 1), (60, 80, 4)])
+@pytest.mark.parametrize("deep", [np.uint8, np.uint16])
+def test_a_camera_without_colour_or_with_one_channel_more_is_watched_like_any_other(
+    custodian: Custodian, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], deep: type[Any]
+) -> None:
+    class Camera:
+        def read(self) -> tuple[bool, Any]:
+            return True, np.full(shape, 130 if deep is np.uint8 else 130 * 256 + 7, deep)
+
+        def release(self) -> None:
+            pass
+
+        def get(self, _: int) -> float:
+            return 25.0
+
+    monkeypatch.setattr("edge.sight.capture._Source._open", lambda *_: Camera())
+    capture = capture_of("/dev/video0", custodian)
+    capture.start(supervisor := Supervisor())
+    frame = capture.next(5)
+    capture.stop()
+    assert supervisor.failure is None
+    assert frame is not None
+    with frame.pixels as handle:
+        assert handle.array.shape == (60, 80, 3)
+        assert handle.array.dtype == np.uint8
+        assert (handle.array == 130).all()
 
 
 def test_a_video_header_without_a_frame_is_an_error_and_no_quiet_end(tmp_path: Path, custodian: Custodian) -> None:

@@ -20,9 +20,8 @@ VANS = KnownSigners.of([ONE.public_jwk(owner="van-1"), OTHER.public_jwk(owner="v
 def checkpoints(tmp_path: Path, van: str, signer: SigningKey, entries: int = 2) -> list[str]:
     """What a real audit log published."""
     published: list[str] = []
-    with AuditLog(
-        tmp_path / f"{van}.jsonl", van=van, clock=HandClock(), signer=signer, publish=published.append
-    ) as log:
+    with AuditLog(tmp_path / f"{van}.jsonl", van=van, clock=HandClock(), signer=signer) as log:
+        log._publish = published.append
         for number in range(entries):
             log.record(Event.STOPPED, {"cause": f"number {number}"})
             log.checkpoint()

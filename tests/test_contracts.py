@@ -143,7 +143,9 @@ THREADS = {
     "from threading import Thread": "threading.Thread",
     "import _thread": "_thread",
     "from concurrent.futures import ThreadPoolExecutor": "concurrent.futures",
-    "import asyncio\nasync def f():\n    await asyncio.to_thread(print)": "to_thread",
+    "import asyncio\nasync def f():\n    asyncio.create_task(asyncio.to_thread(print))": "to_thread",
+    "import asyncio\nasync def f():\n    later = asyncio.to_thread\n    await later(print)": "to_thread",
+    "async def f(loop):\n    await loop.run_in_executor(None, print)": "run_in_executor",
     "from asyncio import to_thread": "asyncio.to_thread",
     "loop.run_in_executor(None, print)": "run_in_executor",
     "from starlette.concurrency import run_in_threadpool": "starlette.concurrency.run_in_threadpool",
@@ -157,6 +159,11 @@ def test_a_thread_outside_the_worker_is_refused(tmp_path: Path, code: str) -> No
     status, said = lint("lint-threads", tmp_path)
     assert status == 1
     assert f": {THREADS[code]}: only edge/worker.py makes threads" in said
+
+
+def test_what_is_waited_for_at_once_may_be_done_on_another_thread(tmp_path: Path) -> None:
+    (tmp_path / "page.py").write_text("import asyncio\nasync def f():\n    return await asyncio.to_thread(print)\n")
+    assert lint("lint-threads", tmp_path) == (0, "")
 
 
 def test_locks_events_and_processes_are_no_threads(tmp_path: Path) -> None:

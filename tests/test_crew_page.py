@@ -104,6 +104,7 @@ def test_a_configuration_that_is_wrong_keeps_the_van_from_starting_and_the_page_
         page = answer.read().decode()
     assert "No word from the service" in page
     assert "camera.sauce" in page
+    assert "Call the engineer, who can do this: " in page
 
 
 def test_every_reason_is_shown_and_a_van_whose_alerts_wait_is_not_plainly_green() -> None:

@@ -135,7 +135,7 @@ def wrong(name: str, rest: str) -> str:
         if missing := [choice for choice in choices if choice not in node.commands]:
             return f"{name} {' '.join(words[:at])} has no {missing[0]}"
         node, at = node.commands[choices[0]], at + 1
-    options = {option for one in node.params for option in (*one.opts, *one.secondary_opts)} | {"--help", "--version"}
+    options = {option for one in node.params for option in (*one.opts, *one.secondary_opts)} | {"--help"}
     for word in words[at:]:
         if word in {"|", "&&", ";", "#", "→"}:
             break
@@ -150,7 +150,7 @@ def code(text: str) -> list[str]:
     return [*blocks, *re.findall(r"`([^`\n]+)`", re.sub(r"```\w*\n.*?```", "", text, flags=re.DOTALL))]
 
 
-SPANS = [(named(path), span) for path in PAGES if path.suffix == ".md" for span in code(path.read_text("utf-8"))]
+SPANS = [(named(path), span) for path in PAGES for span in code(path.read_text("utf-8"))]
 
 
 def test_every_command_on_a_page_can_be_typed() -> None:

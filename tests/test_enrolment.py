@@ -23,7 +23,7 @@ from provisioning.enrol import EncodedFace, enrol
 from provisioning.sources import Record, Source, Subject, read_folder
 from provisioning.watchlist import app
 
-STATED = ["--category", "wanted", "--lawful-basis", "warrant", "--image-source", "court"]
+STATED = ["--approved", "wanted", "--category", "wanted", "--lawful-basis", "warrant", "--image-source", "court"]
 PORTRAITS = Path(provisioning.demo.__file__).parent / "portraits"
 Picture = NDArray[np.uint8]
 
@@ -233,7 +233,7 @@ def test_the_command_builds_a_list_that_inspect_can_show(tmp_path: Path) -> None
         *STATED,
     ]
     built = CliRunner().invoke(app, arguments)
-    assert built.exit_code == 0, built.output
+    assert built.exit_code == 6, built.output
     report = json.loads(built.stdout)
     assert (report["entries"], report["templates"], report["deployment"]) == (2, 3, "D-7")
     assert len(report["refused"]) == 5
@@ -275,7 +275,7 @@ def test_a_source_without_a_face_is_one_line_and_exit_code_4(
 
 def test_a_second_build_into_the_same_folder_is_refused(tmp_path: Path) -> None:
     arguments = ["build", "--images", str(source_folder(tmp_path)), "--out", str(tmp_path / "out"), *STATED]
-    assert CliRunner().invoke(app, arguments).exit_code == 0
+    assert CliRunner().invoke(app, [*arguments, "--allow-partial"]).exit_code == 0
     before = (tmp_path / "out" / "watchlist.db").read_bytes()
     again = CliRunner().invoke(app, arguments)
     assert again.exit_code == 4

@@ -79,7 +79,7 @@ def test_roles_in_the_manifest_hold(tmp_path: Path) -> None:
     ("rows", "says"),
     [
         ([{"identity": "a", "file": "a.jpg"}], "no column 'path'"),
-        ([{"identity": "a", "path": "a.jpg", "role": "suspect"}], "'suspect' is no role"),
+        ([{"identity": "a", "path": "a.jpg", "role": "suspect"}], "'suspect' is not a role"),
         ([{"identity": "a", "path": "a.jpg"}], "nobody would be enrolled"),
         ([{"identity": "", "path": "a.jpg"}], "line 2: it lacks"),
         (

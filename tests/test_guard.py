@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -121,7 +122,7 @@ def test_a_permit_begins_as_a_no_and_lapses_unless_it_is_renewed() -> None:
     permit = Permit(clock)
     assert not permit.valid
     permit.grant()
-    clock.advance(LEASE_S - 0.001)
+    clock.advance(1.999)
     assert permit.valid
     clock.advance(0.001)
     assert not permit.valid
@@ -152,6 +153,28 @@ def test_a_permit_that_is_in_use_is_withdrawn_only_when_the_use_has_ended() -> N
         thread.join()
     with pytest.raises(PermitLapsed), permit.in_use():
         pytest.fail("nothing may be committed any more")
+
+
+def test_a_withdrawal_waits_for_a_commit_that_hangs_no_longer_than_a_second() -> None:
+    permit = Permit(HandClock())
+    permit.grant()
+    inside, leave = threading.Event(), threading.Event()
+
+    def hangs() -> None:
+        with permit.in_use():
+            inside.set()
+            leave.wait(30)
+
+    user = threading.Thread(target=hangs)
+    user.start()
+    assert inside.wait(5)
+    began = time.monotonic()
+    permit.close()
+    assert 0.9 < time.monotonic() - began < 5
+    leave.set()
+    user.join()
+    permit.grant()
+    assert not permit.valid, "it was closed for good"
 
 
 # -- the audit trail -------------------------------------------------------------------------------------
@@ -190,3 +213,14 @@ def test_an_overdue_handle_is_logged_even_when_nobody_was_forgotten(tmp_path: Pa
     book.turn(2, final=True)
     assert read_log(audit.path)[0].data["overdue"] == 2
     audit.close()
+
+
+def test_a_yes_counts_from_when_it_was_asked_and_not_from_when_it_came() -> None:
+    clock = HandClock()
+    permit = Permit(clock)
+    asked = permit.moment_ns()
+    clock.advance(LEASE_S - 0.5)
+    permit.grant(asked)
+    assert permit.valid
+    clock.advance(0.5)
+    assert not permit.valid

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from joserfc import jws
+from joserfc import jwe, jws
 from joserfc.jwk import ECKey, OctKey
 
 from edge.errors import AlertRejected, KeyUnusable, SignatureInvalid
@@ -70,6 +70,12 @@ def by_the_wrong_key() -> bytes:
     return jws.serialize_compact(header, b"x", ECKey.import_key(OTHER.private_jwk())).encode()
 
 
+def unsigned(**members: Any) -> bytes:
+    """A header that names the right key, and nothing that it signed."""
+    header = {"alg": "ES256", "kid": ONE.key_id, "typ": KIND, **members}
+    return f"{url64(json.dumps(header).encode())}.e30.AAAA".encode()
+
+
 def altered(part: int) -> bytes:
     parts = ONE.sign(b"a payload", KIND).split(b".")
     parts[part] = parts[part][:-2] + (b"AA" if parts[part][-2:] != b"AA" else b"BB")
@@ -97,6 +103,9 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     "a key's name that is a list": lambda: (
         f"{url64(json.dumps({'alg': 'ES256', 'kid': [], 'typ': KIND}).encode())}.e30.AAAA".encode()
     ),
+    "a number for a list of what is critical": lambda: unsigned(crit=-1),
+    "a list of numbers of what is critical": lambda: unsigned(crit=[1]),
+    "a member that means something to the library": lambda: unsigned(b64=False, crit=["b64"]),
     "bytes that are no ASCII": lambda: b"\xff\xfe.\x00.\xff",
     "a payload that is too long": lambda: f"{ONE.sign(b'', KIND).split(b'.')[0].decode()}.{'A' * 1_900_000}.A".encode(),
 }
@@ -111,6 +120,19 @@ def test_what_is_not_signed_as_demanded_is_refused_with_our_own_error(name: str)
 def test_the_longest_message_that_may_be_sent_can_be_signed_and_verified() -> None:
     payload = b"x" * (MAX_SIGNED * 3 // 4 - 1000)
     assert KNOWN.verify(ONE.sign(payload, KIND), KIND).payload == payload
+
+
+class AnyLength(jws.JWSRegistry):
+    max_payload_length = 100_000_000
+
+
+def test_a_message_longer_than_any_that_may_be_sent_is_refused_although_its_signature_is_right() -> None:
+    header = {"alg": "ES256", "kid": ONE.key_id, "typ": KIND}
+    key = ECKey.import_key(ONE.private_jwk())
+    assert MAX_SIGNED == 1_400_000, "two pictures of 256 KiB, in base64 twice, and room for the words"
+    token = jws.serialize_compact(header, b"x" * 1_400_000, key, registry=AnyLength()).encode()
+    with pytest.raises(SignatureInvalid):
+        KNOWN.verify(token, KIND)
 
 
 def test_a_revoked_key_is_not_believed_from_the_day_that_its_set_says_so_whatever_the_time_is() -> None:
@@ -254,29 +276,50 @@ def with_first(change: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
     return {**sealed, "recipients": [change(sealed["recipients"][0])]}
 
 
+class AnyEncryption(jwe.JWERegistry):
+    max_ciphertext_length = 100_000_000
+
+
+def otherwise(wrap: str = "ECDH-ES+A256KW", encryption: str = "A256GCM", content: bytes = b"x") -> dict[str, Any]:
+    """For the right control room, and in another way than was agreed on."""
+    key = ROOM.public_jwks()["keys"][0]
+    sealed = jwe.GeneralJSONEncryption({"enc": encryption, "cty": "JOSE"}, content)
+    sealed.add_recipient({"alg": wrap, "kid": key["kid"]}, ECKey.import_key(key))
+    return dict(jwe.encrypt_json(sealed, None, registry=AnyEncryption(algorithms=[wrap, encryption])))
+
+
 UNREADABLE: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
-    "no recipients": (lambda: {k: v for k, v in to_room().items() if k != "recipients"}, "is malformed"),
-    "an empty list of them": (lambda: {**to_room(), "recipients": []}, "is malformed"),
-    "seventeen of them": (lambda: {**to_room(), "recipients": to_room()["recipients"] * 17}, "is malformed"),
-    "an object instead of a list": (lambda: {**to_room(), "recipients": {"0": 1}}, "is malformed"),
+    "no recipients": (lambda: {k: v for k, v in to_room().items() if k != "recipients"}, "cannot be read"),
+    "an empty list of them": (lambda: {**to_room(), "recipients": []}, "cannot be read"),
+    "seventeen of them": (lambda: {**to_room(), "recipients": to_room()["recipients"] * 17}, "cannot be read"),
+    "an object instead of a list": (lambda: {**to_room(), "recipients": {"0": 1}}, "cannot be read"),
     "a recipient that is text": (lambda: with_first(lambda _: "x"), "not for this control room"),
     "a recipient without a header": (lambda: with_first(lambda r: {**r, "header": None}), "not for this control room"),
     "a recipient without a key's name": (
         lambda: with_first(lambda r: {**r, "header": {"alg": "ECDH-ES+A256KW"}}),
         "not for this control room",
     ),
-    "no encrypted key": (lambda: with_first(lambda r: {"header": r["header"]}), "does not decrypt"),
+    "no encrypted key": (lambda: with_first(lambda r: {"header": r["header"]}), "cannot be decrypted"),
     "an encrypted key that is a number": (
         lambda: with_first(lambda r: {**r, "encrypted_key": 5}),
-        "does not decrypt",
+        "cannot be decrypted",
     ),
     "no ephemeral key": (
         lambda: with_first(lambda r: {**r, "header": {k: v for k, v in r["header"].items() if k != "epk"}}),
-        "does not decrypt",
+        "cannot be decrypted",
     ),
-    "no protected header": (lambda: {k: v for k, v in to_room().items() if k != "protected"}, "does not decrypt"),
-    "no content": (lambda: {k: v for k, v in to_room().items() if k != "ciphertext"}, "does not decrypt"),
-    "a tag that is a list": (lambda: {**to_room(), "tag": []}, "does not decrypt"),
+    "no protected header": (lambda: {k: v for k, v in to_room().items() if k != "protected"}, "cannot be decrypted"),
+    "no content": (lambda: {k: v for k, v in to_room().items() if k != "ciphertext"}, "cannot be decrypted"),
+    "a weaker encryption": (lambda: otherwise(encryption="A128GCM"), "cannot be decrypted"),
+    "an older encryption": (lambda: otherwise(encryption="A256CBC-HS512"), "cannot be decrypted"),
+    "a weaker wrapping of the key": (lambda: otherwise(wrap="ECDH-ES+A128KW"), "cannot be decrypted"),
+    "more than any alert holds": (
+        lambda: otherwise(content=b"x" * (MAX_SIGNED * 3 // 2 + 30_000)),
+        "cannot be decrypted",
+    ),
+    "a protected header that is a number": (lambda: {**to_room(), "protected": url64(b"1.5")}, "cannot be decrypted"),
+    "a protected header that is no text": (lambda: {**to_room(), "protected": url64(b"\xa7")}, "cannot be decrypted"),
+    "a tag that is a list": (lambda: {**to_room(), "tag": []}, "cannot be decrypted"),
 }
 
 
@@ -287,8 +330,12 @@ def test_what_cannot_be_opened_is_refused_with_our_own_error(name: str) -> None:
         ROOM.decrypt(make(), "JOSE")
 
 
+def test_in_the_way_that_was_agreed_on_it_is_opened() -> None:
+    assert ROOM.decrypt(otherwise(), "JOSE") == b"x"
+
+
 def test_another_type_of_content_is_refused_although_it_decrypts() -> None:
-    with pytest.raises(AlertRejected, match="is not JOSE"):
+    with pytest.raises(AlertRejected, match="is of another kind than JOSE"):
         ROOM.decrypt(Recipients.of(ROOM.public_jwks()["keys"]).encrypt(b"x", "text"), "JOSE")
 
 

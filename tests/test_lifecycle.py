@@ -12,6 +12,7 @@ import msgspec
 import pyrage
 import pytest
 
+import edge.watchlist.destruction
 import edge.watchlist.lifecycle
 from edge.errors import (
     AuditBroken,
@@ -32,7 +33,8 @@ from edge.trust.audit import AuditLog, verify
 from edge.trust.events import Event
 from edge.trust.history import was_listed
 from edge.watchlist.bundle import MAGIC, PADDING, identity_of
-from edge.watchlist.lifecycle import ListLifecycle, destroy_everything
+from edge.watchlist.destruction import destroy_everything
+from edge.watchlist.lifecycle import ListLifecycle
 from tests.lists import MODEL, START, Site, damage_unnoticed, entry, events, import_into
 
 PEOPLE = ("R-1", "R-2", "R-3")
@@ -168,12 +170,12 @@ REFUSALS: dict[str, tuple[Prepare, type[EdgeError], str]] = {
     "built in the future": (
         remanifested(built="2026-03-01T10:06:00Z"),
         ListTooOld,
-        "was built in the future",
+        "has a date in the future",
     ),
     "not our key": (
         lambda site, _: {"identity": pyrage.x25519.Identity.generate()},
         BundleRefused,
-        "is not encrypted to this van's key",
+        "is not encrypted for this van",
     ),
     "one bit flipped": (
         changed_bundle(lambda content: content[:-900] + bytes([content[-900] ^ 1]) + content[-899:]),
@@ -229,9 +231,9 @@ REFUSALS: dict[str, tuple[Prepare, type[EdgeError], str]] = {
     "a manifest with a field more": (
         lambda site, built: {"manifest": b'{"schema":1,"extra":1}'},
         BundleRefused,
-        "unknown field",
+        "is not a field that is known here",
     ),
-    "the file is gone": (lambda site, built: {"bundle": site.folder / "none.age"}, BundleRefused, "is not there"),
+    "the file is gone": (lambda site, built: {"bundle": site.folder / "none.age"}, BundleRefused, "is missing"),
 }
 
 
@@ -300,6 +302,19 @@ def test_a_removed_entry_leaves_the_store_and_the_index_is_told(site: Site, audi
     keeper.close()
 
 
+def test_somebody_who_was_never_on_the_list_cannot_leave_it_in_silence(site: Site, audit: AuditLog) -> None:
+    keeper = site.keeper(audit)
+    import_into(keeper, site, site.build([entry(name) for name in PEOPLE]))
+    keeper.remove("R-2", "revoked")
+    for reference in ("R-2", "R-99", "R-99"):
+        with pytest.raises(EntryNotFound):
+            keeper.remove(reference, "revoked: by mistake")
+    keeper.close()
+    audit.checkpoint()
+    (absent,) = events(site, Event.ENTRY_ABSENT)
+    assert (absent["reference"], absent["cause"]) == ("R-99", "revoked: by mistake")
+
+
 def test_the_end_leaves_a_receipt_the_references_and_no_file(
     keeper: ListLifecycle, site: Site, audit: AuditLog
 ) -> None:
@@ -361,7 +376,8 @@ def test_a_damaged_list_is_destroyed_at_the_next_start(site: Site, audit: AuditL
 
 def test_who_is_to_leave_a_damaged_list_is_not_searched_any_more(site: Site, audit: AuditLog) -> None:
     told: list[str] = []
-    keeper = site.keeper(audit, on_removed=told.append)
+    keeper = site.keeper(audit)
+    keeper.on_removed(told.append)
     import_into(keeper, site, site.build([entry(name) for name in PEOPLE]))
     damage_unnoticed(keeper)
     with pytest.raises(StoreDamaged, match="the watchlist is damaged on the disk"):
@@ -385,7 +401,7 @@ def test_a_list_that_was_opened_for_no_embedder_in_particular_is_refused_to_anot
 
 @pytest.mark.parametrize("content", [b"", b"nonsense", b"AGE-SECRET-KEY-1XX", b"\xff\xff"])
 def test_a_broken_age_key_is_one_clear_error(content: bytes) -> None:
-    with pytest.raises(KeyUnusable, match=r"van.key: is not an age identity"):
+    with pytest.raises(KeyUnusable, match=r"van.key: is not a key that opens lists"):
         identity_of(content, "van.key")
 
 
@@ -396,7 +412,7 @@ def test_a_full_disk_does_not_keep_a_list_alive(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     import_into(keeper, site, site.build([entry("R-1")]))
-    monkeypatch.setattr(edge.watchlist.lifecycle, "replace_file", full)
+    monkeypatch.setattr(edge.watchlist.destruction, "replace_file", full)
     receipt = keeper.destroy("the authority ended")
     assert receipt is not None
     assert list((site.folder / "lists").iterdir()) == []

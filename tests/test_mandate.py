@@ -93,7 +93,7 @@ class Deployment:
             "clock": self.site.clock,
             "audit": self.audit,
             "keeper": self.keeper,
-            "gate": Gate("van-1", calibration=Calibration(), clock_floor=START - timedelta(days=2)),
+            "gate": Gate("van-1", calibration=Calibration(), weaker_rules="", clock_floor=START - timedelta(days=2)),
             "positions": self.place,
             "repository": VanRepository(self.site.folder / "tuf", str(self.stick), self.root),
             "identity": self.site.identity(),

@@ -35,8 +35,10 @@ class Machine:
     limit: tuple[int, int] = (7, 7)
     locked: list[int] = field(default_factory=list)
 
-    def prctl(self, option: int, value: int, *_: int) -> int:
+    def prctl(self, option: int, value: int, *unused: int) -> int:
+        assert unused == (0, 0, 0), "as prctl(2) asks"
         if option == IS_DUMPABLE:
+            assert value == 0
             return self.dumpable
         assert option == DUMPABLE
         self.dumpable = value if self.grants_dumpable else self.dumpable

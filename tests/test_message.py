@@ -76,21 +76,21 @@ def _flip(text: str) -> str:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (_change("id", str(uuid4())), "differs from what was signed"),
-        (_change("source", "lfr/1/van-2"), "differs from what was signed"),
-        (_change("time", "2030-01-01T00:00:00Z"), "differs from what was signed"),
-        (_change("data.ciphertext", _flip), "tampered"),
-        (_change("data.tag", _flip), "tampered"),
-        (_change("data.iv", _flip), "tampered"),
-        (_change("data.protected", _flip), "tampered"),
-        (_change("data.recipients.0.encrypted_key", _flip), "tampered"),
-        (_change("data.recipients.0.header.alg", "dir"), "tampered"),
+        (_change("id", str(uuid4())), "differs from what the van signed"),
+        (_change("source", "lfr/1/van-2"), "differs from what the van signed"),
+        (_change("time", "2030-01-01T00:00:00Z"), "differs from what the van signed"),
+        (_change("data.ciphertext", _flip), "damaged or was altered"),
+        (_change("data.tag", _flip), "damaged or was altered"),
+        (_change("data.iv", _flip), "damaged or was altered"),
+        (_change("data.protected", _flip), "damaged or was altered"),
+        (_change("data.recipients.0.encrypted_key", _flip), "damaged or was altered"),
+        (_change("data.recipients.0.header.alg", "dir"), "damaged or was altered"),
         (_change("data.recipients.0.header.kid", "another"), "not for this control room"),
-        (_change("data.recipients", []), "no alert of version 1"),
-        (_change("data.unprotected", {}), "no alert of version 1"),
-        (_change("type", "lfr.alert.v2"), "no alert of version 1"),
-        (_change("extra", 1), "no alert of version 1"),
-        (_change("specversion", "0.3"), "no alert of version 1"),
+        (_change("data.recipients", []), "not an alert of version 1"),
+        (_change("data.unprotected", {}), "not an alert of version 1"),
+        (_change("type", "lfr.alert.v2"), "not an alert of version 1"),
+        (_change("extra", 1), "not an alert of version 1"),
+        (_change("specversion", "0.3"), "not an alert of version 1"),
     ],
 )
 def test_an_envelope_that_was_changed_is_refused(change: Callable[[Event], None], words: str) -> None:
@@ -125,22 +125,30 @@ def test_the_helper_of_these_tests_makes_a_good_message_when_nothing_is_wrong() 
     ("message", "error", "words"),
     [
         (lambda: _sealed(_body(), OTHER_VAN), SignatureInvalid, "alert of van-1.*signed by van-2"),
-        (lambda: _sealed(_body(), SigningKey.generate()), SignatureInvalid, "nobody here knows"),
-        (lambda: _sealed(_body(), kind="lfr-adjudication+json"), SignatureInvalid, "not one of a lfr-alert"),
-        (lambda: _sealed(_body(), content_type="text"), AlertRejected, "is not JOSE"),
-        (lambda: _sealed(_body(v=2)), AlertRejected, "breaks the contract"),
-        (lambda: _sealed(_body(more="?")), AlertRejected, "breaks the contract"),
-        (lambda: _sealed(_body(sequence=0)), AlertRejected, "breaks the contract"),
-        (lambda: _sealed(_body(similarity=float("nan"))), AlertRejected, "breaks the contract"),
-        (lambda: _sealed(_body(seen_at="2026-01-01T00:00:00")), AlertRejected, "breaks the contract"),
-        (lambda: _sealed(_body(probe_jpeg="A" * (MAX_PICTURE * 2))), AlertRejected, "breaks the contract"),
-        (lambda: _sealed(_body(probe_jpeg="not base64!")), AlertRejected, "breaks the contract"),
+        (lambda: _sealed(_body(), SigningKey.generate()), SignatureInvalid, "is not known here"),
+        (
+            lambda: _sealed(_body(), kind="lfr-adjudication+json"),
+            SignatureInvalid,
+            "another kind of message",
+        ),
+        (lambda: _sealed(_body(), content_type="text"), AlertRejected, "is of another kind than JOSE"),
+        (lambda: _sealed(_body(v=2)), AlertRejected, "does not have the agreed form"),
+        (lambda: _sealed(_body(more="?")), AlertRejected, "does not have the agreed form"),
+        (lambda: _sealed(_body(sequence=0)), AlertRejected, "does not have the agreed form"),
+        (lambda: _sealed(_body(similarity=float("nan"))), AlertRejected, "does not have the agreed form"),
+        (lambda: _sealed(_body(seen_at="2026-01-01T00:00:00")), AlertRejected, "does not have the agreed form"),
+        (lambda: _sealed(_body(probe_jpeg="A" * (MAX_PICTURE * 2))), AlertRejected, "does not have the agreed form"),
+        (lambda: _sealed(_body(probe_jpeg="not base64!")), AlertRejected, "does not have the agreed form"),
         (lambda: b"x" * (MAX_MESSAGE + 1), AlertRejected, "bytes"),
-        (lambda: b"", AlertRejected, "no alert of version 1"),
-        (lambda: b"[" * 100_000, AlertRejected, "no alert of version 1"),
-        (lambda: b"\xff\xfe", AlertRejected, "no alert of version 1"),
-        (lambda: b'{"id":"\x93"}', AlertRejected, "no alert of version 1"),
-        (lambda: seal(make_alert(), VAN, TO_ROOM).replace(b"lfr/1/van-1", b"lfr/1/van\x93"), AlertRejected, "no alert"),
+        (lambda: b"", AlertRejected, "not an alert of version 1"),
+        (lambda: b"[" * 100_000, AlertRejected, "not an alert of version 1"),
+        (lambda: b"\xff\xfe", AlertRejected, "not an alert of version 1"),
+        (lambda: b'{"id":"\x93"}', AlertRejected, "not an alert of version 1"),
+        (
+            lambda: seal(make_alert(), VAN, TO_ROOM).replace(b"lfr/1/van-1", b"lfr/1/van\x93"),
+            AlertRejected,
+            "not an alert",
+        ),
     ],
 )
 def test_what_a_van_did_not_rightly_sign_is_refused(
@@ -165,9 +173,9 @@ def test_a_signature_without_a_key_is_refused() -> None:
 def test_an_alert_that_the_other_side_would_refuse_is_not_sent() -> None:
     with pytest.raises(AlertRejected, match="262145 bytes"):
         seal(make_alert(probe_jpeg=b"x" * (MAX_PICTURE + 1)), VAN, TO_ROOM)
-    with pytest.raises(AlertRejected, match="breaks the contract"):
+    with pytest.raises(AlertRejected, match="does not have the agreed form"):
         seal(make_alert(place="x" * 201), VAN, TO_ROOM)
-    with pytest.raises(AlertRejected, match="breaks the contract"):
+    with pytest.raises(AlertRejected, match="does not have the agreed form"):
         seal(make_alert(similarity=float("nan")), VAN, TO_ROOM)
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -48,11 +51,20 @@ retention_h = 24
 name = "High Street, between the station and the market"
 polygon = [[51.50, -0.13], [51.50, -0.12], [51.51, -0.12], [51.51, -0.13]]
 
+[grounds]
+use_case = "People wanted on warrant for violence"
+necessity = "Visits to their addresses found nobody"
+why_here = "They were seen there"
+seriousness = "Five years or more"
+rank = "Superintendent"
+
 [notice]
 controller = "Example Police"
 contact = "Data protection officer, Example Police, dpo@police.example"
 complaints = "Write to the officer above, or to the Information Commissioner, ico.org.uk"
 deletion = "Ask at any station or at www.police.example/custody-images"
+web = "police.example/lfr/D-1"
+phone = "101"
 """
 
 
@@ -91,7 +103,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "list.csv").write_text(table)
     built = folder / "list"
     office("watchlist", "build", "--csv", folder / "list.csv", "--out", built, "--deployment", "D-1", "--van",
-           f"van-1={public}")  # fmt: skip
+           f"van-1={public}", "--approved", "wanted on warrant")  # fmt: skip
     now = datetime.now(UTC).replace(microsecond=0)
     times = {"starts": (now + timedelta(minutes=1)).isoformat(), "ends": (now + timedelta(hours=6)).isoformat()}
     (folder / "authority.toml").write_text(AUTHORITY.format(**times))
@@ -115,7 +127,8 @@ class Van:
         self.keeper = ListLifecycle(folder / "lists", clock=SystemClock(), audit=self.audit)
         root = (self.stick / "root.json").read_bytes()
         self.repository = VanRepository(folder / "tuf", str(self.stick), root)
-        self.gate = Gate("van-1", calibration=Calibration(), clock_floor=datetime(2026, 1, 1, tzinfo=UTC))
+        floor = datetime(2026, 1, 1, tzinfo=UTC)
+        self.gate = Gate("van-1", calibration=Calibration(), weaker_rules="", clock_floor=floor)
         self.identity = identity_of((prepared / "van-1.age.key").read_bytes(), "van-1.age.key")
         self.model = Embedder(load("mobilefacenet:dynamic-int8", kind="embedder")).digest
         self.folder = folder
@@ -198,7 +211,7 @@ def test_a_stick_for_one_van_is_wiped_after_the_import(van: Van) -> None:
 
 
 def test_a_deployment_without_an_authority_is_refused(van: Van) -> None:
-    with pytest.raises(TargetMissing, match=r"authorities/D-2.json: is not in the repository"):
+    with pytest.raises(TargetMissing, match=r"authorities/D-2.json: has not been published"):
         van.accept("D-2")
     assert fetch_revocations(van.repository, van.keeper, KnownSigners.of([]), "D-2") == ()
 
@@ -208,7 +221,7 @@ def test_a_deployment_without_an_authority_is_refused(van: Van) -> None:
     [
         ('deployment = "D-1"', 'deployment = "D-2"', AuthorityInvalid, "is D-2, the list is for D-1"),
         ('["van-1"]', '["van-1", "van-2"]', AuthorityInvalid, "names van-2, for which the list is not encrypted"),
-        ("[place]", 'model = "' + "0" * 64 + '"\n[place]', AuthorityInvalid, "is not that of the list that was rev"),
+        ("[place]", 'model = "' + "0" * 64 + '"\n[place]', AuthorityInvalid, "is not that of the reviewed list"),
         ("retention_h = 24", "retention_h = 999", AuthorityInvalid, "retention_h"),
         ("purpose = ", "purpose ", BadInput, "is not valid TOML"),
     ],
@@ -220,9 +233,11 @@ def test_an_authority_that_does_not_fit_the_reviewed_list_is_not_signed(
     text = (prepared / "authority.toml").read_text()
     assert old in text
     (tmp_path / "authority.toml").write_text(text.replace(old, new, 1))
-    with pytest.raises(error, match=message):
-        office("authority", "sign", tmp_path / "authority.toml", "--manifest", prepared / "list" / "manifest.json",
-               "--repository", prepared / "repository", "--keys", prepared / "keys", "--yes")  # fmt: skip
+    arguments = ("authority", "sign", tmp_path / "authority.toml", "--manifest", prepared / "list" / "manifest.json",
+                 "--repository", prepared / "repository", "--keys", prepared / "keys", "--yes")  # fmt: skip
+    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert done.exit_code == error.exit_code
+    assert message in done.stderr
 
 
 def signed(prepared: Path) -> bytes:
@@ -239,6 +254,30 @@ def test_the_notice_says_what_the_public_must_know(prepared: Path, tmp_path: Pat
     for words in ("Information Commissioner", "custody-images", "24 hours"):
         assert words in page
     assert "<script" not in page
+    assert "Telephone: 101" in page
+    assert page.count("<svg") == 2, "a symbol, and the record's address to be read by a telephone"
+
+
+@pytest.mark.parametrize("easy", [False, True])
+def test_the_codes_address_is_read_off_the_notice(prepared: Path, easy: bool) -> None:
+    pytest.importorskip("segno", reason="segno is not installed here")
+    page = notice_html(parse_authority(signed(prepared)), easy=easy)
+    side, path = re.findall(r'<svg class="code" viewBox="0 0 (\d+) .*<path d="([^"]+)"', page)[0]
+    image = np.full((int(side), int(side)), 255, np.uint8)
+    for x, y in re.findall(r"M(\d+) (\d+)h", path):
+        image[int(y), int(x)] = 0
+    large = cv2.resize(image, None, fx=8, fy=8, interpolation=cv2.INTER_NEAREST)
+    assert cv2.QRCodeDetector().detectAndDecode(large)[0] == "https://police.example/lfr/D-1"
+
+
+def test_the_easy_notice_says_the_same_in_short_sentences(prepared: Path, tmp_path: Path) -> None:
+    (tmp_path / "authority.json").write_bytes(signed(prepared))
+    office("authority", "notice", tmp_path / "authority.json", "--out", tmp_path / "easy.html", "--easy-read")
+    page = (tmp_path / "easy.html").read_text()
+    for words in ("Example Police", "High Street", "3 seconds", "24 hours", "Information Commissioner", "101"):
+        assert words in page
+    ours = [line for line in re.findall(r"<p>(.*?)</p>", page) if "computer" in line]
+    assert max(len(sentence.split()) for line in ours for sentence in line.split(". ")) <= 18
 
 
 def test_markup_in_an_authority_stays_words_in_the_notice(prepared: Path) -> None:
@@ -248,6 +287,7 @@ def test_markup_in_an_authority_stays_words_in_the_notice(prepared: Path) -> Non
 
 def test_the_notice_fits_one_a4_page_of_pdf(prepared: Path, tmp_path: Path) -> None:
     pytest.importorskip("fpdf", reason="fpdf2 is not installed here")
+    assert notice_pdf(parse_authority(signed(prepared)), easy=True).count(b"/Type /Page\n") == 1
     content = notice_pdf(parse_authority(signed(prepared)))
     assert content.startswith(b"%PDF")
     assert content.count(b"/Type /Page\n") == 1
@@ -266,5 +306,5 @@ def test_a_notice_needs_somebody_to_turn_to(prepared: Path, tmp_path: Path) -> N
     authority = parse_authority(json.dumps(raw).encode())
     with pytest.raises(AuthorityInvalid, match="has no part"):
         notice_html(authority)
-    with pytest.raises(BadInput, match=r"ends neither in .html nor in .pdf"):
+    with pytest.raises(BadInput, match=r"does not end in .html or .pdf"):
         write_notice(authority, tmp_path / "notice.txt")

@@ -14,7 +14,7 @@ import pytest
 
 from edge.alert.outbox import Outbox
 from edge.controlroom.store import AlertStore
-from edge.errors import KeyUnusable, OutboxFull, StoreUnavailable, WatchlistUnreadable
+from edge.errors import KeyUnusable, OutboxFull, PermitLapsed, StoreUnavailable, WatchlistUnreadable
 from edge.records import Alert
 from tests.broker import make_alert
 
@@ -66,6 +66,23 @@ class TestOutbox:
 
         with pytest.raises(RuntimeError):
             outbox.append(make_alert, fails)
+        assert outbox.append(make_alert, seal).sequence == 1
+
+    def test_a_permission_that_ends_before_the_commit_leaves_no_alert_and_no_used_number(self, outbox: Outbox) -> None:
+        sealed: list[Alert] = []
+
+        def seals(alert: Alert) -> bytes:
+            sealed.append(alert)
+            return seal(alert)
+
+        def ended() -> None:
+            assert sealed, "it is asked last, after all that takes time"
+            raise PermitLapsed("the permission to match", "has run out", "Wait")
+
+        with pytest.raises(PermitLapsed):
+            outbox.append(make_alert, seals, ended)
+        assert outbox.next() is None
+        assert outbox.counters().waiting == 0
         assert outbox.append(make_alert, seal).sequence == 1
 
     def test_numbers_go_on_after_a_restart_even_when_everything_was_delivered(self, tmp_path: Path) -> None:

@@ -22,10 +22,12 @@ from edge.trust.events import Event
 from edge.trust.sealed import damaged_files, set_aside
 from tests.broker import make_alert
 from tests.lists import HandClock, Site
-from tests.sealedpages import PAGE
+from tests.sealedpages import PAGE, RESERVE, SALT, decrypted_pages
 
 KEY = bytes(range(32))
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+BOOK = 3
+"""The page of the book, counting from 0: made after the table of alerts and its index."""
 KEPT = "outbox.db.damaged-20260301T120000Z"
 
 
@@ -132,21 +134,49 @@ def test_whichever_page_is_damaged_no_number_comes_twice_and_nothing_is_lost_unc
         assert sorted(saved)[1] > alerts * 0.8
 
 
-def test_with_two_damaged_parts_what_lies_between_them_is_found(path: Path) -> None:
+def pages_of(path: Path, kind: int) -> list[int]:
+    """Pages that begin as SQLite's b-tree pages of one kind do: 0x0d a leaf of a table, 0x0a a leaf of an index."""
+    plain = decrypted_pages(path, KEY)
+    size = PAGE - RESERVE
+    return [page for page in range(1, path.stat().st_size // PAGE) if plain[page * size - SALT] == kind]
+
+
+def test_where_the_book_is_lost_as_well_numbers_go_on_above_the_highest_that_any_page_tells(path: Path) -> None:
     before = fill(path, 150, 300)
     whole = path.read_bytes()
-    pages = len(whole) // PAGE
-    for first in range(1, pages, 3):
+    for page in range(1, len(whole) // PAGE):
         path.write_bytes(whole)
-        zero(path, *{first, pages // 2, pages - 2})
+        zero(path, BOOK, page)
         with repaired(path) as box:
-            after = waiting(box)
-            damage = box.damage()
-        assert damage is not None
-        assert all(pending in before for pending in after)
-        assert damage.lost == 150 - len(after)
+            after, counters, damage = waiting(box), box.counters(), box.damage()
+            assert damage is not None
+            assert all(pending in before for pending in after)
+            assert damage.lost == 150 - len(after), page
+            assert counters.reserved == counters.delivered + counters.expired + counters.lost + counters.waiting
+            assert box.append(make_alert, lambda _: b"next").sequence == 153, page
         for file in damaged_files(path):
             file.unlink()
+
+
+def test_numbers_go_on_where_the_book_stood_when_the_highest_are_delivered(path: Path) -> None:
+    with Outbox(path, KEY, "van-1") as box:
+        alerts = [box.append(make_alert, lambda _: os.urandom(20_000)) for _ in range(6)]
+        box.delivered(*(alert.alert_id for alert in alerts[3:]))
+    zero(path, 9)
+    with repaired(path) as box:
+        assert box.counters().lost == 1
+        assert box.append(make_alert, lambda _: b"next").sequence == 7
+
+
+def test_what_lies_between_two_damaged_parts_is_found_without_an_index(path: Path) -> None:
+    before = fill(path, 150, 300)
+    leaves = [page for page in pages_of(path, 0x0D) if page != BOOK]
+    assert len(leaves) > 10
+    zero(path, leaves[2], leaves[-3], *pages_of(path, 0x0A))
+    with repaired(path) as box:
+        after = waiting(box)
+        assert all(pending in before for pending in after)
+        assert len(after) > 150 * (1 - 4 / len(leaves))
 
 
 def test_of_an_outbox_whose_pages_are_all_damaged_but_the_first_a_new_one_begins(path: Path) -> None:
@@ -261,6 +291,16 @@ def test_a_file_that_was_kept_aside_is_shredded_when_the_retention_of_its_alerts
     assert (path.parent / "held").read_bytes()[:64] != content[:64]
     (deleted,) = [e.data for e in verify(site.log, site.signers).entries if e.event == Event.ALERTS_DELETED]
     assert (deleted["store"], deleted["count"]) == ("damaged outbox", 2)
+
+
+def test_a_file_that_was_kept_aside_by_a_clock_that_was_ahead_goes_once_the_time_is_known(path: Path) -> None:
+    fill(path, 1, 3000)
+    set_aside(path, NOW + timedelta(days=700))
+    assert shred_set_aside(path)(NOW, timedelta(hours=24)) == 1
+    assert damaged_files(path) == ()
+    fill(path, 1, 3000)
+    set_aside(path, NOW + timedelta(seconds=20))  # a clock that was corrected by a little
+    assert shred_set_aside(path)(NOW, timedelta(hours=24)) == 0
 
 
 def test_a_file_that_was_kept_aside_under_a_name_without_a_moment_goes_at_once(path: Path) -> None:

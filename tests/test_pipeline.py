@@ -16,7 +16,7 @@ from edge.config import Config
 from edge.custody.erase import Kind
 from edge.custody.retention import Custodian
 from edge.deployment.permit import Permit
-from edge.errors import OutboxFull
+from edge.errors import CustodyBreached, OutboxFull
 from edge.match.decide import Decider
 from edge.match.index import Index
 from edge.pipeline import Pipeline
@@ -179,6 +179,16 @@ def test_a_machine_that_is_too_slow_gives_frames_up_and_never_embeds_what_was_er
     assert van.pipeline.counts.given_up > 0
     assert van.nothing_is_held
     assert van.custodian.breach is None
+
+
+def test_a_breach_that_was_found_in_the_middle_of_a_frame_is_raised_although_it_stops_the_pipeline_at_once() -> None:
+    """As when the machine slept with a picture in hand: whoever is told of the breach asks the pipeline to stop."""
+    van = Van()
+    van.custodian._on_breach = lambda _: van.pipeline.stop()
+    van.detector.before = lambda: van.clock.advance(3)
+    with pytest.raises(CustodyBreached):
+        van.pipeline.run()
+    assert van.nothing_is_held
 
 
 def test_a_face_that_was_cut_out_of_a_picture_while_it_was_erased_is_not_embedded(

@@ -42,6 +42,8 @@ FORBIDDEN: dict[str, tuple[dict[str, Any], str]] = {
     "a category nobody approved": ({"category": "protest"}, "has the category 'protest', which was not approved"),
     "no lawful basis": ({"lawful_basis": ""}, "states no lawful basis"),
     "no image source": ({"image_source": ""}, "does not say where the picture comes from"),
+    "a custody image that says it is none": ({"custody_image": False}, "is recorded as not a custody image"),
+    "a family picture that says it is a custody image": ({"image_source": "family"}, "is recorded as a custody image"),
     "a picture from the future": ({"image_taken": "2026-03-02"}, "was taken on 2026-03-02, in the future"),
     "deletion asked for, not convicted": (
         {"conviction": "not convicted", "deletion_requested": "2025-05-05"},
@@ -80,12 +82,12 @@ def test_whoever_must_not_be_on_a_list_is_left_out_with_the_reason(name: str) ->
         {"delete_by": "2026-03-01", "review_by": None},
         {"age_band": "under 18", "age_rationale": "missing, at risk of exploitation"},
         {"deletion_requested": "2025-05-05"},
-        {"custody_image": False, "review_by": None, "conviction": "not convicted"},
+        {"custody_image": False, "image_source": "court", "review_by": None, "conviction": "not convicted"},
     ],
     ids=["as it should be", "on its last day", "under 18 with a rationale", "convicted", "no custody image"],
 )
 def test_whoever_may_be_on_a_list_stays(changes: dict[str, Any]) -> None:
-    assert refusal_of(replace(GOOD, **changes), DAY) is None
+    assert refusal_of(replace(GOOD, **changes), DAY, ("Wanted  on warrant",)) is None
 
 
 def test_lookalikes_and_duplicates_are_found_across_references_only() -> None:
@@ -113,11 +115,13 @@ def test_the_command_builds_refuses_warns_and_packs(tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text(table)
     public = new_identity(tmp_path / "van.key")
     out = tmp_path / "out"
-    arguments = ["build", "--csv", str(tmp_path / "list.csv"), "--out", str(out), "--deployment", "D-9", "--json"]
+    arguments = ["build", "--csv", str(tmp_path / "list.csv"), "--out", str(out), "--deployment", "D-9", "--json",
+                 "--approved", "wanted"]  # fmt: skip
     done = CliRunner().invoke(app, [*arguments, "--van", f"van-1={public}"])
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == 6, done.output
     report = json.loads(done.stdout)
-    assert report["entries"] == 2
+    assert (report["people"], report["entries"], report["people_left_out"]) == (4, 2, 2)
+    assert (report["pictures"], report["templates"], report["pictures_left_out"]) == (4, 2, 2)
     assert {refusal["reference"] for refusal in report["refused"]} == {"R-3", "R-4"}
     assert [pair[:2] for pair in report["probably_one_person"]] == [["R-1", "R-2"]]
     assert report["false_alerts_per_10000_passages"] == pytest.approx(1.67)
@@ -130,7 +134,7 @@ def test_a_key_that_is_none_is_refused_before_anything_is_built(tmp_path: Path) 
     arguments = ["build", "--images", str(PORTRAITS), "--out", str(tmp_path / "out"), "--van", "van-1=age1nonsense"]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 4
-    assert "the key of van-1: is not an age public key" in done.stderr
+    assert "the key of van-1: is not a public key for lists" in done.stderr
     assert not (tmp_path / "out").exists()
 
 
@@ -146,3 +150,56 @@ def test_a_signed_revocation_is_what_a_van_believes(tmp_path: Path) -> None:
     found = parse_revocation(done.stdout.encode(), known, deployment="D-1")
     assert found is not None
     assert (found.reference, found.cause) == ("R-1", "deleted on request")
+
+
+def test_nothing_is_built_before_the_categories_are_approved(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("reference,path,category\nR-1,a.jpg,Protest march\n")
+    arguments = ["build", "--csv", str(tmp_path / "list.csv"), "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 2
+    assert "the categories in this list are: protest march" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def one_of_two(tmp_path: Path, *more: str) -> Any:
+    """Build a list of two rows, one of which cannot be used."""
+    (tmp_path / "list.csv").write_text(
+        "reference,path,category,lawful_basis,image_source\n"
+        f"R-1,{PORTRAITS / 'biden.jpg'},wanted,warrant,court\n[/red]R 2,none.jpg,wanted,warrant,court\n"
+        f"R-3,{tmp_path}/[/x]none.jpg,wanted,warrant,court\n"
+    )
+    arguments = ["build", "--csv", str(tmp_path / "list.csv"), "--approved", "wanted"]
+    return CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "out"), *more])
+
+
+def test_a_list_of_which_something_was_left_out_ends_with_a_code_of_its_own(tmp_path: Path) -> None:
+    done = one_of_two(tmp_path)
+    assert done.exit_code == 6, done.output
+    assert "say --allow-partial" in done.stderr
+    assert "1 of 2 people are on the list, with 1 of 3 pictures." in done.stdout
+    assert "Left out: 1 people and 2 pictures, listed above." in done.stdout
+
+
+def test_whoever_says_that_a_part_is_enough_gets_zero(tmp_path: Path) -> None:
+    assert one_of_two(tmp_path, "--allow-partial").exit_code == 0
+
+
+def test_what_people_wrote_is_printed_as_it_is_and_nothing_is_cut_in_a_pipe(tmp_path: Path) -> None:
+    done = one_of_two(tmp_path)
+    line = next(line for line in done.stdout.splitlines() if line.startswith("R-3"))
+    assert f"{tmp_path}/[/x]none.jpg" in line
+    assert line.endswith("Check the path")
+
+
+def test_a_revocation_of_somebody_who_is_on_no_list_is_not_signed_in_silence(tmp_path: Path) -> None:
+    one_of_two(tmp_path)
+    assert CliRunner().invoke(app, ["revoker-key", str(tmp_path / "unit.jwk")]).exit_code == 0
+    arguments = ["revoke", "--key", str(tmp_path / "unit.jwk"), "--cause", "deleted on request", "--reference"]
+    listed = ("--list", str(tmp_path / "out"))
+    wrong = CliRunner().invoke(app, [*arguments, "R-11", *listed])
+    assert (wrong.exit_code, wrong.stdout) == (4, "")
+    assert "R-11: is on none of these lists, so nothing was signed. Did you mean R-1." in wrong.stderr
+    assert CliRunner().invoke(app, [*arguments, "R-1", *listed]).stderr == ""
+    unchecked = CliRunner().invoke(app, [*arguments, "R-11"])
+    assert unchecked.exit_code == 0
+    assert "R-11: was not looked up on any list." in unchecked.stderr

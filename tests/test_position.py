@@ -184,6 +184,7 @@ def test_a_clock_is_confirmed_by_a_battery_a_server_or_the_satellites(
 ) -> None:
     assert kernel_says_synchronised() in {True, False}
     monkeypatch.setattr("edge.deployment.clock_trust.kernel_says_synchronised", lambda: False)
+    monkeypatch.setattr("edge.deployment.clock_trust.TIMESYNC", tmp_path / "not there")
     none = tmp_path / "none"
     clock = HandClock(NOW)
 
@@ -191,7 +192,12 @@ def test_a_clock_is_confirmed_by_a_battery_a_server_or_the_satellites(
         return ClockTrust(clock, **{"rtc": none, **changes})  # type: ignore[arg-type]
 
     assert not trust().confirmed()
-    assert trust(rtc=tmp_path).confirmed()
+    battery = tmp_path / "rtc"
+    battery.mkdir()
+    (battery / "hctosys").write_text("1\n")
+    (battery / "since_epoch").write_text(f"{clock.now().timestamp():.0f}\n")
+    monkeypatch.setattr("edge.deployment.clock_trust.built_at", lambda: NOW - timedelta(days=1))
+    assert trust(rtc=battery).confirmed()
     assert trust(required=False).confirmed()
     assert trust(satellite_time=lambda: clock.now() - timedelta(seconds=3)).confirmed()
     assert not trust(satellite_time=lambda: clock.now() - timedelta(hours=1)).confirmed()

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from edge.errors import SignatureInvalid
+from edge.errors import EntryNotFound, SignatureInvalid
 from edge.match.index import Index
 from edge.trust.events import Event
 from edge.trust.keys import KnownSigners, SigningKey
@@ -85,12 +85,12 @@ def test_a_revocation_of_another_deployment_changes_nothing() -> None:
 @pytest.mark.parametrize(
     ("forged", "message"),
     [
-        (token(SigningKey.generate()), "is by a key that nobody here knows"),
-        (token(kind="lfr-alert"), "is not one of a lfr-revocation"),
-        (token()[:-4] + b"AAAA", "does not verify"),
-        (b"nonsense", "is malformed"),
-        (UNIT.sign(b'{"reference":"R-2"}', REVOCATION), "is malformed"),
-        (b"x" * 9000, "is too long to be one"),
+        (token(SigningKey.generate()), "was made with a key that is not known here"),
+        (token(kind="lfr-alert"), "was made for another kind of message than lfr-revocation"),
+        (token()[:-4] + b"AAAA", "is wrong: the message is damaged or was altered"),
+        (b"nonsense", "cannot be read"),
+        (UNIT.sign(b'{"reference":"R-2"}', REVOCATION), "cannot be read"),
+        (b"x" * 9000, "is too long"),
     ],
     ids=["a stranger's key", "another type", "tampered", "nonsense", "malformed", "too long"],
 )
@@ -100,3 +100,90 @@ def test_a_revocation_that_must_not_be_believed_removes_nobody(forged: bytes, me
 
     with pytest.raises(SignatureInvalid, match=message):
         apply_all([forged], KNOWN, deployment="D-1", remove=never)
+
+
+def body(**changes: Any) -> bytes:
+    """Signed by the right key, whatever it says."""
+    said: dict[str, Any] = {
+        "schema": 1, "deployment": "D-1", "reference": "R-2", "cause": "granted", "issued_at": "2026-03-01T11:00:00Z",
+        **changes,
+    }  # fmt: skip
+    return UNIT.sign(msgspec.json.encode({k: v for k, v in said.items() if v is not None}), REVOCATION)
+
+
+BOUNDS: dict[str, tuple[dict[str, Any], bool]] = {
+    "no version": ({"schema": None}, True),
+    "version 0": ({"schema": 0}, False),
+    "version 2": ({"schema": 2}, False),
+    "no deployment": ({"deployment": None}, False),
+    "an empty deployment": ({"deployment": ""}, False),
+    "no reference": ({"reference": None}, False),
+    "an empty reference": ({"reference": ""}, False),
+    "a reference of one letter": ({"reference": "R"}, True),
+    "a reference of 64 letters": ({"reference": "R" * 64}, True),
+    "a reference of 65": ({"reference": "R" * 65}, False),
+    "a cause of three letters": ({"cause": "why"}, True),
+    "a cause of two": ({"cause": "no"}, False),
+    "a cause of 300 letters": ({"cause": "x" * 300}, True),
+    "a cause of 301": ({"cause": "x" * 301}, False),
+    "a time without a zone": ({"issued_at": "2026-03-01T11:00:00"}, False),
+    "a field more": ({"note": "x"}, False),
+}
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_a_revocation_says_what_it_must_and_no_more(name: str) -> None:
+    changes, good = BOUNDS[name]
+    if good:
+        found = parse_revocation(body(**changes), KNOWN, deployment="D-1")
+        assert found is not None
+        assert found.schema == 1
+    else:
+        with pytest.raises(SignatureInvalid):
+            parse_revocation(body(**changes), KNOWN, deployment="D-1")
+
+
+@pytest.mark.parametrize(("length", "good"), [(64, True), (65, False)])
+def test_a_deployment_s_name_has_64_letters_at_most(length: int, good: bool) -> None:
+    name = "D" * length
+    if good:
+        assert parse_revocation(body(deployment=name), KNOWN, deployment=name) is not None
+    else:
+        with pytest.raises(SignatureInvalid):
+            parse_revocation(body(deployment=name), KNOWN, deployment=name)
+
+
+def test_a_token_of_just_the_longest_length_is_read_and_a_longer_one_is_not() -> None:
+    whole = body()
+    padded = whole + b"\n" * (8192 - len(whole))
+    assert parse_revocation(padded, KNOWN, deployment="D-1") is not None
+    with pytest.raises(SignatureInvalid, match="too long"):
+        parse_revocation(padded + b"\n", KNOWN, deployment="D-1")
+
+
+def test_those_that_concern_nobody_here_do_not_keep_the_others_from_being_applied() -> None:
+    removed: list[tuple[str, str]] = []
+
+    def remove(reference: str, cause: str) -> None:
+        if reference == "R-gone":
+            raise EntryNotFound(reference, "is not on this list", "Nothing")
+        removed.append((reference, cause))
+
+    tokens = [
+        b"  \n", body(reference="R-gone"), body(deployment="D-2"), body(reference="R-1"), b"",
+        body(reference="R-2", deployment="*", cause="deleted"),
+    ]  # fmt: skip
+    assert apply_all(tokens, KNOWN, deployment="D-1", remove=remove) == ("R-1", "R-2")
+    assert removed == [("R-1", "revoked: granted"), ("R-2", "revoked: deleted")]
+
+
+def test_one_that_must_not_be_believed_ends_it_and_those_before_it_are_applied() -> None:
+    removed: list[str] = []
+    with pytest.raises(SignatureInvalid):
+        apply_all(
+            [body(), b"forged", body(reference="R-3")],
+            KNOWN,
+            deployment="D-1",
+            remove=lambda reference, _: removed.append(reference),
+        )
+    assert removed == ["R-2"]

@@ -103,7 +103,7 @@ def test_a_file_that_is_no_model_is_refused_even_if_the_card_names_its_digest(pa
     old = hashlib.sha256(path.read_bytes()).hexdigest()
     path.write_bytes(b"not a flatbuffer" * 100)
     _edit(packs, old, hashlib.sha256(path.read_bytes()).hexdigest())
-    with pytest.raises(ModelRejected, match="does not take it"):
+    with pytest.raises(ModelRejected, match="cannot load it"):
         runtime.load(EMBEDDER, directory=packs)
 
 
@@ -127,7 +127,7 @@ def test_a_card_that_says_otherwise_than_the_file_is_refused(packs: Path, old: s
     [
         ('licence = "', 'license = "', "license"),
         ('kind = "embedder"', 'kind = "oracle"', "oracle"),
-        ('name = "mobilefacenet"', 'name = "facenet"', "the card is of 'facenet'"),
+        ('name = "mobilefacenet"', 'name = "facenet"', "the card is for the model 'facenet'"),
         ("[source]", "[source", "the card is wrong"),
     ],
 )

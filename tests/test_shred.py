@@ -36,6 +36,18 @@ def test_every_byte_is_overwritten_with_noise_and_the_name_is_gone(size: int, tm
         assert len(set(content)) > 1
 
 
+@pytest.mark.parametrize("size", [0, 1, 2, 4096, (1 << 20) + 1])
+def test_what_lies_there_afterwards_is_noise_from_the_first_byte_to_the_last(
+    size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "key"
+    path.write_bytes(b"\xa5" * size)
+    left = beside(path)
+    monkeypatch.setattr(os, "urandom", lambda length: b"\x5a" * length)
+    shred(path)
+    assert left.read_bytes() == b"\x5a" * size
+
+
 def test_the_noise_differs_from_one_time_to_the_next(tmp_path: Path) -> None:
     found = []
     for number in range(2):
@@ -74,6 +86,19 @@ def test_destroying_twice_is_no_error_and_is_told(tmp_path: Path) -> None:
     assert shred(tmp_path / "empty")
     assert not shred(tmp_path / "empty")
     assert not shred(tmp_path / "never-there")
+
+
+def test_two_that_destroy_the_same_file_at_once_are_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "key"
+    path.write_bytes(b"a secret key")
+    fsync = os.fsync
+
+    def the_other_was_faster(handle: int) -> None:
+        path.unlink(missing_ok=True)
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", the_other_was_faster)
+    assert shred(path)
 
 
 def test_a_link_is_refused_and_what_it_points_to_is_whole(tmp_path: Path) -> None:

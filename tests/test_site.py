@@ -95,7 +95,7 @@ def test_an_authority_and_a_vans_keys_are_never_overwritten(site: Path, tmp_path
 
 def test_without_the_authoritys_medium_nobody_is_enrolled(site: Path, tmp_path: Path) -> None:
     (site / "ca" / "ca.key").unlink()
-    with pytest.raises(KeyUnusable, match="Mount the medium"):
+    with pytest.raises(KeyUnusable, match="Connect the disk or stick"):
         enrol_van("van-1", site, tmp_path / "van")
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from edge.errors import NothingToEnrol
-from provisioning.sources import Record, read_csv, read_folder
+from provisioning.rows import read_list
+from provisioning.sources import Record, read_folder
 
 
 def write(path: Path, text: str = "") -> Path:
@@ -48,23 +49,28 @@ def test_an_empty_or_missing_folder_is_one_clear_error(tmp_path: Path) -> None:
         read_folder(tmp_path / "nowhere")
 
 
-HEADER = "reference,path,category,custody_image,review_by,age_band,lookalikes\n"
+HEADER = "reference,path,category,image_source,review_by,age_band,lookalikes\n"
 
 
 def test_a_csv_gathers_the_pictures_of_one_reference(tmp_path: Path) -> None:
     file = write(
         tmp_path / "list.csv",
         HEADER
-        + "R-1,a/1.jpg,wanted,yes,2026-05-01,25-34,R-2; R-3\n"
+        + "R-1,a/1.jpg,wanted,custody,2026-05-01,25-34,R-2; R-3\n"
         + "R-2,b.jpg,missing,,,,\n"
-        + "R-1,a/2.jpg,wanted,yes,2026-05-01,25-34,R-2; R-3\n",
+        + "R-1,a/2.jpg,wanted,custody,2026-05-01,25-34,R-2; R-3\n",
     )
-    source = read_csv(file)
+    source = read_list(file)
     assert source.refused == []
     first, second = source.subjects
     assert first.pictures == (tmp_path / "a/1.jpg", tmp_path / "a/2.jpg")
     assert first.record == Record(
-        category="wanted", custody_image=True, review_by="2026-05-01", age_band="25-34", lookalikes=("R-2", "R-3")
+        category="wanted",
+        image_source="custody",
+        custody_image=True,
+        review_by="2026-05-01",
+        age_band="25-34",
+        lookalikes=("R-2", "R-3"),
     )
     assert second.record.age_band == "unknown"
     assert second.record.review_by is None
@@ -73,40 +79,41 @@ def test_a_csv_gathers_the_pictures_of_one_reference(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        (",a.jpg,,,,,", "has no reference"),
-        ("a|b,a.jpg,,,,,", "is not a reference"),
-        ("R-9,,,,,,", "names no picture"),
-        ("R-9,a.jpg,,perhaps,,,", "custody_image is 'perhaps', neither yes nor no"),
-        ("R-9,a.jpg,,,31/05/2026,,", "review_by is '31/05/2026', not a date such as 2026-03-31"),
-        ("R-9,a.jpg,,,,young,", "age_band is 'young', not one of"),
-        ("R-9,a.jpg,,,,,,,more", "has more cells than the header"),
+        (",a.jpg,,,,,", "cell A3 has no reference"),
+        ("a|b,a.jpg,,,,,", "cell A3 is not a reference"),
+        ("R-9,a.jpg,,,,,,,more", "cell I3 is filled and its column has no heading"),
         ("R-1,a.jpg,other category,,,,", "contradicts an earlier row of the same reference"),
     ],
 )
 def test_a_bad_row_is_listed_and_the_rest_goes_on(tmp_path: Path, row: str, reason: str) -> None:
-    source = read_csv(write(tmp_path / "list.csv", f"{HEADER}R-1,a.jpg,wanted,,,,\n{row}\nR-2,b.jpg,,,,,\n"))
+    source = read_list(write(tmp_path / "list.csv", f"{HEADER}R-1,a.jpg,wanted,,,,\n{row}\nR-2,b.jpg,,,,,\n"))
     assert [s.reference for s in source.subjects] == ["R-1", "R-2"]
     (refusal,) = source.refused
     assert refusal.reason.startswith(reason)
-    assert refusal.file == "list.csv line 3"
+    assert refusal.file == "list.csv row 3"
 
 
 @pytest.mark.parametrize(
     ("text", "cause"),
     [
-        ("", "column reference: is missing"),
+        ("colour\n", "column reference: is missing"),
         ("reference\nR-1\n", "column path: is missing"),
         ("reference,path,colour\nR-1,a,b\n", "column colour: is unknown"),
         (HEADER, "has no rows"),
-        ('reference,path\n"R-1,a\n', "is not a CSV"),
+        ('reference,path\n"R-1,a\n', "is not a CSV file that can be read"),
     ],
 )
 def test_a_file_that_is_no_list_is_one_clear_error(tmp_path: Path, text: str, cause: str) -> None:
     with pytest.raises(NothingToEnrol, match=cause):
-        read_csv(write(tmp_path / "list.csv", text))
+        read_list(write(tmp_path / "list.csv", text))
 
 
-def test_a_csv_that_is_not_utf8_is_one_clear_error(tmp_path: Path) -> None:
-    (tmp_path / "list.csv").write_bytes(b"reference,path\nR-\xff,a.jpg\n")
-    with pytest.raises(NothingToEnrol, match="is not a CSV in UTF-8"):
-        read_csv(tmp_path / "list.csv")
+def test_a_folder_may_be_called_by_a_name_only_where_nobody_is_looked_for(tmp_path: Path) -> None:
+    for name in ("John Smith/a.jpg", "John Smith/b.jpg", "WW-1/c.jpg"):
+        write(tmp_path / name)
+    assert [s.reference for s in read_folder(tmp_path).subjects] == ["John Smith", "WW-1"]
+    source = read_folder(tmp_path, names=False)
+    assert [s.reference for s in source.subjects] == ["WW-1"]
+    (refusal,) = source.refused
+    assert (refusal.reference, refusal.reason, refusal.pictures) == ("", "looks like a name, not like a number", 2)
+    assert (source.pictures, source.references) == (3, {"WW-1"})

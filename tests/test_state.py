@@ -205,6 +205,12 @@ def test_nothing_to_tell_is_an_empty_line() -> None:
     assert (after(Began()).condition, after(Began()).why) == (Condition.MATCHING, "")
 
 
+def test_nothing_of_a_step_is_left_when_the_start_is_done() -> None:
+    assert after(Starting("loading the models")).what == "loading the models"
+    assert after(Starting("loading the models"), Began()).what == ""
+    assert after(Began(), Starting("loading the models")).what == "", "it is not starting any more"
+
+
 def test_a_trouble_during_the_start_does_not_pretend_that_the_start_is_done() -> None:
     starting = after(Starting("loading the models"), Trouble(Part.CLOCK, "nobody has set it"))
     assert (starting.condition, starting.why) == (Condition.STARTING, "loading the models")

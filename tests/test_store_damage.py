@@ -170,7 +170,7 @@ FAULTS: dict[str, tuple[Callable[[Path], None], type[EdgeError], str]] = {
     "cut within the first page": (cut(lambda _: 2000), KeyUnusable, "or its first page is damaged"),
     "another file": (lambda path: path.write_bytes(b"hello" * 2000) and None, KeyUnusable, "does not open"),
     "a later version": (with_pragma("user_version", 99), WatchlistUnreadable, r"a later version \(99;"),
-    "another kind": (with_pragma("application_id", 1), WatchlistUnreadable, "but a sealed store of another kind"),
+    "another kind": (with_pragma("application_id", 1), WatchlistUnreadable, "but an encrypted file of another kind"),
 }
 
 
@@ -191,7 +191,7 @@ def test_a_store_that_is_not_what_was_written_is_refused_when_it_is_opened(
 @both
 def test_the_other_store_and_the_wrong_key_are_refused(store: Kind, tmp_path: Path) -> None:
     SealedStore(tmp_path / "other.db", KEY, store.other, create=True).close()
-    with pytest.raises(WatchlistUnreadable, match=f"is not {store.kind.name}, but a sealed store of another kind"):
+    with pytest.raises(WatchlistUnreadable, match=f"is not {store.kind.name}, but an encrypted file of another kind"):
         store.open(tmp_path / "other.db")
     store.make(tmp_path / "mine.db")
     with pytest.raises(KeyUnusable, match="does not open with this key"):
@@ -211,6 +211,8 @@ def test_damage_that_is_met_while_the_van_runs_is_named_by_every_method(
     forget_what_was_read(opened)
     with pytest.raises(StoreDamaged, match=f"{store.kind.name} is damaged on the disk"):
         use(opened)
+    with pytest.raises(StoreDamaged):  # and not that the disk is read-only, which is SQLite's word for it then
+        store.write(opened)
     opened.close()
 
 

@@ -172,7 +172,7 @@ def test_a_list_for_another_embedder_is_refused(store: WatchlistStore, key: byte
 
 
 def test_a_missing_list_is_refused(tmp_path: Path, key: bytes) -> None:
-    with pytest.raises(WatchlistUnreadable, match="no such store"):
+    with pytest.raises(WatchlistUnreadable, match="does not exist"):
         WatchlistStore.open(tmp_path / "nothing.db", key)
     assert not (tmp_path / "nothing.db").exists()
 

@@ -55,13 +55,17 @@ class Kind(Generic[Body]):
             SignatureInvalid: not signed by a control room that this van knows, or signed as something else.
         """
         if len(message) > self.limit:
-            raise AlertRejected(self.name, f"has {len(message)} bytes, {self.limit} at most", "Do not act on it")
+            raise AlertRejected(
+                self.name, f"is too long: {len(message)} bytes, {self.limit} are allowed", "Do not act on it"
+            )
         signed = control_rooms.verify(message, self.jws_type)
         whose = f"{self.name} of {signed.signer}"
         try:
             body = self.body.decode(signed.payload)
         except (msgspec.DecodeError, ValueError, RecursionError):
-            raise AlertRejected(whose, "is not one of version 1", "Update one side") from None
+            raise AlertRejected(
+                whose, "is not a message of version 1", "Update the software of the van or of the control room"
+            ) from None
         if body.van != van:
             raise AlertRejected(whose, "is for another van", "Do not act on it")
         return body

@@ -41,7 +41,7 @@ def description(prefix: str, van: str) -> tuple[str, bytes]:
     if not _OBJECT.fullmatch(van):
         raise ConfigInvalid(
             "key alert.discovery",
-            f"does not go with the van's name {van}: Home Assistant takes letters, digits, _ and - only",
+            f"cannot be used with the van name {van}: Home Assistant accepts only letters, digits, _ and -",
             "Leave it empty, or enrol the van under another name",
         )
     state = topics.topic(van, topics.STATE)

@@ -209,7 +209,8 @@ class Link:
         broker: where to.
         client_id: who we are; a second link of the same name takes over from the first.
         events: where everything that happens on the network thread is told.
-        on_message: called on the network thread with each message; what it raises becomes a ``failed`` event.
+        on_message: called on the network thread with each message. What it raises becomes a ``failed`` event, and the
+            message is not acknowledged: the broker brings it again with the next link of this session.
         will: see :class:`Will`.
         session_s: how long the broker keeps what it owes us while we are away.
         manual_ack: whether the owner acknowledges messages itself, with :meth:`acknowledge`.
@@ -239,8 +240,9 @@ class Link:
             clean_session=session_s == 0 if version == 4 else None,
             protocol=MQTTv5 if version == 5 else MQTTv311,
             reconnect_on_failure=False,
-            manual_ack=manual_ack,
+            manual_ack=True,  # paho acknowledges even what its callback could not take in
         )
+        self._owner_acknowledges = manual_ack
         self._client.tls_set_context(broker.tls)
         self._client.connect_timeout = ANSWER_S
         if will is not None:
@@ -275,7 +277,7 @@ class Link:
             raise BrokerUnavailable(
                 where,
                 f"shows a certificate that cannot be trusted ({error.verify_message})",
-                "Check the broker's name and the authority's certificate in the configuration",
+                "Check the broker's name and alert.ca in the configuration",
             ) from None
         except (OSError, ValueError) as error:
             raise LinkLost(f"{where} cannot be reached ({error})") from None
@@ -288,8 +290,8 @@ class Link:
             said = f" ({self._tls_alert})" if self._tls_alert else ""
             raise BrokerUnavailable(
                 where,
-                f"closed the connection before it answered, as it does to a certificate that it does not accept{said}",
-                "Check that the certificate is of this site, in date and not revoked; else enrol again",
+                f"closed the connection at once, as brokers do when they do not accept a certificate{said}",
+                "Check that the certificate is of this site, in date and not revoked; otherwise enrol again",
             ) from None
         if reason == UNSUPPORTED_VERSION:
             raise VersionRefused(where, PERSON_MUST_ACT[reason], "Update the broker")
@@ -301,6 +303,9 @@ class Link:
             on_message(message)
         except Exception as error:  # noqa: BLE001 - handed on to the thread that must answer for it
             self._events.put(("failed", error))
+        else:
+            if not self._owner_acknowledges:
+                self.acknowledge(message)
 
     def _died(self, _: Exception) -> None:
         self._events.put(("closed", None))
@@ -370,7 +375,7 @@ class Link:
         self._client.subscribe([(name, 1) for name in filters])
 
     def acknowledge(self, message: MQTTMessage) -> None:
-        """Tell the broker that a message is safe with us (with ``manual_ack``)."""
+        """Tell the broker that a message is safe with us; for the owner to call only with ``manual_ack``."""
         self._client.ack(message.mid, message.qos)
 
     def close(self) -> None:
@@ -382,5 +387,5 @@ class Link:
 
 def refused(thing: str, reason: int) -> BrokerUnavailable:
     """The error for a reason code of failure."""
-    cause = PERSON_MUST_ACT.get(reason, f"refuses (reason code 0x{reason:02x})")
+    cause = PERSON_MUST_ACT.get(reason, f"refused the connection (reason code 0x{reason:02x})")
     return BrokerUnavailable(thing, cause, "Check the certificate and the broker's access rules")

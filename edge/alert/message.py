@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from edge.alert import topics
-from edge.errors import AlertRejected, EdgeError, SignatureInvalid
+from edge.errors import SOFTWARE_FAULT, AlertRejected, EdgeError, SignatureInvalid
 from edge.names import Name
 from edge.records import Alert
 from edge.trust.keys import DecryptionKeys, KnownSigners, Recipients, SigningKey
@@ -146,7 +146,9 @@ def seal(alert: Alert, signing_key: SigningKey, recipients: Recipients) -> bytes
         size = len(getattr(alert, name))
         if size > MAX_PICTURE:
             raise AlertRejected(
-                f"{name} of alert {alert.alert_id}", f"has {size} bytes, {MAX_PICTURE} at most", "Encode it smaller"
+                f"{name} of alert {alert.alert_id}",
+                f"is too large: {size} bytes, {MAX_PICTURE} are allowed",
+                SOFTWARE_FAULT,
             )
     fields: dict[str, Any] = {name: getattr(alert, name) for name in _UNTOUCHED}
     body = msgspec.json.encode(
@@ -155,7 +157,9 @@ def seal(alert: Alert, signing_key: SigningKey, recipients: Recipients) -> bytes
     try:
         _BODY.decode(body)
     except msgspec.ValidationError as error:
-        raise AlertRejected(f"alert {alert.alert_id}", f"breaks the contract ({error})", "Mend what made it") from None
+        raise AlertRejected(
+            f"alert {alert.alert_id}", f"does not have the agreed form ({error})", SOFTWARE_FAULT
+        ) from None
     token = signing_key.sign(body, JWS_TYPE)
     return msgspec.json.encode(
         {
@@ -189,11 +193,11 @@ def open_alert(message: bytes, decryption_keys: DecryptionKeys, van_keys: KnownS
     """
     suspicious = "Do not act on it; check who sent it"
     if len(message) > MAX_MESSAGE:
-        raise AlertRejected("message", f"has {len(message)} bytes, {MAX_MESSAGE} at most", suspicious)
+        raise AlertRejected("message", f"is too long: {len(message)} bytes, {MAX_MESSAGE} are allowed", suspicious)
     try:
         envelope = _ENVELOPE.decode(message)
     except UNREADABLE as error:
-        raise AlertRejected("message", f"is no alert of version 1 ({_short(error)})", suspicious) from None
+        raise AlertRejected("message", f"is not an alert of version 1 ({_short(error)})", suspicious) from None
     token = decryption_keys.decrypt(msgspec.to_builtins(envelope.data), "JOSE")
     signed = van_keys.verify(token, JWS_TYPE)
     try:
@@ -201,12 +205,16 @@ def open_alert(message: bytes, decryption_keys: DecryptionKeys, van_keys: KnownS
         pictures: dict[str, Any] = {name: _decode(getattr(body, name)) for name in ("probe_jpeg", "reference_jpeg")}
     except UNREADABLE as error:
         raise AlertRejected(
-            f"alert signed by {signed.signer}", f"breaks the contract ({_short(error)})", "Update the van or this side"
+            f"alert signed by {signed.signer}",
+            f"does not have the agreed form ({_short(error)})",
+            "Update the software of the van or of the control room",
         ) from None
     if body.van != signed.signer:
-        raise SignatureInvalid(f"alert of {body.van}", f"is signed by {signed.signer}", suspicious)
+        raise SignatureInvalid(f"alert of {body.van}", f"was signed by {signed.signer}, not by that van", suspicious)
     if (envelope.id, envelope.source, envelope.time) != (body.alert_id, source_of(body.van), body.raised_at):
-        raise AlertRejected(f"alert {body.alert_id}", "has an envelope that differs from what was signed", suspicious)
+        raise AlertRejected(
+            f"alert {body.alert_id}", "was altered: its outside differs from what the van signed", suspicious
+        )
     try:
         return Alert(**{name: getattr(body, name) for name in _UNTOUCHED}, **pictures)
     except EdgeError as error:

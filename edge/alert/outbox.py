@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Self
 from uuid import UUID
 
-from edge.errors import OutboxFull, RecordInvalid, StoreUnavailable
+from edge.errors import SOFTWARE_FAULT, OutboxFull, RecordInvalid, StoreUnavailable
 from edge.records import Alert
 from edge.trust.sealed import SealedStore, StoreConflict, StoreKind
 
@@ -154,12 +154,18 @@ class Outbox:
 
     # -- alerts ----------------------------------------------------------------------------------
 
-    def append(self, make: Callable[[int], Alert], seal: Callable[[Alert], bytes]) -> Alert:
+    def append(
+        self,
+        make: Callable[[int], Alert],
+        seal: Callable[[Alert], bytes],
+        allowed: Callable[[], None] = lambda: None,
+    ) -> Alert:
         """Reserve the next number, make and seal the alert with it, and commit: all of it or nothing.
 
         Args:
             make: given the number, makes the alert.
             seal: turns it into the message.
+            allowed: called last before the commit; what it raises undoes all of it.
 
         Raises:
             OutboxFull: as many undelivered alerts as allowed are waiting.
@@ -173,7 +179,7 @@ class Outbox:
                     raise OutboxFull(
                         str(self._path),
                         f"holds {waiting} undelivered alerts, as many as allowed",
-                        "Restore the way to the control room; matching stops until then",
+                        "Restore the network connection to the control room; matching stops until then",
                     )
                 sequence = db.execute("SELECT reserved FROM book").fetchone()[0] + 1
                 alert = make(sequence)
@@ -182,8 +188,9 @@ class Outbox:
                     (sequence, str(alert.alert_id), alert.expires_at.timestamp(), seal(alert)),
                 )
                 db.execute("UPDATE book SET reserved = ?", (sequence,))
+                allowed()
         except StoreConflict:
-            raise RecordInvalid("an alert", "is in the outbox already", "Report this with the journal") from None
+            raise RecordInvalid("an alert", "was in the outbox already", SOFTWARE_FAULT) from None
         return alert
 
     def next(self, after: int = 0) -> Pending | None:

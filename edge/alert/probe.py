@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.errors import BadInput
+from edge.errors import SOFTWARE_FAULT, BadInput
 
 __all__ = ["encode", "probe_picture"]
 
@@ -72,7 +72,7 @@ def encode(picture: NDArray[np.uint8]) -> bytes:
         cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]) if picture.size else (False, None)
     )
     if not good or data is None:
-        raise BadInput("the probe picture", "is empty", "Report this with the journal of the last minute")
+        raise BadInput("the probe picture", "is empty", SOFTWARE_FAULT)
     encoded: bytes = data.tobytes()
     data.fill(0)
     return encoded

@@ -36,7 +36,7 @@ from edge.alert.link import (
     Link,
     LinkLost,
     MQTTMessage,
-    SessionTakenOver,
+    SessionWatch,
     VersionRefused,
     Will,
     raise_if_ended,
@@ -58,18 +58,15 @@ SILENT_S = 120.0
 """Looking up the broker's name, connecting and waiting for an answer may take a minute; two are a thread that hangs."""
 STOP_S = 25.0
 """How long an answer of the broker that is waited for may hold up the end."""
-BRIEF_S = 20.0
-BRIEF_LINKS = 3
-"""So many links in a row that live no longer than that are no accident of the network."""
 TAKEN_OVER_S = 300.0
-"""For so long after another machine took the connection over, a person is told of it."""
+"""A link that has lived for so long is ours alone: until then a person is told of the other machine."""
 TAKEN_OVER_FAILURES = 8
 """The wait before it is taken back is as if so many attempts had failed: two machines must not fight for it."""
 MAX_DETAIL = 200
 
 
 class LinkState(StrEnum):
-    """How the way to the control room is."""
+    """How the connection to the control room is."""
 
     CONNECTING = "connecting"
     ONLINE = "online"
@@ -151,12 +148,11 @@ class Publisher:
         self._version = 5
         self._link: Link | None = None
         self._worker: Worker | None = None
-        self._taken_ns = 0
-        """When another machine last took our connection over; 0 when none has."""
+        self._session = SessionWatch(self._clock)
         self._accepted_ns = 0
         """When the broker accepted the link; 0 before."""
-        self._brief = 0
-        """Links in a row that the broker accepted and closed soon after."""
+        self._taken = False
+        """Whether another machine uses our identity, as far as the last links tell."""
         self._condition: tuple[str, str] = ("", "")
         """What the van is, and why, as the control room is told."""
         self._through = 0
@@ -168,7 +164,7 @@ class Publisher:
         self._patience_s = repeat_s[0]
         self.state = LinkState.STOPPED
         self.trouble: EdgeError | None = None
-        """What a person must mend, while :attr:`state` is ``refused``."""
+        """What a person must correct, while :attr:`state` is ``refused``."""
 
     def start(self, workers: Supervisor) -> None:
         """Begin sending; returns at once."""
@@ -215,7 +211,10 @@ class Publisher:
         while not worker.stopping:
             worker.beat()
             try:
-                self._set(LinkState.CONNECTING if self._failures == 0 else self.state)
+                if self._failures == 0:
+                    self._set(LinkState.CONNECTING)
+                else:  # until the attempt has succeeded, what a person was told still holds
+                    self._set(self.state, self.trouble)
                 self._serve(worker)
             except StoreDamaged:
                 raise
@@ -250,6 +249,7 @@ class Publisher:
             self._version = 4 if self._version == 5 else 5  # for the next attempt; 4 is MQTT 3.1.1
             raise
         self._accepted_ns = self._clock.monotonic_ns()
+        self._session.accepted()
         worker.beat()
         self._tell_state(link)
         for topic, payload in self._described.items():
@@ -265,6 +265,8 @@ class Publisher:
         self._through, self._oldest = 0, None
         while not worker.stopping:
             worker.beat()
+            if self._taken and self._held_long_enough():
+                self._set(self.state)
             self._drop_expired()
             unconfirmed = self._outbox.waiting(self._through)
             pending = self._outbox.next(self._through) if unconfirmed < self.WINDOW else None
@@ -300,7 +302,9 @@ class Publisher:
         return min(self.IDLE_S, next_step - silent_s)
 
     def _send(self, link: Link, pending: Pending) -> bool:
-        left = max(1, int(pending.expires_at - self._clock.now().timestamp()))
+        left = None
+        if self._clock_confirmed():  # by a clock that is wrong the broker would drop it at once
+            left = max(1, int(pending.expires_at - self._clock.now().timestamp()))
         reason = link.publish(topics.topic(self._van, topics.ALERT), pending.message, expiry_s=left)
         if reason == NO_SUBSCRIBER:
             return False
@@ -371,7 +375,7 @@ class Publisher:
         worker.wait(wait * random.uniform(0.5, 1.0))
 
     def _incoming(self, message: MQTTMessage) -> None:
-        """On the network thread: it must not raise."""
+        """On the network thread. What it raises is not the message's fault: it was not done, and comes again."""
         kind = "unknown"
         try:
             van, kind = topics.parse(message.topic)
@@ -385,9 +389,8 @@ class Publisher:
                 self._on_message(kind, bytes(message.payload))
         except UnicodeDecodeError:
             return
-        except EnvironmentFault as error:
-            # Not the message's fault: what it asks for was not done, and the van must not go on as if it were.
-            self._events.put(("failed", error))
+        except EnvironmentFault:
+            raise
         except EdgeError as error:
             if self._on_refused:
                 self._on_refused(kind, error)
@@ -405,34 +408,28 @@ class Publisher:
             self._progress.notify_all()
 
     def _lost(self, lost: LinkLost) -> None:
-        """A link has ended: by itself, or because another machine has taken it over.
-
-        MQTT 5 has a reason code for that, which mosquitto 2.0.11 does not send: there, it shows in links that the
-        broker accepts and closes at once, again and again.
-        """
-        now = self._clock.monotonic_ns()
-        closed = lost.reason is not None and self._accepted_ns > 0
-        brief = now - self._accepted_ns < BRIEF_S * NS_PER_S
-        self._brief = self._brief + 1 if closed and brief else 0
-        if isinstance(lost, SessionTakenOver) or self._brief >= BRIEF_LINKS or (closed and self._taken_lately()):
-            self._taken_ns = now
+        """A link has ended: by itself, or because another machine has taken it over."""
+        self._taken = self._session.lost(lost) or (self._taken and lost.reason is not None)
+        if self._taken:
             self._failures = TAKEN_OVER_FAILURES
             self._set(LinkState.REFUSED, self._taken_over())
         else:
             self._set(LinkState.AWAY)
 
-    def _taken_lately(self) -> bool:
-        return self._taken_ns > 0 and self._clock.monotonic_ns() - self._taken_ns < TAKEN_OVER_S * NS_PER_S
+    def _held_long_enough(self) -> bool:
+        return self._accepted_ns > 0 and self._clock.monotonic_ns() - self._accepted_ns > TAKEN_OVER_S * NS_PER_S
 
     def _taken_over(self) -> EdgeError:
         return BrokerUnavailable(
             f"the connection of {self._van}",
-            "is closed again and again, as when another machine uses the same certificate",
-            "Look for a second machine with this van's identity; if there is one, have the certificate revoked",
+            "is closed again and again: another machine may be using the same certificate",
+            "Look for a second machine with this van's identity; if there is one, revoke the certificate",
         )
 
     def _set(self, state: LinkState, trouble: EdgeError | None = None) -> None:
-        if self._taken_lately() and trouble is None and state in LINKED:
+        if self._held_long_enough():
+            self._taken = False
+        if self._taken and trouble is None and state in LINKED:
             trouble = self._taken_over()  # to have it back for a moment is no end of it
         changed = (state, str(trouble)) != (self.state, str(self.trouble))
         self.state, self.trouble = state, trouble

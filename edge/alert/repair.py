@@ -25,7 +25,8 @@ from edge.alert.outbox import OUTBOX, Outbox, anothers
 from edge.custody.shred import shred
 from edge.errors import StoreDamaged, StoreUnavailable
 from edge.files import fsync_folder
-from edge.trust.sealed import Salvage, SealedStore, companions, name_aside, set_aside
+from edge.trust.salvage import Salvage
+from edge.trust.sealed import SealedStore, companions, name_aside, set_aside
 
 __all__ = ["open_outbox"]
 
@@ -77,7 +78,9 @@ def _take_up(fresh: Path, path: Path) -> None:
 
 
 def _unmovable(path: Path, error: OSError) -> StoreUnavailable:
-    return StoreUnavailable(str(path), f"cannot be moved ({error.strerror})", "Check the disk")
+    return StoreUnavailable(
+        str(path), f"cannot be moved ({error.strerror})", "Check that the disk is not full or failing"
+    )
 
 
 def _repair(path: Path, fresh: Path, key: bytes, van: str, now: datetime) -> None:

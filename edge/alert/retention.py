@@ -18,7 +18,7 @@ from edge.custody.shred import shred
 from edge.errors import EdgeError, StoreDamaged
 from edge.trust.audit import AuditLog
 from edge.trust.events import Event
-from edge.trust.sealed import damaged_files, set_aside_at
+from edge.trust.sealed import damaged_files, is_due, set_aside_at
 from edge.worker import Supervisor, Worker
 
 __all__ = ["DEFAULT_RETENTION", "LONGEST_RETENTION", "Purge", "Sweeper", "shred_set_aside"]
@@ -43,9 +43,8 @@ def shred_set_aside(store: Path, *, held_before: timedelta = timedelta()) -> Pur
     """
 
     def purge(now: datetime, span: timedelta) -> int:
-        due = [
-            file for file in damaged_files(store) if set_aside_at(file) + max(timedelta(), span - held_before) <= now
-        ]
+        age = max(timedelta(), span - held_before)
+        due = [file for file in damaged_files(store) if is_due(set_aside_at(file), age, now)]
         return sum(shred(file) for file in due)
 
     return purge

@@ -78,14 +78,16 @@ def read_health(message: bytes, van: str) -> HealthBody:
 
 def _decode(decoder: msgspec.json.Decoder[Body], message: bytes) -> Body:
     if len(message) > MAX_STATUS:
-        raise AlertRejected("status message", f"has {len(message)} bytes, {MAX_STATUS} at most", "Check who sent it")
+        raise AlertRejected(
+            "status message", f"is too long: {len(message)} bytes, {MAX_STATUS} are allowed", "Check who sent it"
+        )
     try:
         return decoder.decode(message)
     except (msgspec.DecodeError, ValueError, RecursionError):
-        raise AlertRejected("status message", "is not one of version 1", "Check who sent it") from None
+        raise AlertRejected("status message", "is not a message of version 1", "Check who sent it") from None
 
 
 def _checked(body: Body, van: str) -> Body:
     if body.van != van:
-        raise AlertRejected(f"status message of {van}", f"speaks for {body.van}", "Check who sent it")
+        raise AlertRejected(f"status message of {van}", f"says that it comes from {body.van}", "Check who sent it")
     return body

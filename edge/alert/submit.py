@@ -29,13 +29,23 @@ class AlertSubmitter:
         signing_key: the van's.
         recipients: the control rooms that may read it.
         publisher: who sends it.
+        allowed: called last before the alert is committed; what it raises keeps the alert from being made.
     """
 
-    def __init__(self, outbox: Outbox, signing_key: SigningKey, recipients: Recipients, publisher: Wakeable) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        signing_key: SigningKey,
+        recipients: Recipients,
+        publisher: Wakeable,
+        *,
+        allowed: Callable[[], None] = lambda: None,
+    ) -> None:
         self._outbox = outbox
         self._signing_key = signing_key
         self._recipients = recipients
         self._publisher = publisher
+        self._allowed = allowed
 
     def submit(self, make: Callable[[int], Alert]) -> Alert:
         """Commit the alert that ``make`` builds for the sequence number it is given, and return it.
@@ -45,6 +55,6 @@ class AlertSubmitter:
             StoreUnavailable: the disk refuses.
             AlertRejected: the alert breaks the contract. In each case no number is used up.
         """
-        alert = self._outbox.append(make, lambda alert: seal(alert, self._signing_key, self._recipients))
+        alert = self._outbox.append(make, lambda alert: seal(alert, self._signing_key, self._recipients), self._allowed)
         self._publisher.wake()
         return alert

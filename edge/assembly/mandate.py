@@ -16,24 +16,25 @@ from edge.config import Config
 from edge.custody.shred import shred
 from edge.deployment.clock_trust import ClockTrust, built_at, clock_floor, ends_unconfirmed
 from edge.deployment.gate import Gate
-from edge.deployment.mandate import AUTHORITY_FILE, Mandate, VanFacts
+from edge.deployment.mandate import AUTHORITY_FILE, Mandate, VanFacts, end_what_is_over
 from edge.deployment.position import FixedSite, Gpsd, PositionSource
-from edge.errors import AuditBroken, KeyUnusable, WatchlistGone
+from edge.errors import AuditBroken, EdgeError, KeyUnusable, StoreUnavailable, WatchlistGone
 from edge.match.calibration import ImpostorTail
 from edge.sight.card import default_directory, split
 from edge.sight.detect import Detector
 from edge.sight.embed import Embedder
 from edge.sight.runtime import Model
 from edge.sight.runtime import load as load_model
-from edge.trust.audit import AuditLog
+from edge.trust.audit import AuditLog, in_use
 from edge.trust.events import Event
 from edge.trust.keys import KnownSigners, SigningKey
 from edge.trust.place import Position
 from edge.trust.repository import VanRepository
 from edge.trust.secret import read_secret
 from edge.watchlist.bundle import identity_of
+from edge.watchlist.destruction import destroy_everything, destroy_keys
 from edge.watchlist.identity import DestructionReceipt
-from edge.watchlist.lifecycle import ListLifecycle, destroy_everything
+from edge.watchlist.lifecycle import ListLifecycle
 from edge.worker import Supervisor
 
 __all__ = [
@@ -73,16 +74,19 @@ def open_audit(config: Config, clock: Clock, signer: SigningKey, clock_trust: Cl
     """This van's audit log, to be written. Where somebody has tampered with it, no list may stay on the van.
 
     What is written while nothing vouches for the clock is marked, so that its times are never taken for the past.
+    Before anything is opened, the key of a list whose authority is over is destroyed.
 
     Raises:
         StoreUnavailable: it cannot be written, or another process writes it.
         AuditBroken: it was tampered with; every list has been destroyed before this is raised.
     """
-    path = config.path(config.store.directory) / AUDIT_FILE
+    state, lists = config.path(config.store.directory), config.path(config.watchlist.folder)
+    end_what_is_over(state, lists, now=clock.now(), clock_confirmed=clock_trust.confirmed)
+    path = state / AUDIT_FILE
     try:
         audit = AuditLog(path, van=config.van.id, clock=clock, signer=signer)
     except AuditBroken:
-        destroy_everything(config.path(config.watchlist.folder))
+        destroy_everything(lists)
         raise
     audit.deployment = config.deployment.id
     clock_trust.on_confirmed(lambda by: _note_clock(audit, by))
@@ -186,9 +190,11 @@ def mandated(
     )
     parts.callback(lists.close)
     directory = config.path(config.models.directory) if config.models.directory else default_directory()
+    tail = ImpostorTail.load(directory / split(config.models.embedder)[0], model)
     gate = Gate(
         config.van.id,
-        calibration=ImpostorTail.load(directory / split(config.models.embedder)[0], model),
+        calibration=tail,
+        weaker_rules=tail.rules.weaker(config.decision, config.quality),
         clock_floor=clock_floor(built=built_at(), log=audit.path, published=repository.published_at()),
         clock_confirmed=here.clock_trust.confirmed,
     )
@@ -237,12 +243,32 @@ def at_rest(config: Config, *, source: str | None = None, wipe: bool = False) ->
 
 
 def retire(config: Config, cause: str) -> DestructionReceipt:
-    """Destroy the list: its key, then the store; a list that no longer opens is destroyed all the same.
+    """Destroy the list: its key before anything else is tried, then the store and the authority, then the receipt.
+
+    A list that no longer opens is destroyed all the same, and on a disk that is full.
 
     Raises:
         WatchlistGone: there is no list.
-        StoreUnavailable: a file could not be overwritten, or the service is running.
+        StoreUnavailable: a file could not be overwritten, the receipt could not be written, or the service is running.
     """
+    state, folder = config.path(config.store.directory), config.path(config.watchlist.folder)
+    if in_use(state / AUDIT_FILE):
+        raise StoreUnavailable("the list", "is in use: the service is running", "Stop the service first")
+    destroy_keys(folder, cause)
+    try:
+        receipt = _receipt(config, cause)
+    except EdgeError:
+        destroy_everything(folder)
+        shred(state / AUTHORITY_FILE)
+        raise
+    shred(state / AUTHORITY_FILE)
+    if receipt is None:
+        raise WatchlistGone("the watchlist", "there is no list to destroy", "Nothing is left to do")
+    return receipt
+
+
+def _receipt(config: Config, cause: str) -> DestructionReceipt | None:
+    """Destroy what is left of the list and write its receipt into the log."""
     clock = SystemClock()
     with ExitStack() as parts:
         here = whereabouts(config, clock, Supervisor(), parts)
@@ -250,9 +276,5 @@ def retire(config: Config, cause: str) -> DestructionReceipt:
         audit = open_audit(config, clock, signer, here.clock_trust)
         parts.callback(audit.close)
         lists = ListLifecycle(config.path(config.watchlist.folder), clock=clock, audit=audit)
-        lists.recover()
-        receipt = lists.destroy(cause)
-        shred(config.path(config.store.directory) / AUTHORITY_FILE)
-    if receipt is None:
-        raise WatchlistGone("the watchlist", "there is no list to destroy", "Nothing is left to do")
-    return receipt
+        finished = lists.recover()
+        return lists.destroy(cause) or finished

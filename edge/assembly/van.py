@@ -56,7 +56,7 @@ class Listener(Protocol):
         """The camera ``delivers``, is ``lost`` or is ``back``."""
 
     def link(self, state: LinkState, error: EdgeError | None) -> None:
-        """The way to the control room has changed."""
+        """The connection to the control room has changed."""
 
     def incoming(self, kind: str, payload: bytes) -> None:
         """A message for this van came; called on the network thread."""
@@ -75,6 +75,9 @@ class Listener(Protocol):
 
     def damaged(self, damage: Damage) -> None:
         """The outbox was found damaged and was made anew from what could be read."""
+
+    def unswept(self, error: EdgeError) -> None:
+        """Alerts that are due could not be deleted."""
 
     def progress(self) -> None:
         """The pipeline has done a turn."""
@@ -211,7 +214,7 @@ def assemble(
         subjects=store,
         decider=Decider(config.decision, threshold=threshold),
         custodian=custodian,
-        sink=AlertSubmitter(outbox, signer, recipients, publisher),
+        sink=AlertSubmitter(outbox, signer, recipients, publisher, allowed=permit.require),
         permit=permit,
         on_turn=listener.progress,
         on_alert=listener.alerted,
@@ -229,6 +232,7 @@ def assemble(
         audit=audit,
         retention=lambda: held.mandate.retention,
         clock_confirmed=here.clock_trust.confirmed,
+        on_error=listener.unswept,
     )
     guard = Guard(held.mandate, permit, on_answer=listener.answered, on_over=listener.over)
     return Van(

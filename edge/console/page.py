@@ -18,7 +18,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from edge.config import load
-from edge.errors import EdgeError
+from edge.errors import EdgeError, for_crew
 from edge.state import Condition
 from edge.system.board import status_file
 from edge.system.health import Health, read_status
@@ -63,7 +63,10 @@ def crew_page(health: Health | None, trouble: str, now: datetime) -> str:
     condition = Condition(health.state) if health.state in set(Condition) else Condition.FAILED
     ended = condition in {Condition.ENDED, Condition.FAILED}
     if not ended and age > (STALE_START if condition is Condition.STARTING else STALE):
-        silent = f"The service last spoke {age.total_seconds():.0f} seconds ago. Restart it, or call the engineer."
+        silent = (
+            f"The service last spoke {age.total_seconds():.0f} seconds ago. Switch the van's computer off and on; "
+            "if that does not help, call the engineer."
+        )
         return _page("No word from the service", "no", (silent,), rows)
     title, colour = _TITLES[condition]
     why = tuple(dict.fromkeys([health.why, *(reason.why for reason in health.reasons)]))
@@ -117,7 +120,7 @@ def make_app(config: Path) -> Starlette:
         try:
             health = read_status(status_file(load(config)))
         except EdgeError as error:
-            trouble = str(error)
+            trouble = for_crew(error)
         return HTMLResponse(crew_page(health, trouble, datetime.now(UTC)), headers=HEADERS)
 
     return Starlette(routes=[Route("/", page)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -10,29 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edge.commandline import run
+from edge.commandline import AsJson, commands, run, show
 from edge.controlroom import audit_cli
-from edge.controlroom.cases import Role
+from edge.controlroom.cases import Officer, Role
 
 if TYPE_CHECKING:
     from edge.controlroom.store import AlertStore
 
 __all__ = ["app", "main"]
 
-app = typer.Typer(
-    name="lfr-control",
-    help="Receive alerts, decide on them, keep the record.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-)
+app = commands("Receive alerts, decide on them, keep the record.", name="lfr-control")
 
+Json = Annotated[bool, AsJson]
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="the control room's TOML file")]
-
-
-@app.callback()
-def _callback() -> None:
-    """Receive alerts, decide on them, keep the record."""
 
 
 @app.command()
@@ -62,14 +51,15 @@ def watch(
 
 
 @app.command()
-def console(config: ConfigOption = Path("control.toml")) -> None:
+def console(config: ConfigOption = Path("control.toml"), as_json: Json = False) -> None:
     """Run the page on which people see alerts and decide on them."""
     from edge.controlroom import config as configuration
     from edge.controlroom.serve import serve
 
     settings = configuration.load(config).console
     scheme = "https" if settings.certificate else "http"
-    typer.echo(f"{scheme}://{settings.host}:{settings.port}/")
+    address = f"{scheme}://{settings.host}:{settings.port}/"
+    show({"address": address}, [address], as_json=as_json)
     serve(config)
 
 
@@ -78,7 +68,7 @@ def record(
     facts: Annotated[Path, typer.Argument(help="TOML file with what the crew knows of the deployment")],
     out: Annotated[Path, typer.Option(help="folder for record.csv, record.json and record.html")],
     config: ConfigOption = Path("control.toml"),
-    as_json: Annotated[bool, typer.Option("--json", help="print the JSON too")] = False,
+    as_json: Json = False,
 ) -> None:
     """Write the public record of a deployment whose cases are all closed."""
     from edge.controlroom.record import load_facts, make_record
@@ -98,7 +88,7 @@ def record(
 
 
 app.add_typer(audit_cli.app, name="audit")
-staff = typer.Typer(help="Who may sign in, and until when their training is in date.", no_args_is_help=True)
+staff = commands("Who may sign in, and until when their training is in date.")
 app.add_typer(staff, name="staff")
 UntilOption = Annotated[datetime, typer.Option("--trained-until", formats=["%Y-%m-%d"], help="last day in date")]
 
@@ -110,16 +100,20 @@ def staff_add(
     trained_until: UntilOption,
     config: ConfigOption = Path("control.toml"),
     password_stdin: Annotated[bool, typer.Option("--password-stdin", help="read the password from a pipe")] = False,
+    as_json: Json = False,
 ) -> None:
     """Add an officer, or give them a new role, date and password."""
-    from edge.controlroom.cases import Officer
+    from edge.controlroom import config as configuration
 
+    configuration.load(config)  # before anybody types a password for nothing
     if password_stdin:
         password = sys.stdin.readline().rstrip("\n")
     else:
         password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
     with _store(config) as store:
-        store.officers.enrol(Officer(number, role, trained_until.date()), password, by=_who())
+        officer = Officer(number, role, trained_until.date())
+        store.officers.enrol(officer, password, by=_who())
+    show(_row(officer), [f"{number} may sign in as {role} until {trained_until:%Y-%m-%d}."], as_json=as_json)
 
 
 @staff.command("renew")
@@ -127,36 +121,45 @@ def staff_renew(
     number: Annotated[str, typer.Argument(help="badge or staff number")],
     trained_until: UntilOption,
     config: ConfigOption = Path("control.toml"),
+    as_json: Json = False,
 ) -> None:
     """Record that an officer's training was renewed."""
     with _store(config) as store:
         store.officers.renew_training(number, trained_until.date(), by=_who())
+    until = trained_until.date().isoformat()
+    show({"number": number, "trained_until": until}, [f"{number} is trained until {until}."], as_json=as_json)
 
 
 @staff.command("remove")
 def staff_remove(
     number: Annotated[str, typer.Argument(help="badge or staff number")],
     config: ConfigOption = Path("control.toml"),
+    as_json: Json = False,
 ) -> None:
     """Take an officer off the list: no sign-in from now on, and whoever is signed in is signed out."""
     with _store(config) as store:
         store.officers.remove(number, by=_who())
+    show({"number": number}, [f"{number} may sign in no more."], as_json=as_json)
 
 
 @staff.command("list")
 def staff_list(
     config: ConfigOption = Path("control.toml"),
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    as_json: Json = False,
 ) -> None:
     """Show the officers."""
     with _store(config) as store:
         officers = store.officers.all()
-    if as_json:
-        rows = [{"number": o.number, "role": str(o.role), "trained_until": str(o.trained_until)} for o in officers]
-        typer.echo(json.dumps(rows))
-    else:
-        for officer in officers:
-            typer.echo(f"{officer.number}  {officer.role}  trained until {officer.trained_until}")
+    lines = [f"{each.number}  {each.role}  trained until {each.trained_until}" for each in officers]
+    show([_row(each) for each in officers], lines, as_json=as_json)
+
+
+def _row(officer: Officer) -> dict[str, str]:
+    return {
+        "number": officer.number,
+        "role": str(officer.role),
+        "trained_until": officer.trained_until.isoformat(),
+    }
 
 
 def _who() -> str:

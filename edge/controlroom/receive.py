@@ -80,7 +80,7 @@ class Receiver:
         name: client identifier; the broker keeps a session under it.
         intake: judges and stores what comes.
         on_event: called on the receiver's thread, one call at a time; it may take its time if it calls :meth:`beat`
-            meanwhile. What it raises ends the worker, unless it is an :class:`EnvironmentFault`.
+            meanwhile. What it raises ends the worker, unless it is an :class:`edge.errors.EnvironmentFault`.
         signing: signs receipts.
         outgoing: what is to be sent to the vans; :meth:`wake` when there is more.
         session_s: how long the broker keeps alerts while we are away.

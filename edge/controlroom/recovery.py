@@ -26,7 +26,7 @@ from edge.controlroom.store import KIND, AlertStore, Damage
 from edge.errors import StoreDamaged, StoreUnavailable
 from edge.files import fsync_folder
 from edge.trust.salvage import Salvage
-from edge.trust.sealed import Connection, SealedStore, StoreKind, companions, damaged_files, set_aside
+from edge.trust.sealed import Connection, SealedStore, StoreKind, companions, damaged_files, is_due, set_aside
 from edge.trust.secret import read_secret
 
 __all__ = ["FormerStore", "erase_kept", "former_casebook", "former_inbox", "open_room_store", "open_store"]
@@ -151,7 +151,7 @@ def erase_kept(store: AlertStore, now: datetime, retention: timedelta) -> list[D
     Raises:
         StoreUnavailable: the disk refuses.
     """
-    due = [damage for damage in store.damages() if damage.at + retention <= now]
+    due = [damage for damage in store.damages() if is_due(damage.at, retention, now)]
     for damage in due:
         _destroy(store.path.with_name(damage.kept))
         store.forget_damage(damage)
@@ -179,9 +179,10 @@ def _rebuild(path: Path, key: bytes, kept: Path, now: datetime, retention: timed
     beside = path.with_name(f"{path.name}.rebuilt")
     _destroy(beside)
     with AlertStore(beside, key, opens_cases=opens_cases) as new, new.writing() as db:
-        carried, unread = _carry(db, kept, key, KIND, _ALL)
+        carried, unread = _carry(db, kept, key, _ALL)
         lost = _complete(new, db, now, retention, opens_cases=opens_cases)
         _note(db, Damage(now, path.name, kept.name, carried, _words(lost, unread)))
+    _destroy(path)  # a log of the damaged one must not be taken for the new one's
     try:
         beside.replace(path)
         fsync_folder(path.parent)
@@ -204,7 +205,7 @@ def _take_over(
     if not found:
         return
     with store.writing() as db:
-        read = [(each, file, *_carry(db, file, key, each.kind, each.tables)) for each, file in found]
+        read = [(each, file, *_carry(db, file, key, each.tables)) for each, file in found]
         lost = _complete(store, db, now, retention, opens_cases=opens_cases)
         for each, file, carried, unread in read:
             if file != each.path:
@@ -214,10 +215,10 @@ def _take_over(
             _destroy(file)
 
 
-def _carry(db: Connection, file: Path, key: bytes, kind: StoreKind, tables: dict[str, str]) -> tuple[int, set[str]]:
+def _carry(db: Connection, file: Path, key: bytes, tables: dict[str, str]) -> tuple[int, set[str]]:
     """Copy every row that can be read and is not there yet; returns how many, and which tables have holes."""
     carried = 0
-    with Salvage(file, key, kind) as source:
+    with Salvage(file, key) as source:
         for table, columns in tables.items():
             marks = ", ".join("?" for _ in columns.split(","))
             statement = f"INSERT OR IGNORE INTO {table} ({columns}) VALUES ({marks})"  # noqa: S608 - ours

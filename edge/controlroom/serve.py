@@ -23,7 +23,7 @@ from edge.controlroom import config as configuration
 from edge.controlroom.listen import Loop, host_names, listening, server, tls
 from edge.controlroom.service import ControlRoom
 from edge.controlroom.web import Page, create_app
-from edge.errors import EdgeError, EnvironmentFault
+from edge.errors import EdgeError, EnvironmentFault, WorkerFailed
 from edge.system import journal
 from edge.worker import JOIN_S, Supervisor, Worker
 
@@ -34,6 +34,8 @@ SHOW_S = 2.0
 """How long the page goes on after a failure: every browser has fetched it by then."""
 FAILED_S = 3.0
 """How long a worker may take to end after another has failed."""
+END_S = 20.0
+"""When the process is over after a failure, whatever holds a lock that the others wait for."""
 SILENT_S = 15.0
 """For so long the page's event loop may not come round."""
 
@@ -52,7 +54,12 @@ def serve(path: Path) -> None:
     journal.configure()
     with listening(config.console) as listener, _Signals() as signals:
         room = ControlRoom.open(config)
-        supervisor = Supervisor(room.fail)
+
+        def failed(failure: WorkerFailed) -> None:
+            supervisor.end_in_time(END_S, EnvironmentFault.exit_code)
+            room.fail(failure)
+
+        supervisor = Supervisor(failed)
         page = Page(room, secure=bool(config.console.certificate), hosts=hosts)
         web_server = server(create_app(page), config)
         with supervisor.strangers():
@@ -66,6 +73,7 @@ def serve(path: Path) -> None:
             web_server.should_exit = True
             web.stop(FAILED_S if supervisor.failure is not None else JOIN_S)
             _stop(room, supervisor)
+            supervisor.call_off()
     if supervisor.failure is not None:
         raise supervisor.failure
     if signals.interrupted:

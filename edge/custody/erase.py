@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.clock import NS_PER_MS, Clock
-from edge.errors import BiometricErased, RecordInvalid
+from edge.errors import SOFTWARE_FAULT, BiometricErased, RecordInvalid
 from edge.records import CHIP_SIZES, ErasureCause
 
 __all__ = ["Biometric", "Kind"]
@@ -59,14 +59,12 @@ def _check(kind: Kind, array: NDArray[Any]) -> None:
             good = array.dtype == np.float32 and array.ndim == 1 and array.size > 0
             must = "float32[d]"
     if not good:
-        raise RecordInvalid(
-            f"a {kind.label}", f"must be {must}, got {array.dtype}{list(array.shape)}", "Mend the stage that made it"
-        )
+        raise RecordInvalid(f"a {kind.label}", f"must be {must}, got {array.dtype}{list(array.shape)}", SOFTWARE_FAULT)
     if not (array.flags.owndata and array.flags.writeable and array.flags.c_contiguous):
         raise RecordInvalid(
             f"a {kind.label}",
             "must own its memory, be writeable and contiguous, or erasing it would leave a copy",
-            "Copy it first and drop the original",
+            SOFTWARE_FAULT,
         )
 
 
@@ -128,7 +126,7 @@ class Biometric:
             self.erase(ErasureCause.OVERDUE)
         array = self._array
         if array is None:
-            raise BiometricErased(f"this {self.kind.label}", "has been erased", "Do not keep handles beyond their use")
+            raise BiometricErased(f"this {self.kind.label}", "has been erased", SOFTWARE_FAULT)
         return array
 
     @property
@@ -147,10 +145,10 @@ class Biometric:
             BiometricErased: it is gone already.
         """
         if self.kind is not Kind.TEMPLATE:
-            raise RecordInvalid(f"a {self.kind.label}", "has one fixed limit", "Erase it and make a new one")
+            raise RecordInvalid(f"a {self.kind.label}", "has one fixed limit", SOFTWARE_FAULT)
         with self._lock:
             if self._array is None:
-                raise BiometricErased("this template", "has been erased", "Begin a new one")
+                raise BiometricErased("this template", "has been erased", SOFTWARE_FAULT)
             self.deadline_ns = self._clock.monotonic_ns() + self.kind.limit_ns
 
     def erase(self, cause: ErasureCause = ErasureCause.USED) -> None:

@@ -66,7 +66,9 @@ def protect(settings: MemorySection) -> MemoryProtection:
     dumps_off = libc.prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) == 0 and resource.getrlimit(resource.RLIMIT_CORE) == (0, 0)
     if not dumps_off:
         raise MemoryUnprotected(
-            "core dumps of this process", "cannot be switched off", "Run it on a kernel that grants PR_SET_DUMPABLE"
+            "core dumps of this process",
+            "cannot be switched off",
+            "Use a Linux kernel that allows it (PR_SET_DUMPABLE)",
         )
     locked = False
     cause = "memory locking is switched off by memory.lock"

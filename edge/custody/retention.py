@@ -183,7 +183,7 @@ class Custodian:
             self._breach = CustodyBreached(
                 f"a {kind.label}",
                 f"outlived its limit of {kind.limit_ns / NS_PER_S:g} s; everything was erased and matching stopped",
-                "Restart the service and report the journal of the last minute",
+                "Restart the service and keep the journal of the last minute",
             )
             breach = self._breach
             self.purge()

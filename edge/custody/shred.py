@@ -34,14 +34,18 @@ def shred(path: Path) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise StoreUnavailable(str(path), f"cannot be destroyed ({error.strerror})", "Check its owner") from None
+        raise StoreUnavailable(
+            str(path), f"cannot be destroyed ({error.strerror})", "Check who owns it and that the disk can be written"
+        ) from None
     try:
         left = os.fstat(handle).st_size
         while left > 0:
             left -= os.write(handle, os.urandom(min(left, _CHUNK)))
         os.fsync(handle)
     except OSError as error:
-        raise StoreUnavailable(str(path), f"cannot be overwritten ({error.strerror})", "Destroy the medium") from None
+        raise StoreUnavailable(
+            str(path), f"cannot be overwritten ({error.strerror})", "Destroy the stick or disk itself"
+        ) from None
     finally:
         os.close(handle)
     path.unlink(missing_ok=True)

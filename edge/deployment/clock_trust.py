@@ -1,7 +1,8 @@
 """Whether the clock can be believed. Everything with a date rests on it, and a Pi has no clock of its own.
 
 Two questions: is it behind something that certainly lies in the past, and has anything set it since the van
-was switched on? A machine with a battery-backed clock answers the second by having one.
+was switched on? A machine with a battery-backed clock answers the second when that clock kept the time
+(:mod:`edge.deployment.battery_clock`); to have one is no answer.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import edge
 from edge.clock import Clock
+from edge.deployment.battery_clock import kept_time
 from edge.trust.events import Event
 
 __all__ = [
@@ -32,7 +34,9 @@ TIME_ERROR = 5
 TIMEX_BYTES = 256
 """More than struct timex takes on any Linux."""
 SATELLITE_AGREEMENT = timedelta(seconds=5)
-RTC = Path("/dev/rtc0")
+RTC = Path("/sys/class/rtc/rtc0")
+TIMESYNC = Path("/run/systemd/timesync/synchronized")
+"""There once systemd-timesyncd has set the clock. The van's service may not ask the kernel: its unit forbids it."""
 
 
 def built_at() -> datetime:
@@ -102,7 +106,7 @@ class ClockTrust:
         clock: the machine's.
         required: whether anything must vouch for it; without that it is believed from the start.
         satellite_time: what the satellites say the time is at this moment; None when they say nothing.
-        rtc: the device of a battery-backed clock.
+        rtc: the folder of a battery-backed clock in sysfs.
     """
 
     def __init__(
@@ -141,9 +145,9 @@ class ClockTrust:
         return bool(self._by)
 
     def _voucher(self) -> str:
-        if self._rtc.exists():
+        if kept_time(self._rtc, now=self._clock.now(), past=built_at()):
             return "a battery-backed clock"
-        if kernel_says_synchronised():
+        if kernel_says_synchronised() or TIMESYNC.exists():
             return "a time server"
         satellites = self._satellite_time()
         if satellites is not None and abs(self._clock.now() - satellites) <= SATELLITE_AGREEMENT:

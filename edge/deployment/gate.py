@@ -52,8 +52,11 @@ class Gate:
     Args:
         van: the van's identity.
         calibration: of the embedder; None refuses every deployment, since no budget can be shown to hold.
+        weaker_rules: which key of the configuration asks less of a passage than the calibration's rules, as a sentence;
+            empty when none does.
         clock_floor: the latest moment that certainly lies in the past, when the gate is made.
-        clock_confirmed: whether the clock can be believed at all; :meth:`ClockTrust.confirmed` is one.
+        clock_confirmed: whether the clock can be believed at all:
+            :meth:`edge.deployment.clock_trust.ClockTrust.confirmed`.
     """
 
     def __init__(
@@ -61,11 +64,13 @@ class Gate:
         van: str,
         *,
         calibration: Calibration | None,
+        weaker_rules: str,
         clock_floor: datetime,
         clock_confirmed: Callable[[], bool] = lambda: True,
     ) -> None:
         self._van = van
         self._calibration = calibration
+        self._weaker_rules = weaker_rules
         self._floor = clock_floor
         self.clock_confirmed = clock_confirmed
         """Whether anything vouches for the clock: without that nothing may be destroyed by its word."""
@@ -119,7 +124,7 @@ class Gate:
             raise AuthorityMissing(
                 "the deployment",
                 "nobody has authorised it",
-                "Fetch the signed authority from the repository or a stick",
+                "Plug in the stick with the signed authority, or connect the network",
             )
         judge(
             authority,
@@ -134,6 +139,7 @@ class Gate:
                 model=model,
                 threshold=threshold,
                 required_threshold=self._require(authority, watchlist.entries if watchlist else 0),
+                weaker_rules=self._weaker_rules,
             ),
         )
         # Time only goes forward: what has been seen once is past from now on.
@@ -150,7 +156,11 @@ class Gate:
         """
         authority = self._authority
         if authority is None:
-            raise AuthorityMissing("the threshold", "follows from an authority", "Fetch it: lfr-edge fetch")
+            raise AuthorityMissing(
+                "the threshold",
+                "cannot be known without an authority",
+                "Plug in the stick with the signed authority, or connect the network",
+            )
         required = self._require(authority, entries)
         return 1.0 if required is None else max(authority.threshold_floor, required)
 

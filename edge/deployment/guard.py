@@ -65,6 +65,7 @@ class Guard:
 
     def ask(self) -> None:
         """Ask once and act on the answer."""
+        asked_ns = self._permit.moment_ns()
         try:
             self._mandate.check()
         except EdgeError as error:
@@ -79,7 +80,7 @@ class Guard:
         except BaseException:
             self._permit.close()
             raise
-        self._permit.grant()
+        self._permit.grant(asked_ns)
         self._on_answer(None)
 
     def start(self, workers: Supervisor) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from edge.clock import NS_PER_S, Clock
@@ -24,6 +24,7 @@ from edge.errors import (
     AuthorityMissing,
     EdgeError,
     EntryNotFound,
+    MetadataExpired,
     PolicyRefusal,
     RepositoryUnavailable,
     StoreUnavailable,
@@ -37,14 +38,34 @@ from edge.trust.keys import KnownSigners
 from edge.trust.repository import VanRepository
 from edge.trust.revocation import Revocation, parse_revocation
 from edge.watchlist.bundle import AgeIdentity
+from edge.watchlist.destruction import destroy_keys
 from edge.watchlist.identity import DestructionReceipt
 from edge.watchlist.lifecycle import ListLifecycle
 from edge.watchlist.store import WatchlistStore
 
-__all__ = ["Mandate", "VanFacts"]
+__all__ = ["Mandate", "VanFacts", "end_what_is_over"]
 
 AUTHORITY_FILE = "authority.json"
 EXPIRY_EVERY_NS = 60 * NS_PER_S
+ENDED = "the authority ended"
+
+
+def end_what_is_over(state: Path, lists: Path, *, now: datetime, clock_confirmed: Callable[[], bool]) -> None:
+    """Destroy the key of a list that an authority left which is over, whatever deployment comes now, or none.
+
+    The first thing of every start, before a log or a store is opened: a disk that is full must not keep a list alive.
+    On the word of a clock that nothing vouches for nothing is destroyed: :meth:`Mandate.check` does it once something
+    does.
+
+    Raises:
+        StoreUnavailable: a key could not be overwritten.
+    """
+    try:
+        last = parse_authority((state / AUTHORITY_FILE).read_bytes())
+    except (OSError, AuthorityInvalid):
+        return
+    if now >= last.ends and clock_confirmed():
+        destroy_keys(lists, ENDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,15 +139,17 @@ class Mandate:
     def start(self) -> WatchlistStore:
         """Bring in authority, list and revocations, and return the list when matching is allowed now.
 
-        A stick that is gone is no hindrance after a restart: the authority that was accepted and the list that
-        is in force still hold.
+        A stick that is gone, or whose state was up to date when it was taken in and is not any more, is no hindrance
+        after a restart: the authority that was accepted and the list that is in force still hold.
 
         Raises:
             PolicyRefusal: one of its kinds; a list whose authority is over has been destroyed then.
             EdgeError: whatever else keeps the van from starting.
         """
+        end_what_is_over(
+            self._folder, self._keeper.folder, now=self._clock.now(), clock_confirmed=self._gate.clock_confirmed
+        )
         self._keeper.recover()
-        self._end_what_is_over()
         try:
             authority = self._fetch()
             if self._clock.now() < authority.ends:
@@ -144,23 +167,13 @@ class Mandate:
         except RepositoryUnavailable:
             if self._gate.authority is None:
                 self._restore()
+        except MetadataExpired as error:
+            self._go_on(error)
         except PolicyRefusal as error:
             self._note(error)
             raise
         self.check()
         return self._keeper.open(model=self._facts.model)
-
-    def _end_what_is_over(self) -> None:
-        """Destroy a list that the last deployment left, whatever deployment comes now, or none.
-
-        On the word of a clock that nothing vouches for nothing is destroyed: :meth:`check` does it once something does.
-        """
-        try:
-            last = parse_authority((self._folder / AUTHORITY_FILE).read_bytes())
-        except (OSError, AuthorityInvalid):
-            return
-        if self._gate.clock_confirmed() and self._clock.now() >= last.ends:
-            self._keeper.destroy("the authority ended")
 
     def _fetch(self) -> Authority:
         self._repository.refresh()
@@ -171,9 +184,28 @@ class Mandate:
             replace_file(self._folder / AUTHORITY_FILE, content)
         except OSError as error:
             raise StoreUnavailable(
-                str(self._folder / AUTHORITY_FILE), f"cannot be written ({error.strerror})", "Check the disk"
+                str(self._folder / AUTHORITY_FILE),
+                f"cannot be written ({error.strerror})",
+                "Check that the disk is not full or failing",
             ) from None
         return authority
+
+    def _go_on(self, expired: MetadataExpired) -> None:
+        """With the authority and the list that were accepted in time.
+
+        Raises:
+            MetadataExpired: there are none: what was held back until it lapsed is not taken in.
+        """
+        try:
+            if self._gate.authority is None:
+                self._restore()
+            if self._gate.authority is not None and self._keeper.held() == self._gate.authority.watchlist:
+                return
+        except AuthorityMissing:
+            pass
+        self._gate.unload()
+        self._note(expired)
+        raise expired
 
     def _restore(self) -> None:
         """Take up the authority of before the restart, if it is the one that the log says was accepted."""
@@ -181,13 +213,17 @@ class Mandate:
             content = (self._folder / AUTHORITY_FILE).read_bytes()
         except OSError:
             raise AuthorityMissing(
-                f"deployment {self._facts.deployment}", "has no authority on this van", "Plug in the stick"
+                f"deployment {self._facts.deployment}",
+                "has no authority on this van",
+                "Plug in the stick from the intelligence unit",
             ) from None
         accepted = [e.data for e in read_log(self._audit.path) if e.event == Event.AUTHORITY_ACCEPTED]
         known = accepted[-1] if accepted else {"digest": "", "authority": ""}
         if known["digest"] != authority_digest(content) or known["authority"] != self._facts.deployment:
             raise AuthorityMissing(
-                f"deployment {self._facts.deployment}", "was never accepted on this van", "Plug in the stick"
+                f"deployment {self._facts.deployment}",
+                "was never accepted on this van",
+                "Plug in the stick from the intelligence unit",
             )
         self._gate.load(content)
         self._audit.deployment = self._facts.deployment
@@ -206,13 +242,31 @@ class Mandate:
             authority = self._judge()
         except EdgeError as error:
             over = error if isinstance(error, AuthorityEnded) else self._over_nevertheless(error)
-            self._note(over or error)
             if over is not None:
-                self.finish("the authority ended")
-                raise over from None
+                raise over from self._end(over)
+            self._note(error)
             raise
         self._refused = ""
         return authority
+
+    def _end(self, over: AuthorityEnded) -> EdgeError | None:
+        """Destroy the list, then note why; what hindered the notes, if anything did.
+
+        Raises:
+            StoreUnavailable: the list's key is still there. To be asked again.
+        """
+        trouble: EdgeError | None = None
+        try:
+            self.finish(ENDED)
+        except EdgeError as error:
+            if not self._keeper.sealed:
+                raise
+            trouble = error
+        try:
+            self._note(over)
+        except EdgeError as error:
+            trouble = error
+        return trouble
 
     def _over_nevertheless(self, error: EdgeError) -> AuthorityEnded | None:
         """A list that cannot be read must not hide that the authority is over: then it is to be destroyed."""
@@ -297,10 +351,13 @@ class Mandate:
     def finish(self, cause: str) -> DestructionReceipt | None:
         """Destroy the list and forget the authority; None when there was no list. Safe to repeat."""
         authority = self._gate.authority
-        receipt = self._keeper.destroy(cause)
+        try:
+            receipt = self._keeper.destroy(cause)
+        finally:  # a log that cannot be written must not keep an authority alive
+            if authority is not None and self._keeper.sealed:
+                self._gate.unload()
+                shred(self._folder / AUTHORITY_FILE)
         if authority is not None:
-            self._gate.unload()
-            shred(self._folder / AUTHORITY_FILE)
             self._audit.record(Event.AUTHORITY_ENDED, {"authority": authority.deployment, "cause": cause})
             self._audit.checkpoint()
         return receipt

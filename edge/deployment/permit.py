@@ -36,14 +36,28 @@ class Permit:
         self._until_ns = 0
         self._closed = False
 
-    def grant(self) -> None:
-        """Match for the next two seconds; without effect once the permit is closed."""
+    def moment_ns(self) -> int:
+        """Now, by the permit's own clock: what :meth:`grant` counts from."""
+        return self._clock.monotonic_ns()
+
+    def grant(self, asked_ns: int | None = None) -> None:
+        """Match until two seconds after the question was asked; without effect once the permit is closed.
+
+        Args:
+            asked_ns: when the facts of the answer were read, of :meth:`moment_ns`; None for this moment. A yes that
+                took long to come is worth so much less.
+        """
+        since = self._clock.monotonic_ns() if asked_ns is None else asked_ns
         with self._change:
             if not self._closed:
-                self._until_ns = self._clock.monotonic_ns() + round(LEASE_S * NS_PER_S)
+                self._until_ns = since + round(LEASE_S * NS_PER_S)
 
     def withdraw(self) -> None:
-        """Match nobody from now on. Returns when no alert can be committed under the former yes any more."""
+        """Match nobody from now on. An alert that is being committed at this moment is waited for, or is refused.
+
+        It is waited for a second at most: one that takes longer is refused by :meth:`require`, which is called last
+        before it is committed.
+        """
         with self._change:
             self._until_ns = 0
         if self._use.acquire(timeout=_WAIT_S):
@@ -78,4 +92,8 @@ class Permit:
             PermitLapsed: it is not.
         """
         if not self.valid:
-            raise PermitLapsed("the permit to match", "has been withdrawn or has lapsed", "Nobody is matched meanwhile")
+            raise PermitLapsed(
+                "the permission to match",
+                "has been withdrawn or has run out",
+                "Nobody is matched until it is given again",
+            )

@@ -13,7 +13,7 @@ import threading
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from edge.clock import Clock
+from edge.clock import NS_PER_S, Clock
 from edge.trust.place import Position
 from edge.worker import Supervisor, Worker
 
@@ -27,6 +27,8 @@ SILENT_S = 60.0
 """Looking up a name and connecting may take long; a fix that is older than half a minute is refused anyway."""
 UNKNOWN_ACCURACY_M = 25.0
 """What an ordinary receiver keeps to when it reports no error estimate (NMEA receivers often do not)."""
+SAID_S = 2.0
+"""gpsd reports once a second."""
 NO_FIX = 2
 LARGEST = 1e9
 """No degree, metre or mode is as large."""
@@ -72,6 +74,7 @@ class Gpsd:
         self._lock = threading.Lock()
         self._newest: Position | None = None
         self._satellite_time: datetime | None = None
+        self._said_ns = 0
         self._worker: Worker | None = None
 
     def start(self, workers: Supervisor) -> None:
@@ -92,9 +95,13 @@ class Gpsd:
             return self._newest
 
     def satellite_time(self) -> datetime | None:
-        """What the satellites said the time was at the newest fix, UTC: confirms a clock that nothing else sets."""
+        """What the satellites say the time is, UTC; None when they have said nothing for two seconds.
+
+        It confirms a clock that nothing else sets, so what was said a while ago must not vouch for now.
+        """
         with self._lock:
-            return self._satellite_time
+            fresh = self._clock.monotonic_ns() - self._said_ns <= SAID_S * NS_PER_S
+            return self._satellite_time if fresh else None
 
     def _run(self, worker: Worker) -> None:
         while not worker.stopping:
@@ -128,6 +135,7 @@ class Gpsd:
             self._newest = found
             if found is not None and isinstance(report.get("time"), str):
                 self._satellite_time = _time(report["time"])
+                self._said_ns = self._clock.monotonic_ns()
 
 
 def _position(report: dict[str, Any], now: datetime) -> Position | None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
-from edge.evaluate.report import Flip, Report
+from edge.commandline import AsJson, complain, say, table
+
+if TYPE_CHECKING:
+    from edge.evaluate.report import Flip, Report
 
 __all__ = ["evaluate", "rate", "threshold"]
 
@@ -38,7 +38,7 @@ def rate(text: str) -> float:
     except (ValueError, ZeroDivisionError):
         value = -1.0
     if not 0 < value < 1:
-        raise typer.BadParameter(f"'{text}' is no rate between 0 and 1: write 0.001, 0.1% or 1/6000")
+        raise typer.BadParameter(f"'{text}' is not a rate between 0 and 1: write 0.001, 0.1% or 1/6000")
     return value
 
 
@@ -64,9 +64,12 @@ def evaluate(
         typer.Option(help="keep templates in this folder, in the clear, to resume a run; delete it afterwards"),
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="write the DET curve as PNG")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print the report as JSON")] = False,
+    as_json: Annotated[bool, AsJson] = False,
 ) -> None:
     """Measure accuracy in an open-set search: FPIR, TPIR, failures, by group, with 95 % intervals."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     from edge.evaluate.extract import Recipe
     from edge.evaluate.plot import det_plot
     from edge.evaluate.report import evaluate as run
@@ -80,9 +83,9 @@ def evaluate(
     side: Flip = _one_of(flip, "flip", ("none", "enrol", "both"))
     targets = tuple(rate(text) for text in fpir) if fpir else (0.1, 0.03, 0.01, 0.003, 0.001)
     condition = dict(_pair(text) for text in where or ())
-    out, err = Console(), Console(stderr=True)
+    err = Console(stderr=True)
     if cache is not None:
-        err.print(f"{cache} will hold templates of every face, in the clear. Delete it when you are done.")
+        complain("lfr-edge", f"{cache} will hold templates of every face, in the clear. Delete it when you are done.")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     progress = Progress(*columns, console=err, disable=not err.is_terminal)
     with progress if err.is_terminal else nullcontext():
@@ -108,9 +111,9 @@ def evaluate(
     if plot is not None:
         det_plot(report.mated, report.nonmated, plot, f"{embedder}, {detector}")
     if as_json:
-        typer.echo(json.dumps(report.to_json(), indent=2))
+        print(json.dumps(report.to_json(), indent=2))
     else:
-        _print(report, out)
+        _print(report)
 
 
 def threshold(
@@ -118,7 +121,7 @@ def threshold(
     entries: Annotated[int, typer.Option(min=1, help="people on the list")],
     pack: Annotated[str, typer.Option(help="the embedder's pack")] = "mobilefacenet",
     models: Annotated[Path | None, MODELS] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print as JSON")] = False,
+    as_json: Annotated[bool, AsJson] = False,
 ) -> None:
     """Give the similarity at which a false-alert budget is met at a list's size, and how sure that is."""
     from dataclasses import asdict
@@ -130,25 +133,25 @@ def threshold(
     found = tail.threshold(rate(fpir), entries)
     if as_json:
         about = {"model_sha256": tail.model_sha256, "data": tail.data, "people": tail.people}
-        typer.echo(json.dumps(asdict(found) | about, indent=2))
+        print(json.dumps(asdict(found) | about, indent=2))
         return
-    typer.echo(f"threshold {found.threshold:.3f}   (95 % of resamplings: {found.lower:.3f} to {found.upper:.3f})")
-    typer.echo(f"One false alert in {1 / found.fpir:,.0f} people who pass, with {found.entries:,} on the list.")
+    say(f"threshold {found.threshold:.3f}   (95 % of resamplings: {found.lower:.3f} to {found.upper:.3f})")
+    say(f"One false alert in {1 / found.fpir:,.0f} people who pass, with {found.entries:,} on the list.")
     if found.judged_entries > found.entries:
-        typer.echo(
+        say(
             f"A list of {found.entries:,} is judged as one of {found.judged_entries:,}, because in one scene "
             "strangers look more alike than in the pictures that were measured."
         )
-    typer.echo(f"A passage counts as {found.searches:g} searches, because the measured ones were of one picture each.")
-    typer.echo(f"From lists of {found.measured_entries:,} of {tail.people:,} people: {tail.data}.")
+    say(f"A passage counts as {found.searches:g} searches, because the measured ones were of one picture each.")
+    say(f"From lists of {found.measured_entries:,} of {tail.people:,} people: {tail.data}.")
     if found.extrapolation > 1:
-        typer.echo(f"It is {found.extrapolation:.1f} times rarer than one in all searches measured: extrapolated.")
+        say(f"It is {found.extrapolation:.1f} times rarer than one in all searches measured: extrapolated.")
     typer.echo("Benchmark faces are not your street: measure on your own recordings before you rely on it.")
 
 
-def _print(report: Report, out: Console) -> None:
+def _print(report: Report) -> None:
     facts = report.to_json()
-    out.print(
+    say(
         f"{facts['n_gallery']:,} enrolled · {facts['n_mated']:,} mated · {facts['n_nonmated']:,} non-mated searches "
         f"({facts['nonmated_searches']}) · failure to enrol {facts['failure_to_enrol']:.2%} · "
         f"failure to acquire {facts['failure_to_acquire']:.2%} · rank 1 {_percent(facts['rank1'])}"
@@ -156,22 +159,23 @@ def _print(report: Report, out: Console) -> None:
     for status, paths in facts["failures"].items():
         if paths:
             listed = ", ".join(paths[:5]) + (" …" if len(paths) > 5 else "")
-            out.print(f"{status}: {len(paths)}: {listed}", highlight=False)
-    table = Table("FPIR target", "threshold", "FPIR", "95 %", "TPIR", "95 %", "95 % by person")
+            say(f"{status}: {len(paths)}: {listed}")
+    rows = []
     for point in facts["points"]:
         target = "–" if point["fpir_target"] is None else f"{point['fpir_target']:.4g}"
         row = [target, f"{point['threshold']:.4f}"]
         for name in ("fpir", "tpir"):
             row += [_percent(point[name]), _between(point[f"{name}_ci95"])]
-        table.add_row(*row, _between(point["tpir_ci95_person"]))
-    out.print(table)
+        rows.append([*row, _between(point["tpir_ci95_person"])])
+    table(("FPIR target", "threshold", "FPIR", "95 %", "TPIR", "95 %", "95 % by person"), rows)
     at = [f"{point['threshold']:.3f}" for point in facts["points"]]
     for column, values in facts["groups"].items():
-        table = Table(column, "mated", "non-mated", *at, title=f"TPIR / FPIR at each threshold, by {column}")
+        rows = []
         for value, group in values.items():
             rates = [f"{_percent(p['tpir'])} / {_percent(p['fpir'])}" for p in group["points"]]
-            table.add_row(value, str(group["n_mated"]), str(group["n_nonmated"]), *rates)
-        out.print(table)
+            rows.append([value, group["n_mated"], group["n_nonmated"], *rates])
+        title = f"TPIR / FPIR at each threshold, by {column}"
+        table((column, "mated", "non-mated", *at), rows, title=title)
 
 
 def _between(interval: list[float] | None) -> str:

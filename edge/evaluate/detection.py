@@ -67,7 +67,7 @@ def read_boxes(path: Path) -> dict[Path, NDArray[np.float32]]:
             for row in csv.DictReader(handle):
                 boxes[path.parent / row["path"]].append([float(row[c]) for c in ("x1", "y1", "x2", "y2")])
     except (OSError, KeyError, ValueError) as error:
-        raise BadInput(str(path), f"no list of boxes ({error})", "Give path,x1,y1,x2,y2") from error
+        raise BadInput(str(path), f"is not a list of boxes ({error})", "Give the columns path,x1,y1,x2,y2") from error
     return {picture: np.array(rows, np.float32) for picture, rows in boxes.items()}
 
 

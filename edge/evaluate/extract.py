@@ -198,10 +198,12 @@ def _open_cache(folder: Path, digests: bytes, done: dict[str, Acquisition]) -> I
             path.write_bytes(FORMAT)
         log = path.open("r+b")
     except OSError as error:
-        raise StoreUnavailable(str(path), f"the cache cannot be written ({error.strerror})", "Check it") from error
+        raise StoreUnavailable(
+            str(path), f"the cache cannot be written ({error.strerror})", "Check the folder and who owns it"
+        ) from error
     if log.read(len(FORMAT)) != FORMAT:
         log.close()
-        raise BadInput(str(path), "it is no cache of templates", "Delete it, or name another folder")
+        raise BadInput(str(path), "it is not a cache of templates", "Delete it, or name another folder")
     while True:
         good = log.tell()
         record = _read_record(log)

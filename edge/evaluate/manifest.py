@@ -117,7 +117,9 @@ def _role(text: str | None, place: str) -> Role | None:
     try:
         return Role(text)
     except ValueError:
-        raise BadInput(place, f"'{text}' is no role", "Write gallery, mated or nonmated, or leave it empty") from None
+        raise BadInput(
+            place, f"'{text}' is not a role", "Write gallery, mated or nonmated, or leave it empty"
+        ) from None
 
 
 def assign(pictures: Sequence[Picture], seed: int) -> Roles:
@@ -140,10 +142,14 @@ def assign(pictures: Sequence[Picture], seed: int) -> Roles:
         raise BadInput("manifest", "nobody would be enrolled", "Give two pictures of some people, or roles")
     for picture in mated:
         if picture.identity not in enrolled:
-            raise BadInput(str(picture.path), f"mated, but {picture.identity} has no gallery picture", "Mend the role")
+            raise BadInput(
+                str(picture.path), f"is mated, but {picture.identity} has no gallery picture", "Correct the role"
+            )
     for picture in nonmated:
         if picture.identity in enrolled:
-            raise BadInput(str(picture.path), f"nonmated, but {picture.identity} is in the gallery", "Mend the role")
+            raise BadInput(
+                str(picture.path), f"is nonmated, but {picture.identity} is in the gallery", "Correct the role"
+            )
     return Roles(gallery, mated, nonmated, left_out=not nonmated)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import BadInput
-from edge.match.calibration import SizedTail, fit
+from edge.match.calibration import PassageRules, SizedTail, fit
 
 __all__ = ["SIZES", "measure", "to_toml"]
 
@@ -107,10 +108,14 @@ def _fit(
     )
 
 
-def to_toml(tails: tuple[SizedTail, ...], **about: str | int) -> str:
-    """The text of ``impostor-tail.toml``. Holds rates and similarities of crowds, nothing of any person."""
+def to_toml(tails: tuple[SizedTail, ...], rules: PassageRules, **about: str | int) -> str:
+    """The text of ``impostor-tail.toml``, with the rules by which passages are judged.
+
+    Holds rates and similarities of crowds, nothing of any person.
+    """
     lines = ["# Measured by `scripts/pack-model tail`; see edge/match/calibration.py for what it means."]
     lines += [f"{key} = {value}" if isinstance(value, int) else f'{key} = "{value}"' for key, value in about.items()]
+    lines += ["", "[rules]", *(f"{name} = {value}" for name, value in msgspec.structs.asdict(rules).items())]
     for tail in tails:
         lines += ["", "[[tails]]", f"entries = {tail.entries}", f"searches = {tail.searches}"]
         lines += [f"{name} = {getattr(tail, name):.6f}" for name in ("start", "share", "scale", "shape")]

@@ -24,9 +24,11 @@ import numpy as np
 from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
+from edge.config import DecisionSection, QualitySection
 from edge.errors import ModelRejected, ThresholdUnsupported
+from edge.parsing import toml_as
 
-__all__ = ["FILE_NAME", "ImpostorTail", "SizedTail", "ThresholdEstimate", "fit"]
+__all__ = ["FILE_NAME", "ImpostorTail", "PassageRules", "SizedTail", "ThresholdEstimate", "fit"]
 
 FILE_NAME = "impostor-tail.toml"
 
@@ -112,6 +114,42 @@ class SizedTail(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return self.start + scale / shape * math.expm1(-shape * ratio)
 
 
+class PassageRules(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How a passage was judged when it was shown to keep the budget: what an alert asks for, and of which faces.
+
+    Fields as in :class:`edge.config.DecisionSection` and :class:`edge.config.QualitySection`.
+    """
+
+    votes: Annotated[int, Meta(ge=1)]
+    window: Annotated[int, Meta(ge=1)]
+    min_eye_distance: float
+    max_yaw: float
+    max_pitch: float
+    min_sharpness: float
+    min_brightness: float
+    max_brightness: float
+    min_score: float
+
+    @classmethod
+    def of(cls, decision: DecisionSection, quality: QualitySection) -> PassageRules:
+        """The rules that a configuration sets."""
+        return cls(votes=decision.votes, window=decision.window, **msgspec.structs.asdict(quality))
+
+    def weaker(self, decision: DecisionSection, quality: QualitySection) -> str:
+        """Which key of a configuration lets more false alerts through than these rules; empty when none does.
+
+        Fewer votes, a longer window and lower limits on quality are weaker; the other way is always allowed.
+        """
+        wanted = PassageRules.of(decision, quality)
+        for name in self.__struct_fields__:
+            mine, theirs = getattr(self, name), getattr(wanted, name)
+            most = name == "window" or name.startswith("max_")
+            if theirs > mine if most else theirs < mine:
+                table = "decision" if name in {"votes", "window"} else "quality"
+                return f"{table}.{name} is {theirs:g}; the budget was shown to hold with {mine:g}"
+        return ""
+
+
 class ImpostorTail(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What was measured of one embedder.
 
@@ -121,6 +159,7 @@ class ImpostorTail(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         data: which pictures, in words.
         flipped: which templates averaged the mirror image: ``none``, ``enrol`` or ``both``.
         people: how many different people were searched.
+        rules: by which a passage was judged when the budget was shown to hold.
         tails: by list size, ascending.
     """
 
@@ -129,6 +168,7 @@ class ImpostorTail(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     data: str
     flipped: str
     people: int
+    rules: PassageRules
     tails: tuple[SizedTail, ...]
 
     @classmethod
@@ -145,15 +185,15 @@ class ImpostorTail(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         """
         path = pack / FILE_NAME
         try:
-            tail = msgspec.toml.decode(path.read_bytes(), type=cls)
+            tail = toml_as(path.read_bytes(), cls)
         except FileNotFoundError as error:
             raise ThresholdUnsupported(
                 str(path), "this pack's impostor tail was never measured", "Measure it with scripts/pack-model tail"
             ) from error
         except OSError as error:
             raise ModelRejected(str(path), f"it cannot be read ({error.strerror})", "Check the file") from error
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise ModelRejected(str(path), f"it is no impostor tail: {error}", "Measure it again") from error
+        except msgspec.DecodeError as error:
+            raise ModelRejected(str(path), f"it is not an impostor tail: {error}", "Measure it again") from error
         if not tail.tails:
             raise ModelRejected(str(path), "it holds no tail", "Measure it again")
         if model_sha256 is not None and model_sha256 != tail.model_sha256:
@@ -191,14 +231,14 @@ class ImpostorTail(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         what = f"threshold for FPIR {fpir:.3g} at {entries} entries"
         if not 0 < fpir < 1 or entries < 0:
             raise ThresholdUnsupported(
-                what, "a budget lies between 0 and 1, a list's length is no less than 0", "Mend it"
+                what, "the budget must lie between 0 and 1 and the length of the list cannot be negative", "Correct it"
             )
         fitting = [tail for tail in self.tails if tail.entries <= judged]
         if not fitting:
             raise ThresholdUnsupported(
                 what,
                 f"the shortest list that was measured has {self.tails[0].entries} entries",
-                f"Ask for {self.tails[0].entries}: the threshold for it errs on the safe side",
+                f"Ask for {self.tails[0].entries}: its threshold is on the safe side",
             )
         tail = fitting[-1]
         tries = max(judged, 1) / tail.entries
@@ -216,7 +256,7 @@ class ImpostorTail(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         if upper - lower > WIDEST:
             raise ThresholdUnsupported(
                 what,
-                f"the data leaves it between {lower:.3f} and {upper:.3f}",
+                f"the measurement can only place it between {lower:.3f} and {upper:.3f}",
                 "Allow a larger budget, or measure the pack on more people",
             )
         threshold = tail.threshold(rate)

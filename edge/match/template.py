@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edge.custody.erase import Biometric, Kind
 from edge.custody.retention import Custodian
-from edge.errors import BiometricErased
+from edge.errors import SOFTWARE_FAULT, BiometricErased
 
 __all__ = ["TrackTemplate"]
 
@@ -67,7 +67,7 @@ class TrackTemplate:
             self._sum = self._custodian.hold(Kind.TEMPLATE, np.zeros_like(vector), track_id=self._track_id)
             self.folded = 0
         if self._sum is None:
-            raise BiometricErased("this template", "was erased while it was used", "Begin a new one")
+            raise BiometricErased("this template", "was erased while it was used", SOFTWARE_FAULT)
         self._sum.array.__iadd__(vector * np.float32(max(weight, 1e-3)))
         self._sum.needed()
         self.folded += 1
@@ -81,7 +81,7 @@ class TrackTemplate:
         """
         total = self._live()
         if total is None:
-            raise BiometricErased("this template", "has been erased", "Begin a new one")
+            raise BiometricErased("this template", "has been erased", SOFTWARE_FAULT)
         scaled = total / max(float(np.linalg.norm(total)), 1e-12)
         return self._custodian.hold(Kind.EMBEDDING, np.ascontiguousarray(scaled, np.float32), track_id=self._track_id)
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.errors import RecordInvalid
+from edge.errors import SOFTWARE_FAULT, RecordInvalid
 from edge.records import CHIP_SIZES, ChipTemplate
 
 __all__ = ["TEMPLATE", "TEMPLATES", "align", "similarity"]
@@ -71,13 +71,13 @@ def similarity(landmarks: NDArray[np.float32], template: ChipTemplate = "arcface
     """
     points = np.asarray(landmarks, np.float64)
     if points.shape != (5, 2) or not np.isfinite(points).all():
-        raise RecordInvalid("landmarks", "must be five finite points", "Mend the stage that made them")
+        raise RecordInvalid("landmarks", "must be five finite points", SOFTWARE_FAULT)
     goal = TEMPLATES[template]
     mean, target = points.mean(0), goal.mean(0)
     centred = points - mean
     variance = float((centred**2).sum() / len(points))
     if variance < 1e-6:
-        raise RecordInvalid("landmarks", "are all in one place", "Refuse this face in the quality stage")
+        raise RecordInvalid("landmarks", "are all in one place", SOFTWARE_FAULT)
     u, strength, vt = np.linalg.svd((goal - target).T @ centred / len(points))
     sign = np.array([1.0, np.sign(np.linalg.det(u) * np.linalg.det(vt)) or 1.0])
     rotation = (u * sign) @ vt

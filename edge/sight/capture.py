@@ -9,7 +9,8 @@ driver. It is back with its first frame, not when it opens, and the waits betwee
 live source never ends by itself.
 
 Files are played at their own speed (``pace = "live"``), as a camera would deliver them, or frame by
-frame without drops (``pace = "every-frame"``) for tests and measurements.
+frame without drops (``pace = "every-frame"``) for tests and measurements. A film is turned as its container says, and
+what of a film or a folder could not be read is counted and said at the end.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ import contextlib
 import os
 import threading
 import time
+from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -31,18 +34,22 @@ from edge.clock import NS_PER_S, Clock
 from edge.config import CameraSection, hide_password
 from edge.custody.erase import Kind
 from edge.custody.retention import Custodian
-from edge.errors import CameraUnavailable, ImageUnreadable, VideoUnreadable
+from edge.errors import CameraUnavailable, EdgeError, ImageUnreadable, VideoUnreadable
 from edge.records import Frame
-from edge.sight.picture import read_image
+from edge.sight.film import frames_missing
+from edge.sight.picture import PICTURES, read_image
 from edge.worker import Supervisor, Worker
 
 __all__ = ["Capture", "CaptureCounts", "SourceKind", "source_kind"]
 
-PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 SILENT_S = 90.0
 """A reader that hangs for so long is given up with the whole service: no driver waits as long (V4L2: 10 s a frame)."""
 STOP_S = 8.0
 """How long a reader may take to come back from a driver when it is asked to stop."""
+OPEN_S = 10
+"""A network camera may take seconds to say what it sends, however short its silences may be afterwards."""
+START_S = 30.0
+"""A source that takes longer to open at the start hangs in its driver."""
 FIRST_WAIT_S = 0.5
 """First wait before a lost source is opened again; doubles up to ``reconnect_s``."""
 
@@ -63,7 +70,7 @@ class CaptureCounts:
     Attributes:
         delivered: frames that the source gave.
         dropped: frames that were overwritten before the pipeline asked.
-        unreadable: pictures or packets that could not be decoded.
+        unreadable: pictures, packets or frames of a film that could not be decoded.
         reconnects: how often a lost source came back.
     """
 
@@ -87,7 +94,10 @@ class _Source:
 
     def __init__(self, source: str, kind: SourceKind, settings: CameraSection) -> None:
         self.unreadable = 0
+        self.first_unread = ""
         self._name = hide_password(source)
+        self._film = Path(source) if kind is SourceKind.FILE else None
+        self._times_ms = array("d")
         self._video: cv2.VideoCapture | None = None
         self._pictures: Iterator[Path] = iter(())
         if kind is SourceKind.FOLDER:
@@ -115,20 +125,28 @@ class _Source:
             video = self._open_device(source, settings)
         else:
             stall_ms = int(settings.stall_s * 1000)
-            limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, stall_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, stall_ms]
+            open_ms = max(stall_ms, OPEN_S * 1000)
+            limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, open_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, stall_ms]
             video = cv2.VideoCapture(source, cv2.CAP_FFMPEG, limits)
+            video.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)  # a telephone's film lies on its side, and says so
         if not video.isOpened():
             video.release()
             if kind is SourceKind.FILE:
-                raise VideoUnreadable(source, "is no video, or is cut off", "Convert it to MP4 (H.264)")
+                raise VideoUnreadable(source, "is not a video, or is cut off", "Convert it to MP4 (H.264)")
             what = "does not open" if kind is SourceKind.DEVICE else "does not answer"
-            raise CameraUnavailable(self._name, what, "Check its cable, address and password")
+            raise CameraUnavailable(
+                self._name, what, "Check its cable; if that does not help, the engineer checks its address and password"
+            )
         return video
 
     @staticmethod
     def _open_device(source: str, settings: CameraSection) -> cv2.VideoCapture:
         if source.startswith("/dev/") and not Path(source).exists():
-            raise CameraUnavailable(source, "there is no such camera", "Check its cable; list cameras: ls /dev/video*")
+            raise CameraUnavailable(
+                source,
+                "there is no such camera",
+                "Check its cable; the engineer can list the cameras with: ls /dev/video*",
+            )
         number = source.removeprefix("/dev/video")
         video = cv2.VideoCapture(int(number), cv2.CAP_V4L2) if number.isdigit() else cv2.VideoCapture(source)
         # Asked for, not demanded: left alone, a camera sends a small uncompressed picture, or a large one too slowly.
@@ -144,21 +162,49 @@ class _Source:
         if self._video is not None:
             try:
                 good, image = self._video.read()
+                if not good or image is None:
+                    return None
+                if self._film is not None:
+                    self._times_ms.append(self._video.get(cv2.CAP_PROP_POS_MSEC))
+                return _in_colour(np.asarray(image))
             except cv2.error:
                 self.unreadable += 1
                 return None
-            return np.asarray(image, np.uint8) if good and image is not None else None
         for path in self._pictures:
             try:
                 return read_image(path)
-            except ImageUnreadable:
+            except ImageUnreadable as error:
                 self.unreadable += 1
+                self.first_unread = self.first_unread or f"{path.name} {error.cause}"
         return None
+
+    def count_missing(self, alive: Callable[[], object]) -> None:
+        """At a film's end: count the frames that the decoder passed over."""
+        if self._film is not None and self._video is not None:
+            missing = frames_missing(self._film, self._video, self._times_ms, alive=alive)
+            self.unreadable = max(self.unreadable, missing)
 
     def close(self) -> None:
         if self._video is not None:
             self._video.release()
             self._video = None
+
+
+def _in_colour(image: NDArray[Any]) -> NDArray[np.uint8]:
+    """H×W×3, BGR, 0 to 255. Thermal and night cameras deliver one channel, some of them 16 bits deep.
+
+    Raises:
+        cv2.error: it is no picture of one, three or four channels.
+    """
+    if image.dtype == np.uint16:
+        wide, image = image, (image >> 8).astype(np.uint8)
+        wide.fill(0)
+    if image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8:
+        return image
+    one = image.ndim == 2 or image.shape[2] == 1
+    turned = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR if one else cv2.COLOR_BGRA2BGR)
+    image.fill(0)
+    return np.asarray(turned, np.uint8)
 
 
 class Capture:
@@ -193,6 +239,7 @@ class Capture:
         self._waiting: Frame | None = None
         self._ended = False
         self._error: CameraUnavailable | VideoUnreadable | None = None
+        self._incomplete: VideoUnreadable | None = None
         self._delivered = 0
         self._dropped = 0
         self._unreadable = 0
@@ -200,6 +247,8 @@ class Capture:
         self._name = hide_password(self._source_name)
         self._worker: Worker | None = None
         self._source: _Source | None = None
+        self._tried = threading.Event()
+        self._refused: EdgeError | None = None
         self._last_frame_ns = 0
         self._lost = False
 
@@ -218,10 +267,25 @@ class Capture:
         return self._name
 
     def start(self, workers: Supervisor) -> None:
-        """Open the source and begin to read."""
-        self._source = self._opened()
+        """Open the source and begin to read.
+
+        Raises:
+            VideoUnreadable, CameraUnavailable: it cannot be opened, or its driver hangs.
+            WorkerFailed: of an exception that nobody expected.
+        """
         self._last_frame_ns = self._clock.monotonic_ns()
         self._worker = workers.start("camera", self._run, silent_s=max(SILENT_S, 4 * self._settings.stall_s))
+        if not self._tried.wait(START_S):
+            self._refused = CameraUnavailable(
+                self._name,
+                f"has not opened within {START_S:.0f} s: its driver hangs",
+                "Pull its plug and put it in again, then start again; if it comes back, call the engineer",
+            )
+        if self._refused is not None:
+            self._worker.ask_to_stop()
+            raise self._refused
+        if workers.failure is not None:
+            raise workers.failure
 
     def _opened(self) -> _Source:
         return _Source(self._source_name, self._kind, self._settings)
@@ -235,9 +299,9 @@ class Capture:
             if silent_s < self._settings.stall_s:
                 return
             self._lost = True
-        self._event(
-            "lost", f"{self._name} has delivered no picture for {silent_s:.0f} s. Check its cable and its power."
-        )
+            self._event(
+                "lost", f"{self._name} has delivered no picture for {silent_s:.0f} s. Check its cable and its power."
+            )
 
     def stop(self) -> None:
         """Stop reading; the frame that waits is erased."""
@@ -275,14 +339,30 @@ class Capture:
         """Why the source ended, if not by its regular end."""
         return self._error
 
+    @property
+    def incomplete(self) -> VideoUnreadable | None:
+        """What of a film or a folder that has ended could not be read; None when all of it was."""
+        return self._incomplete
+
     # -- on the reader's thread ------------------------------------------------------------------
 
     def _run(self, worker: Worker) -> None:
+        try:
+            self._source = self._opened()
+            self._last_frame_ns = self._clock.monotonic_ns()
+        except (CameraUnavailable, VideoUnreadable) as error:
+            self._refused = error
+            worker.ask_to_stop()
+            return
+        finally:
+            self._tried.set()
         try:
             attempts = 0
             while self._source is not None and not worker.stopping:
                 delivered = self._delivered
                 self._read_until_end(self._source, worker)
+                if not self.is_live and not worker.stopping:
+                    self._judge(self._source, worker)
                 self._unreadable += self._source.unreadable
                 self._source.close()
                 self._source = None
@@ -303,11 +383,26 @@ class Capture:
         while not worker.wait(1.0):  # a file has ended: whoever asks for frames is told so, and ends this worker
             pass
 
+    def _judge(self, source: _Source, worker: Worker) -> None:
+        """At the end of a file or a folder: was it read whole?"""
+        source.count_missing(worker.beat)
+        missing = source.unreadable
+        if not missing or not self._delivered:
+            return
+        if self._kind is SourceKind.FOLDER:
+            total = self._delivered + missing
+            cause = f"{missing} of its {total} pictures cannot be read; the first: {source.first_unread}"
+            advice = "Copy these pictures again"
+        else:
+            cause = f"{missing} of its {self._delivered + missing} frames cannot be read: it is cut off or damaged"
+            advice = "Copy the film again from where it was made; what can be read of it has been watched"
+        self._incomplete = VideoUnreadable(self._name, cause, advice)
+
     def _reopen(self, worker: Worker, attempts: int) -> tuple[_Source | None, int]:
         """Open a lost source again; waits grow from attempt to attempt until a frame comes."""
         while not worker.wait(min(self._settings.reconnect_s, FIRST_WAIT_S * 2 ** min(attempts, 16))):
             attempts += 1
-            with contextlib.suppress(CameraUnavailable, VideoUnreadable):
+            with contextlib.suppress(CameraUnavailable, VideoUnreadable, cv2.error):
                 return self._opened(), attempts
         return None, attempts
 

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from edge.errors import ModelRejected
+from edge.parsing import toml_as
 from edge.records import ChipTemplate
 
 __all__ = ["Card", "InputCard", "SourceCard", "TensorCard", "VariantCard", "default_directory", "read", "split"]
@@ -135,7 +136,7 @@ def split(reference: str) -> tuple[str, str]:
     if not (pack and colon and variant) or "/" in pack or pack.startswith("."):
         raise ModelRejected(
             f"model '{reference}'",
-            "it is not of the form pack:variant",
+            "it is not written as pack:variant",
             "Write for example mobilefacenet:dynamic-int8",
         )
     return pack, variant
@@ -149,15 +150,17 @@ def read(folder: Path) -> Card:
     """
     path = folder / "card.toml"
     try:
-        card = msgspec.toml.decode(path.read_bytes(), type=Card)
+        card = toml_as(path.read_bytes(), Card)
     except FileNotFoundError as error:
         there = sorted(p.parent.name for p in folder.parent.glob("*/card.toml"))
         known = f"the packs there are {', '.join(there)}" if there else "there is no pack in that folder"
         raise ModelRejected(str(path), f"the card does not exist; {known}", "Name a pack that exists") from error
     except OSError as error:
         raise ModelRejected(str(path), f"the card cannot be read ({error.strerror})", "Check the file") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ModelRejected(str(path), f"the card is wrong: {error}", "Mend the card; see docs/models.md") from error
+    except msgspec.DecodeError as error:
+        raise ModelRejected(str(path), f"the card is wrong: {error}", "Correct the card; see docs/models.md") from error
     if card.name != folder.name:
-        raise ModelRejected(str(path), f"the card is of '{card.name}'", "Give the folder the name of its card")
+        raise ModelRejected(
+            str(path), f"the card is for the model '{card.name}'", "Give the folder the name that stands in its card"
+        )
     return card

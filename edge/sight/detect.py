@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.errors import RecordInvalid
+from edge.errors import SOFTWARE_FAULT, RecordInvalid
 from edge.records import Detections
 from edge.sight.runtime import Model
 
@@ -69,7 +69,7 @@ class Detector:
         """
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
             raise RecordInvalid(
-                "frame", f"must be uint8[H, W, 3], got {image.dtype}{list(image.shape)}", "Mend the stage that made it"
+                "frame", f"must be uint8[H, W, 3], got {image.dtype}{list(image.shape)}", SOFTWARE_FAULT
             )
         scale = self._place(image)
         heat, size, offset, points = self.model.run(self._canvas)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.errors import ModelRejected, RecordInvalid
+from edge.errors import SOFTWARE_FAULT, ModelRejected, RecordInvalid
 from edge.records import CHIP_SIZES, ChipTemplate
 from edge.sight.runtime import Model
 
@@ -77,7 +77,7 @@ class Embedder:
             raise RecordInvalid(
                 "chip",
                 f"must be uint8[{self.chip_size}, {self.chip_size}, 3], got {chip.dtype}{list(chip.shape)}",
-                "Mend the stage that made it",
+                SOFTWARE_FAULT,
             )
         stored = self.model.run(chip)[0]
         vector = np.array(self.model.outputs[0].real(stored), np.float32)

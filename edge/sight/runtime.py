@@ -7,15 +7,20 @@ that were hashed are the bytes that are run. Anything that differs is refused by
 from __future__ import annotations
 
 import hashlib
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.errors import ModelRejected, RecordInvalid, RuntimeUnavailable
+from edge.errors import SOFTWARE_FAULT, ModelRejected, RecordInvalid, RuntimeUnavailable
 from edge.sight import card as cards
 from edge.sight.card import Card, TensorCard, VariantCard
 
@@ -24,6 +29,7 @@ __all__ = ["Model", "RuntimeName", "Tensor", "load"]
 RuntimeName = Literal["litert", "tflite-runtime"]
 
 _PACKAGES = {"litert": "ai-edge-litert", "tflite-runtime": "tflite-runtime==2.14.0"}
+_STANDARD_ERROR = Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +107,7 @@ class Model:
             raise RecordInvalid(
                 f"input of {self.reference}",
                 f"must be uint8{list(self.input.shape[1:])}, got {picture.dtype}{list(picture.shape)}",
-                "Mend the stage that made it",
+                SOFTWARE_FAULT,
             )
         ready: NDArray[Any] = picture
         if self.card.input.colour == "RGB":
@@ -177,7 +183,9 @@ def _content(path: Path, variant: VariantCard) -> bytes:
         step = "Copy the whole pack" if variant.shipped else "Run scripts/build-models: this reference is not shipped"
         raise ModelRejected(str(path), "the model file does not exist", step) from error
     except OSError as error:
-        raise ModelRejected(str(path), f"the model file cannot be read ({error.strerror})", "Check it") from error
+        raise ModelRejected(
+            str(path), f"the model file cannot be read ({error.strerror})", "Check who owns it"
+        ) from error
     digest = hashlib.sha256(content).hexdigest()
     if digest != variant.sha256:
         raise ModelRejected(
@@ -215,16 +223,36 @@ def _interpreter(path: Path, content: bytes, runtime: RuntimeName, threads: int,
                 f"delegate {delegate}", f"it does not load ({error})", "Check the driver, or run on the CPU"
             ) from error
     try:
-        interpreter = library.Interpreter(
-            model_content=content, num_threads=threads, experimental_delegates=delegates or None
-        )
-        interpreter.allocate_tensors()
+        with _without_greetings():
+            interpreter = library.Interpreter(
+                model_content=content, num_threads=threads, experimental_delegates=delegates or None
+            )
+            interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         first = (str(error).splitlines() or ["no reason given"])[0]
         raise ModelRejected(
-            str(path), f"{runtime} does not take it ({first})", "Use the other runtime, or build the pack again"
+            str(path), f"{runtime} cannot load it ({first})", "Use the other runtime, or build the pack again"
         ) from error
     return interpreter
+
+
+@contextmanager
+def _without_greetings() -> Iterator[None]:
+    """Keep back what the runtimes say from C++ that is no news; whatever else is said meanwhile comes after it."""
+    with _STANDARD_ERROR:
+        sys.stderr.flush()
+        kept, said = os.dup(2), os.memfd_create("runtime")
+        os.dup2(said, 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            with os.fdopen(said, "rb") as lines:
+                lines.seek(0)
+                for line in lines:
+                    if not line.startswith(b"INFO: "):
+                        os.write(2, line)
 
 
 def _checked(
@@ -233,7 +261,7 @@ def _checked(
     """Pairs what the card says with what the file has, by name if all names are there, else in order."""
     if len(found) != len(expected):
         raise ModelRejected(
-            str(path), f"it has {len(found)} {side}s, the card says {len(expected)}", "Mend the card or the file"
+            str(path), f"it has {len(found)} {side}s, the card says {len(expected)}", "Correct the card or the file"
         )
     by_name = {detail["name"]: detail for detail in found}
     in_order = [by_name[c.name] for c in expected] if all(c.name in by_name for c in expected) else found
@@ -257,7 +285,7 @@ def _checked(
                 raise ModelRejected(
                     str(path),
                     f"the {what} of {side} '{said.name}' is {have}, the card says {want}",
-                    "Mend the card or the file",
+                    "Correct the card or the file",
                 )
         tensors.append(tensor)
     return tuple(tensors)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import stat
 import threading
 from collections.abc import Callable
@@ -32,11 +33,16 @@ log = get_logger("state")
 STATUS_FILE = "status.json"
 SERVICE_FOLDER = Path("/run/lfr-edge")
 """The unit's ``RuntimeDirectory``: in memory, kept when the service ends."""
+_NUMBERS = re.compile(r"\d+")
 MEMORY = Path("/dev/shm")  # noqa: S108 - the folder below it is ours alone, and checked to be
 
 
-def status_file(config: Config) -> Path:
+def status_file(config: Config, *, make: bool = False) -> Path:
     """Where a van's service says how it is; the same for every process that asks with this configuration.
+
+    Args:
+        config: the van's.
+        make: make the folder, or refuse one of somebody else: for the service, which writes. Readers touch nothing.
 
     Raises:
         StoreUnavailable: the folder cannot be made, or belongs to somebody else.
@@ -48,9 +54,11 @@ def status_file(config: Config) -> Path:
     else:
         van = hashlib.sha256(str(config.path(config.store.directory).resolve()).encode()).hexdigest()[:16]
         own = MEMORY / f"lfr-edge-{os.getuid()}"
-        _own_folder(own)
+        if make:
+            _own_folder(own)
         folder = own / van
-    _own_folder(folder)
+    if make:
+        _own_folder(folder)
     return folder / STATUS_FILE
 
 
@@ -59,9 +67,13 @@ def _own_folder(folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = folder.lstat()
     except OSError as error:
-        raise StoreUnavailable(str(folder), f"cannot be made ({error.strerror})", "Check its owner") from None
+        raise StoreUnavailable(
+            str(folder), f"cannot be made ({error.strerror})", "Check who owns the folder above it"
+        ) from None
     if not stat.S_ISDIR(found.st_mode) or found.st_uid not in {os.getuid(), 0}:
-        raise StoreUnavailable(str(folder), "belongs to somebody else", "Remove it, or set store.runtime")
+        raise StoreUnavailable(
+            str(folder), "belongs to another user of this machine", "Remove it, or name another folder as store.runtime"
+        )
 
 
 class StatusBoard:
@@ -75,7 +87,7 @@ class StatusBoard:
     def __init__(self, config: Config, clock: Clock) -> None:
         self._config = config
         self._clock = clock
-        self._file = status_file(config)
+        self._file = status_file(config, make=True)
         self._lock = threading.RLock()
         self._state = VanState()
         self._listeners: list[Callable[[VanState], None]] = []
@@ -88,7 +100,12 @@ class StatusBoard:
         """Why the last run failed, so that a service that is started again and again does not hide it."""
         with contextlib.suppress(EdgeError):
             last = read_status(self._file)
-            return last.why if last.state == Condition.FAILED else last.before if last.state == "starting" else ""
+            if last.state == Condition.FAILED:
+                return last.why
+            if last.state == Condition.STARTING and last.before:
+                return last.before
+            if last.state != Condition.ENDED:
+                return f"it was cut off without a word at {last.at.astimezone():%H:%M:%S}"
         return ""
 
     @property
@@ -148,4 +165,5 @@ class StatusBoard:
 
 def _outline(state: VanState) -> object:
     """What of a state is worth telling anew."""
-    return (state.phase, state.what, state.condition, tuple((t.part, t.key, t.blocks) for t in state.troubles))
+    words = _NUMBERS.sub("#", state.why)
+    return (state.phase, words, state.condition, tuple((t.part, t.key, t.blocks) for t in state.troubles))

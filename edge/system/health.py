@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from edge.errors import BadInput, StoreUnavailable
 from edge.files import replace_file
+from edge.parsing import json_as
 
 __all__ = ["Health", "Reason", "Spread", "read_status", "spread", "write_status"]
 
@@ -60,6 +61,7 @@ class Health(Struct, frozen=True, kw_only=True):
         before: why the service failed the last time it ran, while it starts again.
         at: when this was written, UTC.
         frames, dropped: frames processed, and frames overwritten by newer ones.
+        unreadable: frames and pictures that the source lost or that could not be decoded.
         given_up: frames whose deadline came before this machine was done with them: it is too slow, or stalls.
         fps: frames per second processed over the whole run.
         faces_seen: passages.
@@ -82,6 +84,7 @@ class Health(Struct, frozen=True, kw_only=True):
     before: str = ""
     frames: int = 0
     dropped: int = 0
+    unreadable: int = 0
     given_up: int = 0
     fps: float = 0.0
     faces_seen: int = 0
@@ -118,8 +121,8 @@ def read_status(path: Path) -> Health:
         BadInput: the service has not run here, or the file is damaged.
     """
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Health)
+        return json_as(path.read_bytes(), Health)
     except OSError:
         raise BadInput(str(path), "is not there: the service has not run here yet", "Start it: lfr-edge run") from None
     except msgspec.MsgspecError:
-        raise BadInput(str(path), "is damaged", "Start the service again; it writes it anew") from None
+        raise BadInput(str(path), "is damaged", "Restart the service: it writes the file again") from None

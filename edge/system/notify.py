@@ -1,11 +1,12 @@
 """Tell the service manager how it stands: ready, alive, reloading, stopping, and in one line what is going on.
 
 Outside systemd every call does nothing. ``WatchdogSec=`` in the unit makes systemd restart a van whose
-pipeline hangs: the pipeline, not a timer, calls :func:`alive`.
+part of it hangs: :func:`alive` is called only while every worker makes progress.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 __all__ = ["alive", "ready", "status", "stopping"]
@@ -16,7 +17,8 @@ def _send(message: str) -> None:
         return
     from systemd import daemon  # noqa: PLC0415 - only its owner imports it, and only under systemd
 
-    daemon.notify(message)
+    with contextlib.suppress(OSError):  # a service manager that does not listen must not stop the van
+        daemon.notify(message)
 
 
 def ready(line: str) -> None:
@@ -25,7 +27,7 @@ def ready(line: str) -> None:
 
 
 def alive() -> None:
-    """The pipeline has just done a turn."""
+    """Every worker makes progress."""
     _send("WATCHDOG=1")
 
 

@@ -12,6 +12,7 @@ off, and noted, at the next start.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -84,14 +85,14 @@ def checkpoints_of(log: Path) -> Path:
 
 
 def in_use(log: Path) -> bool:
-    """Whether a process writes this log at the moment."""
+    """Whether another process writes this log. Reads only: a full disk does not hinder the answer."""
     try:
         handle = os.open(log, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return False
     try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
         return True
     finally:
         os.close(handle)
@@ -139,7 +140,9 @@ class AuditLog:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os.close(handle)
-            raise StoreUnavailable(str(self.path), "is in use by another process", "Stop the other one") from None
+            raise StoreUnavailable(
+                str(self.path), "is in use by another process", "Stop the other process first"
+            ) from None
         fsync_folder(self.path.parent)
         return handle
 
@@ -158,7 +161,11 @@ class AuditLog:
         return torn
 
     def _unavailable(self, error: OSError) -> StoreUnavailable:
-        return StoreUnavailable(str(self.path), f"cannot be written ({error.strerror})", "Check the disk and the owner")
+        return StoreUnavailable(
+            str(self.path),
+            f"cannot be written ({error.strerror})",
+            "Check that the disk is not full or failing, and who owns the file",
+        )
 
     def record(self, event: Event, data: Mapping[str, Any]) -> AuditEntry:
         """Append one event and return it once it is on the device.
@@ -195,7 +202,8 @@ class AuditLog:
                 raise OSError(28, "the disk is full")
             os.fsync(handle)
         except OSError as error:
-            os.ftruncate(handle, before)
+            with contextlib.suppress(OSError):  # a disk that has become read-only; a torn line is cut off at the start
+                os.ftruncate(handle, before)
             raise self._unavailable(error) from None
 
     def checkpoint(self) -> str | None:
@@ -211,7 +219,10 @@ class AuditLog:
             }
             token = self._signer.sign(canonical(payload), CHECKPOINT)
             beside = checkpoints_of(self.path)
-            handle = os.open(beside, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            try:
+                handle = os.open(beside, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            except OSError as error:
+                raise self._unavailable(error) from None
             try:
                 self._append(handle, token + b"\n")
             finally:
@@ -351,9 +362,11 @@ def _check_checkpoint(
         signed = signers.verify(token.encode("ascii", "replace"), CHECKPOINT)
         payload = json.loads(signed.payload)
         seq, claimed, van = payload["seq"], payload["hash"], payload["van"]
+        if type(seq) is not int or seq < 1:
+            raise ValueError
     except SignatureInvalid as error:
         raise _broken(path, f"{place}: {error.thing} {error.cause}") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise _broken(path, f"{place} is malformed") from None
     if van != signed.signer:
         raise _broken(path, f"{place} is of {van} and signed by {signed.signer}")

@@ -22,17 +22,20 @@ from edge.errors import (
     ModelNotNamed,
     OutsidePlace,
     PlaceUnknown,
+    RulesTooWeak,
     ThresholdTooLow,
     ThresholdUnsupported,
     VanNotNamed,
     WatchlistGone,
     WatchlistNotNamed,
 )
+from edge.fields import in_words
 from edge.names import Name
+from edge.parsing import json_as
 from edge.trust.canonical import sha256
 from edge.trust.place import Place, Position
 
-__all__ = ["CLOCK_BACK", "Authority", "Facts", "Notice", "authority_digest", "judge", "parse_authority"]
+__all__ = ["CLOCK_BACK", "Authority", "Facts", "Grounds", "Notice", "authority_digest", "judge", "parse_authority"]
 
 Time = Annotated[datetime, Meta(tz=True)]
 Words = Annotated[str, Meta(min_length=3, max_length=1000)]
@@ -55,7 +58,8 @@ class Notice(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         contact: its data protection officer: address, telephone or e-mail.
         complaints: how to complain, the regulator included.
         deletion: how to ask for the deletion of a custody image.
-        web: page with the public record.
+        web: page with the public record; the notice shows it as a QR code, too.
+        phone: number to call with questions.
     """
 
     controller: Words
@@ -63,6 +67,29 @@ class Notice(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     complaints: Words
     deletion: Words
     web: str = ""
+    phone: str = ""
+
+
+class Grounds(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Why this deployment and no other: what the officer weighed (College of Policing APP, Data Protection Act part 3).
+
+    Attributes:
+        use_case: for what the force's policy allows it, for example people wanted on warrant.
+        necessity: why less intrusive means are not enough.
+        why_here: why at this place and at this time: the information that it rests on.
+        seriousness: of the offences, or of the risk to people who are missing.
+        rank: of who authorises it.
+        protest: why it is needed although people protest or assemble there; empty where they do not.
+        children: why under 18s are on the list, or why it is needed where many children pass; empty where neither is.
+    """
+
+    use_case: Words
+    necessity: Words
+    why_here: Words
+    seriousness: Words
+    rank: Words
+    protest: str = ""
+    children: str = ""
 
 
 class Authority(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -85,6 +112,7 @@ class Authority(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         budget_one_in: at most one false alert in so many passages of people who are not on the list.
         retention_h: how long alerts are kept, hours; 31 days at most.
         notice: what the public notice says besides.
+        grounds: what the officer weighed; whoever signs one today must state it.
     """
 
     schema: Annotated[int, Meta(ge=1, le=1)]
@@ -103,6 +131,7 @@ class Authority(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     budget_one_in: Annotated[int, Meta(ge=1000)]
     retention_h: Annotated[int, Meta(ge=1, le=744)] = 24
     notice: Notice | None = None
+    grounds: Grounds | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +151,8 @@ class Facts:
         threshold: the configured similarity.
         required_threshold: the similarity at which the model's measured tail meets the budget at this list's
             size; None when the calibration does not reach that far.
+        weaker_rules: which key of the configuration asks less of a passage than the rules with which the budget was
+            shown to hold, as a sentence; empty when none does.
     """
 
     now: datetime
@@ -134,6 +165,7 @@ class Facts:
     model: str
     threshold: float
     required_threshold: float | None
+    weaker_rules: str
 
 
 def parse_authority(content: bytes, name: str = "the authority") -> Authority:
@@ -143,12 +175,9 @@ def parse_authority(content: bytes, name: str = "the authority") -> Authority:
         AuthorityInvalid: not an authority, an unknown or missing field, or a contradiction; says which.
     """
     try:
-        authority = msgspec.json.decode(content, type=Authority)
+        authority = json_as(content, Authority)
     except msgspec.DecodeError as error:
-        cause = str(error)
-        raise AuthorityInvalid(
-            name, cause[:1].lower() + cause[1:], "Have the authorising officer sign a mended one"
-        ) from None
+        raise AuthorityInvalid(name, in_words(error), "Ask the authorising officer to sign a corrected one") from None
     flaw = authority.place.flaw()
     if flaw is not None:
         flaw = f"its place {flaw}"
@@ -159,7 +188,7 @@ def parse_authority(content: bytes, name: str = "the authority") -> Authority:
     elif authority.authorised_at > authority.starts:
         flaw = "it was signed after its start"
     if flaw is not None:
-        raise AuthorityInvalid(name, flaw, "Have the authorising officer sign a mended one")
+        raise AuthorityInvalid(name, flaw, "Ask the authorising officer to sign a corrected one")
     return authority
 
 
@@ -181,7 +210,8 @@ def judge(authority: Authority, facts: Facts) -> None:
     6. the list: present, then the one that was reviewed;
     7. the model;
     8. the threshold against the floor;
-    9. the threshold against what the budget needs at this list's size.
+    9. the threshold against what the budget needs at this list's size;
+    10. votes, window and quality limits against those with which the budget was shown to hold.
 
     Raises:
         PolicyRefusal: one of its kinds per rule, with the exact cause.
@@ -189,60 +219,74 @@ def judge(authority: Authority, facts: Facts) -> None:
     name = f"authority {authority.deployment}"
     _judge_clock(facts)
     if facts.van not in authority.vans:
-        raise VanNotNamed(name, f"names {', '.join(authority.vans)} and not {facts.van}", "Load this van's authority")
+        raise VanNotNamed(
+            name,
+            f"names {', '.join(authority.vans)} and not {facts.van}",
+            "Ask the intelligence unit for this van's stick",
+        )
     if facts.now < authority.starts:
         raise AuthorityNotYet(name, f"begins at {_clock(authority.starts)}", "Wait until then; nothing is matched")
     if facts.now >= authority.ends:
-        raise AuthorityEnded(name, f"ended at {_clock(authority.ends)}", "Return; the list is being destroyed")
+        raise AuthorityEnded(name, f"ended at {_clock(authority.ends)}", "Drive back; the list is being destroyed")
     _judge_place(name, authority.place, facts)
     if facts.watchlist is None:
-        raise WatchlistGone("the watchlist", "there is none on this van", "Import the list that the authority names")
+        raise WatchlistGone("the watchlist", "is not on this van", "Plug in the stick from the intelligence unit")
     if facts.watchlist != authority.watchlist:
         raise WatchlistNotNamed(
             name,
             f"names list {_short(authority.watchlist)}, this van holds {_short(facts.watchlist)}",
-            "Import the list that the authorising officer reviewed",
+            "Ask the intelligence unit for the list that the authorising officer reviewed",
         )
     if _bare(facts.model) != _bare(authority.model):
         raise ModelNotNamed(
             name,
             f"names model {_short(authority.model)}, this van runs {_short(facts.model)}",
-            "Configure the model that was authorised",
+            "Put the model that was authorised into the configuration",
         )
     if facts.threshold < authority.threshold_floor:
         raise ThresholdTooLow(
             "the threshold",
             f"is {facts.threshold:.3f}, below the authority's floor of {authority.threshold_floor:.3f}",
-            "Raise decision.threshold",
+            "Raise decision.threshold in the configuration",
         )
     _judge_budget(authority, facts)
+    if facts.weaker_rules:
+        raise RulesTooWeak("the configuration", facts.weaker_rules, "Take that key out of the configuration")
 
 
 def _judge_clock(facts: Facts) -> None:
     if facts.now < facts.clock_floor - CLOCK_BACK:
         raise ClockUntrusted(
             "the clock",
-            f"shows {_clock(facts.now)}, but {_clock(facts.clock_floor)} is certainly past",
-            "Set it from a time server or the satellite receiver",
+            f"shows {_clock(facts.now)}, which is too early: {_clock(facts.clock_floor)} has certainly passed",
+            "Wait until a time server or satellites set it; if they do not, call the engineer",
         )
     if not facts.clock_confirmed:
         raise ClockUntrusted(
-            "the clock", "has not been set since this van was switched on", "Wait for a time server or satellites"
+            "the clock",
+            "has not been set since this van was switched on",
+            "Wait until a time server or satellites set it",
         )
 
 
 def _judge_place(name: str, place: Place, facts: Facts) -> None:
     position = facts.position
     if position is None:
-        raise PlaceUnknown("the van's position", "is not known", "Wait for satellites, or configure a fixed site")
+        raise PlaceUnknown(
+            "the van's position", "is not known", "Wait for satellites; if none are found, call the engineer"
+        )
     if facts.now - position.at > POSITION_AGE:
         seconds = (facts.now - position.at).total_seconds()
-        raise PlaceUnknown("the van's position", f"is {seconds:.0f} s old", "Check the satellite receiver")
+        raise PlaceUnknown(
+            "the van's position",
+            f"is {seconds:.0f} s old",
+            "Move to where the sky is open; if that does not help, call the engineer",
+        )
     if position.accuracy_m > POSITION_ACCURACY_M:
         raise PlaceUnknown(
             "the van's position",
-            f"is known to {position.accuracy_m:.0f} m only, {POSITION_ACCURACY_M:.0f} m are needed",
-            "Wait, or move the antenna",
+            f"is only accurate to {position.accuracy_m:.0f} m, {POSITION_ACCURACY_M:.0f} m is needed",
+            "Wait, or move to where the sky is open",
         )
     if not place.contains(position.latitude, position.longitude):
         raise OutsidePlace(
@@ -258,13 +302,13 @@ def _judge_budget(authority: Authority, facts: Facts) -> None:
         raise ThresholdUnsupported(
             "the threshold",
             f"cannot be shown to keep {budget} at {facts.entries} people: the model was not measured that far",
-            "Shorten the list, or use a model with a calibration that reaches further",
+            "Ask the intelligence unit for a shorter list, or use a model that was measured on more people",
         )
     if facts.threshold < facts.required_threshold:
         raise ThresholdUnsupported(
             "the threshold",
             f"is {facts.threshold:.3f}; {budget} at {facts.entries} people needs {facts.required_threshold:.3f}",
-            "Raise decision.threshold",
+            "Raise decision.threshold in the configuration",
         )
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Any
 
-from edge.errors import RecordInvalid
+from edge.errors import SOFTWARE_FAULT, RecordInvalid
 
 __all__ = ["canonical", "sha256"]
 
@@ -34,12 +34,10 @@ def _check(value: Any, at: str) -> None:
     if isinstance(value, dict):
         for name, inner in value.items():
             if not isinstance(name, str):
-                raise RecordInvalid(f"canonical JSON {at}", "has a key that is not text", "Name it with text")
+                raise RecordInvalid(f"canonical JSON {at}", "has a key that is not text", SOFTWARE_FAULT)
             _check(inner, f"{at}.{name}")
     elif isinstance(value, list | tuple):
         for number, inner in enumerate(value):
             _check(inner, f"{at}[{number}]")
     else:
-        raise RecordInvalid(
-            f"canonical JSON {at}", f"cannot hold a {type(value).__name__}", "Use text or whole numbers"
-        )
+        raise RecordInvalid(f"canonical JSON {at}", f"cannot hold a {type(value).__name__}", SOFTWARE_FAULT)

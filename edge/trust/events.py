@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
-from edge.errors import RecordInvalid
+from edge.errors import SOFTWARE_FAULT, RecordInvalid
 
 __all__ = ["FIELDS", "Event", "check_fields"]
 
@@ -31,6 +31,7 @@ class Event(StrEnum):
     LIST_DESTROYED = "list.destroyed"
     ENTRY_CONSULTED = "entry.consulted"
     ENTRY_REMOVED = "entry.removed"
+    ENTRY_ABSENT = "entry.absent"
     ALERT_SENT = "alert.sent"
     ALERT_ADJUDICATED = "alert.adjudicated"
     ALERTS_DELETED = "alerts.deleted"
@@ -58,6 +59,7 @@ FIELDS: dict[Event, dict[str, type]] = {
     Event.LIST_DESTROYED: {"list": str, "copy": str, "cause": str, "entries": int, "files": list, "destroyed_at": str},
     Event.ENTRY_CONSULTED: {"list": str, "reference": str, "by": str, "purpose": str},
     Event.ENTRY_REMOVED: {"list": str, "copy": str, "reference": str, "cause": str},
+    Event.ENTRY_ABSENT: {"list": str, "reference": str, "cause": str},
     Event.ALERT_SENT: {"alert": str, "reference": str, "to": list},
     Event.ALERT_ADJUDICATED: {"alert": str, "verdict": str, "by": str},
     Event.ALERTS_DELETED: {"store": str, "count": int, "cause": str},
@@ -90,7 +92,7 @@ def check_fields(event: Event, fields: Mapping[str, Any]) -> None:
     if set(fields) != set(wanted):
         odd = sorted(set(fields) ^ set(wanted))
         raise RecordInvalid(
-            f"audit event {event}", f"has other fields than it should: {', '.join(odd)}", "Mend the call"
+            f"audit event {event}", f"has other fields than it should: {', '.join(odd)}", SOFTWARE_FAULT
         )
     for name, kind in wanted.items():
         value = fields[name]
@@ -100,4 +102,4 @@ def check_fields(event: Event, fields: Mapping[str, Any]) -> None:
         if good and kind is str:
             good = len(value) <= MAX_TEXT
         if not good:
-            raise RecordInvalid(f"audit event {event}.{name}", f"must be {kind.__name__} of text", "Mend the call")
+            raise RecordInvalid(f"audit event {event}.{name}", f"must be {kind.__name__} of text", SOFTWARE_FAULT)

@@ -25,6 +25,7 @@ from joserfc.jwk import ECKey
 
 from edge.errors import AlertRejected, KeyUnusable, SignatureInvalid
 from edge.files import replace_file
+from edge.parsing import DecodeError, json_as
 from edge.trust.secret import read_secret
 
 __all__ = ["DecryptionKeys", "KnownSigners", "Recipients", "Signed", "SigningKey", "write_private", "write_public"]
@@ -62,38 +63,38 @@ _LIBRARY_ERRORS = (
 """What joserfc raises on hostile input besides its own errors; found by fuzzing, translated here and nowhere else."""
 
 
-def _mend(thing: str, cause: str) -> KeyUnusable:
-    return KeyUnusable(thing, cause, "Fetch or make the key again (lfr-provision)")
+def _bad_key(thing: str, cause: str) -> KeyUnusable:
+    return KeyUnusable(thing, cause, "Copy the key again, or make it again with lfr-provision")
 
 
 def _import(data: Any, thing: str, *, private: bool) -> ECKey:
     if not isinstance(data, dict) or data.get("kty") != "EC" or data.get("crv") != CURVE:
-        raise _mend(thing, f"is not a JSON Web Key on {CURVE}")
+        raise _bad_key(thing, f"is not a JSON Web Key on {CURVE}")
     try:
         key = ECKey.import_key(data)
         thumbprint = key.thumbprint()
     except _LIBRARY_ERRORS:
-        raise _mend(thing, "is a damaged JSON Web Key") from None
+        raise _bad_key(thing, "is a damaged JSON Web Key") from None
     if data.get("kid", thumbprint) != thumbprint:
-        raise _mend(thing, "carries an identifier that is not its thumbprint")
+        raise _bad_key(thing, "carries an identifier that is not its thumbprint")
     if private and not key.is_private:
-        raise _mend(thing, "is a public key where the private one is needed")
+        raise _bad_key(thing, "is a public key where the private one is needed")
     key.ensure_kid()
     return key
 
 
 def _decode(content: bytes, thing: str) -> Any:
     try:
-        return msgspec.json.decode(content)
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        raise _mend(thing, "is not JSON") from None
+        return json_as(content, Any)
+    except DecodeError:
+        raise _bad_key(thing, "is not JSON") from None
 
 
 def _decode_set(content: bytes, thing: str) -> list[dict[str, Any]]:
     data = _decode(content, thing)
     keys = data.get("keys") if isinstance(data, dict) else None
     if not isinstance(keys, list) or not all(isinstance(key, dict) for key in keys):
-        raise _mend(thing, "is not a JSON Web Key Set")
+        raise _bad_key(thing, "is not a JSON Web Key Set")
     return keys
 
 
@@ -193,11 +194,11 @@ class KnownSigners:
             key = _import({k: v for k, v in data.items() if k != "d"}, name, private=False)
             owner, revoked = data.get("owner"), data.get("revoked")
             if not isinstance(owner, str) or not owner:
-                raise _mend(name, "does not say whose it is (member owner)")
+                raise _bad_key(name, "does not say whose it is (member owner)")
             try:
                 since = datetime.fromisoformat(revoked) if revoked is not None else None
             except (TypeError, ValueError):
-                raise _mend(name, "has a revocation time that is none") from None
+                raise _bad_key(name, "has a revocation date that cannot be read") from None
             keys[key.thumbprint()] = (owner, key, since)
         return cls(keys)
 
@@ -222,19 +223,23 @@ class KnownSigners:
             header = parsed.headers()
             key_id, typ = header.get("kid"), header.get("typ")
         except _LIBRARY_ERRORS:
-            raise SignatureInvalid("signature", "is malformed", next_step) from None
+            raise SignatureInvalid("signature", "cannot be read", next_step) from None
         if typ != kind:
-            raise SignatureInvalid("signature", f"is not one of a {kind}", next_step)
+            raise SignatureInvalid("signature", f"was made for another kind of message than {kind}", next_step)
         found = self._keys.get(key_id) if isinstance(key_id, str) else None
         if found is None:
-            raise SignatureInvalid("signature", "is by a key that nobody here knows", next_step)
+            raise SignatureInvalid("signature", "was made with a key that is not known here", next_step)
         owner, key, revoked = found
         if revoked is not None:
-            raise SignatureInvalid(f"signature of {owner}", f"is by a key revoked on {revoked:%Y-%m-%d}", next_step)
+            raise SignatureInvalid(
+                f"signature of {owner}", f"was made with a key that was revoked on {revoked:%Y-%m-%d}", next_step
+            )
         try:
             valid = jws.deserialize_compact(token, key, registry=_SIGNATURES)
         except _LIBRARY_ERRORS:
-            raise SignatureInvalid(f"signature of {owner}", "does not verify", next_step) from None
+            raise SignatureInvalid(
+                f"signature of {owner}", "is wrong: the message is damaged or was altered", next_step
+            ) from None
         return Signed(valid.payload, owner, str(key_id))
 
 
@@ -254,10 +259,10 @@ class Recipients:
         keys = []
         for number, data in enumerate(jwks, start=1):
             if "d" in data:
-                raise _mend(f"key {number} of {thing}", "is a private key: it must never leave the control room")
+                raise _bad_key(f"key {number} of {thing}", "is a private key: it must never leave the control room")
             keys.append(_import(dict(data), f"key {number} of {thing}", private=False))
         if not 1 <= len(keys) <= MAX_RECIPIENTS:
-            raise _mend(thing, f"holds {len(keys)} keys instead of 1 to {MAX_RECIPIENTS}")
+            raise _bad_key(thing, f"holds {len(keys)} keys instead of 1 to {MAX_RECIPIENTS}")
         return cls(tuple(keys))
 
     @classmethod
@@ -302,7 +307,7 @@ class DecryptionKeys:
         """
         keys = [_import(data, spec, private=True) for data in _decode_set(read_secret(spec, base), spec)]
         if not keys:
-            raise _mend(spec, "holds no key")
+            raise _bad_key(spec, "holds no key")
         return cls({key.thumbprint(): key for key in keys})
 
     def private_jwks(self) -> dict[str, Any]:
@@ -324,7 +329,7 @@ class DecryptionKeys:
         next_step = "Do not act on it; check the van's recipients and the path of the message"
         recipients = sealed.get("recipients")
         if not isinstance(recipients, list) or not 1 <= len(recipients) <= MAX_RECIPIENTS:
-            raise AlertRejected("encrypted data", "is malformed", next_step)
+            raise AlertRejected("encrypted data", "cannot be read", next_step)
         for recipient in recipients:
             header = recipient.get("header") if isinstance(recipient, dict) else None
             key = self._keys.get(str(header.get("kid"))) if isinstance(header, dict) else None
@@ -335,8 +340,10 @@ class DecryptionKeys:
                 opened = jwe.decrypt_json(mine, key, registry=_ENCRYPTION)
                 protected, plaintext = opened.protected, opened.plaintext
             except _LIBRARY_ERRORS:
-                raise AlertRejected("encrypted data", "does not decrypt: damaged or tampered with", next_step) from None
+                raise AlertRejected(
+                    "encrypted data", "cannot be decrypted: it is damaged or was altered", next_step
+                ) from None
             if plaintext is None or protected.get("cty") != content_type:
-                raise AlertRejected("encrypted data", f"is not {content_type}", next_step)
+                raise AlertRejected("encrypted data", f"is of another kind than {content_type}", next_step)
             return plaintext
         raise AlertRejected("encrypted data", "is not for this control room", next_step)

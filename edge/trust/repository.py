@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import urllib3
 from tuf.api import exceptions
@@ -129,7 +129,7 @@ class VanRepository:
         self._updater: Updater | None = None
         if not source.startswith("https://"):
             base = Path(source).absolute()
-            self._base = f"file://{base}"
+            self._base = f"file://{quote(str(base))}"
         else:
             self._base = source.rstrip("/")
 
@@ -141,7 +141,9 @@ class VanRepository:
             MetadataRolledBack, MetadataExpired, MetadataMixed, RepositoryInvalid: it is there and must not be believed.
         """
         if self._base.startswith("file://") and not Path(self._source, "metadata").is_dir():
-            raise RepositoryUnavailable(self._source, "holds no repository", "Plug in the right stick")
+            raise RepositoryUnavailable(
+                self._source, "holds no lists and authorities", "Plug in the stick from the intelligence unit"
+            )
         try:
             self._state.mkdir(parents=True, exist_ok=True, mode=0o700)
             for left in self._state.glob("tmp*"):  # of a power cut in the middle of a write
@@ -189,7 +191,7 @@ class VanRepository:
             found = self._updater.get_targetinfo(name)
         self._persist()
         if found is None or "sha256" not in found.hashes:
-            raise TargetMissing(name, "is not in the repository", "Ask whoever publishes it whether it was published")
+            raise TargetMissing(name, "has not been published", "Ask the intelligence unit to publish it")
         return found
 
     def read(self, name: str, *, limit: int = 4_000_000) -> bytes:
@@ -200,7 +202,7 @@ class VanRepository:
             TargetMissing: nobody vouches for it, or it is not there.
         """
         if self.find(name).length > limit:
-            raise TargetTampered(name, f"is larger than {limit} bytes", "Tell whoever signed it")
+            raise TargetTampered(name, f"is larger than {limit} bytes", "Tell the intelligence unit")
         path = self._state / "fetched"
         try:
             self.download(name, path)
@@ -234,29 +236,43 @@ class VanRepository:
             yield
         except exceptions.ExpiredMetadataError as error:
             raise MetadataExpired(
-                thing, f"is out of date ({_role(error)})", "Fetch today's state; if it is today's, check the clock"
+                thing,
+                f"is out of date ({_role(error)})",
+                "Ask the intelligence unit for today's stick; if this is today's, the van's clock is wrong",
             ) from None
         except exceptions.UnsignedMetadataError as error:
             raise RepositoryInvalid(
-                thing, f"lacks signatures of keys that this van knows ({_role(error)})", "Do not use this source"
+                thing,
+                f"is not signed by the people whom this van trusts ({_role(error)})",
+                "Do not use this stick or server; tell the intelligence unit",
             ) from None
         except exceptions.BadVersionNumberError as error:
             if _MIXED.search(str(error)):
                 raise _mixed(thing) from None
             raise MetadataRolledBack(
-                thing, f"is older than what this van has already seen ({_role(error)})", "Fetch the newest state"
+                thing,
+                f"is older than what this van has already seen ({_role(error)})",
+                "Ask the intelligence unit for the newest stick",
             ) from None
         except (exceptions.LengthOrHashMismatchError, exceptions.DownloadLengthMismatchError):
             if fetching:
-                raise TargetTampered(thing, "is not the file that was signed", "Do not use this source") from None
+                raise TargetTampered(
+                    thing,
+                    "is not the file that was signed",
+                    "Do not use this stick or server; tell the intelligence unit",
+                ) from None
             raise _mixed(thing) from None
         except exceptions.RepositoryError as error:
             raise self._repository_error(thing, error) from None
         except DeserializationError:
-            raise RepositoryInvalid(thing, "cannot be read", "Do not use this source") from None
+            raise RepositoryInvalid(
+                thing, "cannot be read", "Do not use this stick or server; tell the intelligence unit"
+            ) from None
         except exceptions.DownloadHTTPError as error:
             if error.status_code in {403, 404}:
-                raise TargetMissing(thing, "is named and not there", "Copy the repository again, whole") from None
+                raise TargetMissing(
+                    thing, "is missing from the stick or server", "Ask the intelligence unit to copy all of it again"
+                ) from None
             raise RepositoryUnavailable(self._source, str(error), "Try again later, or use a stick") from None
         except exceptions.DownloadError as error:
             cause = error.__cause__ or error
@@ -265,22 +281,34 @@ class VanRepository:
             ) from None
         except (urllib3.exceptions.HTTPError, ssl.SSLError) as error:
             raise RepositoryUnavailable(
-                self._source, f"cannot be reached ({type(error).__name__})", "Check the network and the certificate"
+                self._source,
+                f"cannot be reached ({type(error).__name__})",
+                "Check the network connection, or use a stick",
             ) from None
         except OSError as error:
             raise self._unwritable(error) from None
 
     def _repository_error(self, thing: str, error: Exception) -> PolicyRefusal:
         if "snapshot" in str(error) and "missing" in str(error).lower():
-            return MetadataRolledBack(thing, "leaves out what it had before", "Fetch the newest state")
-        return RepositoryInvalid(thing, f"cannot be believed ({_role(error)})", "Do not use this source")
+            return MetadataRolledBack(
+                thing, "no longer has something that it had before", "Ask the intelligence unit for the newest stick"
+            )
+        return RepositoryInvalid(
+            thing, f"cannot be trusted ({_role(error)})", "Do not use this stick or server; tell the intelligence unit"
+        )
 
     def _unwritable(self, error: OSError) -> StoreUnavailable:
-        return StoreUnavailable(str(self._state), f"cannot be used ({error.strerror})", "Check the disk and the owner")
+        return StoreUnavailable(
+            str(self._state),
+            f"cannot be used ({error.strerror})",
+            "Check that the disk is not full or failing, and who owns the folder",
+        )
 
 
 def _mixed(thing: str) -> MetadataMixed:
-    return MetadataMixed(thing, "mixes pieces of different states", "Copy the repository again, whole")
+    return MetadataMixed(
+        thing, "mixes parts of different versions", "Ask the intelligence unit to copy all of it again"
+    )
 
 
 def _role(error: Exception) -> str:

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from edge.errors import EntryNotFound, SignatureInvalid
+from edge.parsing import json_as
 from edge.trust.keys import KnownSigners
 
 __all__ = ["REVOCATION", "Revocation", "apply_all", "parse_revocation"]
@@ -54,12 +55,14 @@ def parse_revocation(token: bytes, signers: KnownSigners, *, deployment: str) ->
         SignatureInvalid: not signed by one of them, not a revocation, or malformed.
     """
     if len(token) > MAX_BYTES:
-        raise SignatureInvalid("a revocation", "is too long to be one", "Find out who published it")
+        raise SignatureInvalid("a revocation", "is too long", "Find out who published it")
     signed = signers.verify(token.strip(), REVOCATION)
     try:
-        found = msgspec.json.decode(signed.payload, type=Revocation)
+        found = json_as(signed.payload, Revocation)
     except msgspec.DecodeError as error:
-        raise SignatureInvalid(f"a revocation by {signed.signer}", f"is malformed ({error})", "Sign it again") from None
+        raise SignatureInvalid(
+            f"a revocation by {signed.signer}", f"cannot be read ({error})", "Sign it again"
+        ) from None
     return found if found.deployment in {deployment, EVERY} else None
 
 

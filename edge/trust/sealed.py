@@ -9,7 +9,8 @@ when it is opened, and the translation of SQLite's errors into three that a pers
 
 * :class:`~edge.errors.KeyUnusable`: the key does not fit, or the first page is damaged (which looks the same);
 * :class:`~edge.errors.StoreDamaged`: a page is not what was written. :func:`set_aside` keeps such a file, out of the
-  way and named, so that its owner can go on with a new one; :class:`Salvage` reads what can still be read of it;
+  way and named, so that its owner can go on with a new one; :class:`edge.trust.salvage.Salvage` reads what can still
+  be read of it;
 * :class:`~edge.errors.StoreUnavailable`: the disk refuses.
 """
 
@@ -25,16 +26,17 @@ from typing import Any, Self
 from sqlcipher3 import dbapi2
 
 from edge.errors import EdgeError, KeyUnusable, StoreDamaged, StoreUnavailable, WatchlistUnreadable
-from edge.trust.set_aside import companions, damaged_files, name_aside, set_aside, set_aside_at
+from edge.trust.set_aside import companions, damaged_files, is_due, name_aside, set_aside, set_aside_at
 
 __all__ = [
     "Connection",
-    "Salvage",
+    "DamagedReader",
     "SealedStore",
     "StoreConflict",
     "StoreKind",
     "companions",
     "damaged_files",
+    "is_due",
     "name_aside",
     "set_aside",
     "set_aside_at",
@@ -95,9 +97,10 @@ class SealedStore:
         self.kind = kind
         self._lock = threading.RLock()
         self._depth = 0
+        self._met_damage = False
         fresh = not path.exists()
         if fresh and not create:
-            raise WatchlistUnreadable(str(path), "there is no such store", "Import or build it first")
+            raise WatchlistUnreadable(str(path), "does not exist", "Import or build it first")
         try:
             if fresh:
                 path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -139,7 +142,7 @@ class SealedStore:
             self._db.execute(f"PRAGMA application_id = {self.kind.application_id}")
         elif found != self.kind.application_id:
             raise WatchlistUnreadable(
-                str(self.path), f"is not {self.kind.name}, but a sealed store of another kind", "Give the right path"
+                str(self.path), f"is not {self.kind.name}, but an encrypted file of another kind", "Give the right path"
             )
 
     def _version(self) -> int:
@@ -169,7 +172,7 @@ class SealedStore:
             raise WatchlistUnreadable(
                 str(self.path),
                 f"was written by a later version ({version}; this software knows {len(self.kind.migrations)})",
-                "Run the version that wrote it",
+                "Use the newer software",
             )
         for number, script in enumerate(self.kind.migrations[version:], start=version + 1):
             self._db.executescript(f"BEGIN IMMEDIATE;\n{script}\n;PRAGMA user_version = {number};\nCOMMIT;")
@@ -249,6 +252,8 @@ class SealedStore:
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
+        if self._met_damage:  # from then on SQLCipher fails with anything, for example "readonly"
+            raise self.damaged()
         try:
             yield
         except (dbapi2.IntegrityError, dbapi2.DataError) as error:
@@ -264,6 +269,7 @@ class SealedStore:
         """Say in plain words why a store cannot be used; SQLite's words hold no content of it."""
         text = (error.strerror or "") if isinstance(error, OSError) else str(error)
         if "malformed" in text or "not a database" in text or "corrupt" in text:
+            self._met_damage = True
             return self.damaged()
         causes = {
             "full": "the disk is full",
@@ -276,11 +282,15 @@ class SealedStore:
             "disk I/O": "the disk does not read or write it",
         }
         cause = next((words for sign, words in causes.items() if sign in text), text or type(error).__name__)
-        return StoreUnavailable(str(self.path), cause, "Check the disk's space, its health and the file's owner")
+        return StoreUnavailable(
+            str(self.path), cause, "Check that the disk is not full or failing, and who owns the file"
+        )
 
 
-class Salvage:
+class DamagedReader:
     """Reads what can still be read of a damaged store and changes nothing of it. For one thread.
+
+    See :mod:`edge.trust.salvage`, which knows how to go through a whole table with it.
 
     Args:
         path: the data base file.

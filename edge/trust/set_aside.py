@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from edge.errors import StoreUnavailable
 from edge.files import fsync_folder
 
-__all__ = ["companions", "damaged_files", "name_aside", "set_aside", "set_aside_at"]
+__all__ = ["companions", "damaged_files", "is_due", "name_aside", "set_aside", "set_aside_at"]
 
 SUFFIXES = ("", "-wal", "-shm", "-journal")
 """What SQLite may keep beside a data base: all of it is moved, or destroyed, with it."""
+CLOCK_TOLERANCE = timedelta(minutes=5)
+"""A clock that is set back by less was corrected; one that is set back by more was wrong."""
 _DAMAGED = ".damaged-"
 _MOMENT = "%Y%m%dT%H%M%SZ"
 
@@ -48,7 +50,9 @@ def set_aside(path: Path, now: datetime) -> Path:
                 file.replace(file.with_name(name + file.name.removeprefix(path.name)))
         fsync_folder(path.parent)
     except OSError as error:
-        raise StoreUnavailable(str(path), f"cannot be moved away ({error.strerror})", "Check the disk") from None
+        raise StoreUnavailable(
+            str(path), f"cannot be moved away ({error.strerror})", "Check that the disk is not full or failing"
+        ) from None
     return path.with_name(name)
 
 
@@ -64,3 +68,16 @@ def set_aside_at(kept: Path) -> datetime:
         return datetime.strptime(moment, _MOMENT).replace(tzinfo=UTC)
     except ValueError:
         return datetime.min.replace(tzinfo=UTC)
+
+
+def is_due(at: datetime, age: timedelta, now: datetime) -> bool:
+    """Whether what was set aside at a moment is older than it may become.
+
+    So is what was set aside at a moment that is still to come: a clock was wrong then, and nobody knows its age.
+
+    Args:
+        at: when it was set aside.
+        age: how old it may become.
+        now: by a clock that may be believed.
+    """
+    return now - at >= age or at - now > CLOCK_TOLERANCE

@@ -42,12 +42,14 @@ def client_context(ca: str, certificate: str, key: str, base: Path = Path()) -> 
     try:
         context.load_verify_locations(_located(ca, base))
     except ssl.SSLError:
-        raise KeyUnusable(str(base / ca), "is no certificate in PEM form", "Copy the site's ca.crt again") from None
+        raise KeyUnusable(str(base / ca), "is not a certificate in PEM form", "Copy the site's ca.crt again") from None
     try:
         context.load_cert_chain(_located(certificate, base), _located(key, base))
     except (ssl.SSLError, OSError):
         raise KeyUnusable(
-            str(base / certificate), f"and {key} are damaged or are no pair", "Enrol again with lfr-provision"
+            str(base / certificate),
+            f"does not belong to {key}, or one of the two is damaged",
+            "Enrol again with lfr-provision",
         ) from None
     return context
 
@@ -62,7 +64,7 @@ def common_name(certificate: Path) -> str:
         subject = x509.load_pem_x509_certificate(certificate.read_bytes()).subject
         return str(subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
     except (OSError, ValueError, IndexError):
-        raise KeyUnusable(str(certificate), "is no certificate that names anybody", "Enrol again") from None
+        raise KeyUnusable(str(certificate), "does not say whose certificate it is", "Enrol again") from None
 
 
 def server_names(certificate: Path) -> frozenset[str]:
@@ -77,6 +79,6 @@ def server_names(certificate: Path) -> frozenset[str]:
     except x509.ExtensionNotFound:
         return frozenset()
     except (OSError, ValueError):
-        raise KeyUnusable(str(certificate), "is no certificate", "Give the page's certificate in PEM form") from None
+        raise KeyUnusable(str(certificate), "cannot be read", "Give the page's certificate in PEM form") from None
     hosts = names.get_values_for_type(x509.DNSName)
     return frozenset({*(name.lower() for name in hosts), *(map(str, names.get_values_for_type(x509.IPAddress)))})

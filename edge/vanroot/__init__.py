@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["AS_SERVICE", "CAMERA"]
+__all__ = ["CAMERA", "OWNER"]
 
-AS_SERVICE = ("/usr/bin/setpriv", "--reuid=lfr", "--regid=lfr", "--init-groups")
-"""Before a command that only the service's account may run. Not ``runuser``: its session modules put the first
-process's limits in place of the unit's, and a self-test that locked its memory had no room left for the models."""
+OWNER = "lfr"
+"""The service's account."""
 
 CAMERA = Path("/data/lfr/camera")
 """The last deployment's camera, where it was a device or a stream: an image that loses it may not stay."""

@@ -1,28 +1,32 @@
 """The van makes its own keys, asks for its certificate, and takes it when it comes.
 
-First start: the keys are made on the encrypted volume, and a request (``enrol/van.csr``, ``enrol/van-signing.jwk``,
-both public) is left on the small open partition of the medium. The engineer has it signed and puts the answer beside
-it. Next start: the answer is checked against the keys, taken in, and removed. Private keys never leave the volume.
+First start: the one-time secret that flashing left on the small open partition is taken to the encrypted volume, the
+keys are made there, and a request (:data:`edge.vanroot.answer.REQUEST`, public, with a code under the secret) is left
+on the partition. The engineer has it signed and puts the answer beside it. Next start: the answer is judged
+(:mod:`edge.vanroot.answer` has the rules), taken in, and removed. Private keys never leave the volume.
 """
 
 # ruff: noqa: PLC0415 - the service's packages are slow to import and most starts do not need them
 
 from __future__ import annotations
 
+import json
 import os
+import pwd
 import shutil
 import sys
 from pathlib import Path
 
-from .files import replace_file
+from . import OWNER, answer
+from .files import erase, give, read_small, replace_file, write_new
 
-__all__ = ["ANSWER", "MINE", "main", "make_keys", "take_answer"]
+__all__ = ["MINE", "main", "make_keys", "take_answer", "take_secret"]
 
 EXCHANGE = Path("/cfg/enrol")
 MINE = Path("/data/lfr")
-ANSWER = ("van.crt", "ca.crt", "control-room.jwks", "control-signing.jwks", "root.json", "revokers.jwks")
-"""Certificate, whom to talk to, who may answer; the root of trust for lists and authorities, and who may revoke."""
-OWNER = "lfr"
+SECRET = "enrolment.secret"  # noqa: S105 - the name of a file
+LIMIT = 65_536
+"""No key set, certificate or root of trust is longer, bytes."""
 
 
 def _say(text: str) -> None:
@@ -30,15 +34,41 @@ def _say(text: str) -> None:
     sys.stdout.flush()
 
 
-def make_keys(mine: Path, exchange: Path, name: str) -> None:
-    """Make what is missing of the van's keys, and leave the request."""
+def take_secret(mine: Path, exchange: Path) -> bytes | None:
+    """The van's one-time secret; None when there is none, or it was used up.
+
+    The first that is found on the medium is the van's; none that comes later is looked at. What stands on the medium
+    is overwritten.
+
+    Raises:
+        OSError: it cannot be kept.
+    """
+    offered = exchange / answer.SECRET
+    if (mine / "van.crt").exists():
+        erase(mine / SECRET)  # left by a power cut after the answer was taken in
+    elif not (mine / SECRET).exists() and (found := _read(offered)) and len(found.strip()) >= 32:
+        replace_file(mine / SECRET, found.strip())
+    if offered.exists():
+        erase(offered)
+    return _read(mine / SECRET)
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return read_small(path, LIMIT)
+    except OSError:
+        return None
+
+
+def make_keys(mine: Path, exchange: Path, name: str, secret: bytes) -> None:
+    """Make what is missing of the van's keys, and leave the request with its code under the one-time secret."""
     import pyrage
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.x509.oid import NameOID
 
-    from edge.trust.keys import SigningKey, write_private, write_public
+    from edge.trust.keys import SigningKey, write_private
     from edge.trust.secret import create_secret
 
     path = mine / "van.key"
@@ -62,54 +92,65 @@ def make_keys(mine: Path, exchange: Path, name: str) -> None:
     )
     exchange.mkdir(exist_ok=True)
     signing = SigningKey.load("van-signing.jwk", mine)
-    write_public(exchange / "van-signing.jwk", signing.public_jwk(owner=name))
     age = pyrage.x25519.Identity.from_str((mine / "van.age.key").read_text(encoding="utf-8").strip())
-    (exchange / "van.age.pub").write_text(f"{age.to_public()}\n", encoding="utf-8")
-    (exchange / "van.csr").write_bytes(request.public_bytes(serialization.Encoding.PEM))
+    content = {
+        "van.csr": request.public_bytes(serialization.Encoding.PEM),
+        "van-signing.jwk": json.dumps(signing.public_jwk(owner=name)).encode(),
+        "van.age.pub": f"{age.to_public()}\n".encode(),
+    }
+    for file, text in content.items():
+        write_new(exchange / file, text)
+    write_new(exchange / answer.REQUEST_CODE, answer.request_code(secret, content).encode())
 
 
-def take_answer(mine: Path, exchange: Path) -> str | None:
-    """Take the signed answer in, if it is there and is for these keys; returns the van's name.
+def take_answer(mine: Path, exchange: Path, secret: bytes | None) -> str | None:
+    """Take an answer in, if one is there and may be believed; returns the van's name, None when there is none.
 
     Raises:
-        ValueError: the certificate is for another key, or the answer is incomplete.
+        ValueError: it may not be believed; says why. What the van has stays as it is.
+        OSError: it cannot be kept.
     """
-    from cryptography import x509
     from cryptography.hazmat.primitives import serialization
-    from cryptography.x509.oid import NameOID
 
     if not (exchange / "van.crt").exists():
         return None
-    lacking = [name for name in ANSWER if not (exchange / name).is_file()]
-    if lacking:
-        raise ValueError(f"the answer lacks {', '.join(lacking)}")
-    certificate = x509.load_pem_x509_certificate((exchange / "van.crt").read_bytes())
-    key = serialization.load_pem_private_key((mine / "van.key").read_bytes(), password=None)
-    if certificate.public_key() != key.public_key():
-        raise ValueError("the certificate is for another van's key")
-    for name in reversed(ANSWER):  # the certificate last: with it the van is enrolled
-        replace_file(mine / name, (exchange / name).read_bytes(), mode=0o644)
+    names = (*answer.FILES, answer.ANSWER, answer.SIGNATURE, answer.CODE)
+    offered = {name: found for name in names if (found := _read(exchange / name)) is not None}
+    enrolled = (mine / "van.crt").exists()
+    held = {name: found for name in names if enrolled and (found := _read(mine / name)) is not None}
+    if not held or offered.get(answer.ANSWER) != held.get(answer.ANSWER):  # the same again: power was cut at its end
+        key = serialization.load_pem_private_key((mine / "van.key").read_bytes(), password=None)
+        answer.believe(offered, key.public_key(), secret=secret, held=held)
+        for name in reversed(answer.FILES):  # the certificate last of them: with it the van is enrolled
+            replace_file(mine / name, offered[name], mode=0o644)
+        replace_file(mine / answer.ANSWER, offered[answer.ANSWER], mode=0o644)
+    erase(mine / SECRET)
     shutil.rmtree(exchange)
-    return str(certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
+    return answer.parse(read_small(mine / answer.ANSWER, LIMIT))[0].van
 
 
 def main() -> int:
     """Run at every start; does nothing for a van that is enrolled and has no new answer."""
+    refused = 0
     try:
-        name = take_answer(MINE, EXCHANGE)
-    except ValueError as error:
+        secret = take_secret(MINE, EXCHANGE)
+        name = take_answer(MINE, EXCHANGE, secret)
+        if name:
+            _say(f"enrolled as {name}")
+        elif not (MINE / "van.crt").exists():
+            if secret is None:
+                raise ValueError("this medium has no one-time secret; flash it again")
+            wanted = (_read(EXCHANGE / "name") or b"van").decode("ascii", errors="replace").strip()[:64]
+            make_keys(MINE, EXCHANGE, wanted or "van", secret)
+            _say("keys made here; the request waits in enrol/ on the medium's first partition")
+    except (ValueError, OSError) as error:
         _say(f"refused: {error}")
-        return 3
-    if name:
-        _say(f"enrolled as {name}")
-    elif not (MINE / "van.crt").exists():
-        wanted = EXCHANGE / "name"
-        make_keys(MINE, EXCHANGE, wanted.read_text(encoding="utf-8").strip() if wanted.exists() else "van")
-        _say("keys made here; the request waits in enrol/ on the medium's first partition")
+        refused = 3
+    account = pwd.getpwnam(OWNER)
     for path in MINE.iterdir():
-        shutil.chown(path, OWNER, OWNER)
+        give(path, account.pw_uid, account.pw_gid)
     os.sync()
-    return 0
+    return refused
 
 
 if __name__ == "__main__":

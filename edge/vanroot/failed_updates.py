@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 from . import floor
-from .files import replace_file
+from .files import read_small, replace_file
 
 __all__ = ["add", "clear", "read"]
 
@@ -20,8 +20,8 @@ TRIED = Path("/state/tried.json")
 def read(path: Path = TRIED) -> frozenset[tuple[str, int]]:
     """Version and epoch of each."""
     try:
-        return frozenset((str(version), int(epoch)) for version, epoch in json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        return frozenset((str(version), int(epoch)) for version, epoch in json.loads(read_small(path)))
+    except (OSError, ValueError, TypeError, RecursionError):
         return frozenset()
 
 

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from .files import replace_file
+from .files import read_small, replace_file
 
 __all__ = [
     "Counter",
@@ -100,10 +100,11 @@ def read_release(path: Path) -> Release:
         OSError: it cannot be read.
         ValueError: it is not one, or its version or epoch cannot be ordered.
     """
-    raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    content = read_small(path)
     try:
+        raw: dict[str, Any] = json.loads(content)
         release = Release(raw["version"], raw["epoch"], raw["board"], dict(raw["digests"]))
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"release record lacks {error}") from error
     version_key(release.version)
     if not isinstance(release.epoch, int) or isinstance(release.epoch, bool) or not 0 <= release.epoch <= MAX_EPOCH:
@@ -225,9 +226,12 @@ class FloorStore:
             OSError: the file or the TPM cannot be read.
         """
         floor = Floor()
-        if self._path.exists():
-            raw = json.loads(self._path.read_text(encoding="utf-8"))
-            floor = Floor(str(raw["version"]), int(raw["epoch"]))
+        if os.path.lexists(self._path):
+            try:
+                raw = json.loads(read_small(self._path))
+                floor = Floor(str(raw["version"]), int(raw["epoch"]))
+            except (KeyError, TypeError, RecursionError) as error:
+                raise ValueError(f"the floor is damaged ({type(error).__name__})") from None
             version_key(floor.version)
         if self._counter is not None:
             floor = Floor(floor.version, max(floor.epoch, self._counter.read()))

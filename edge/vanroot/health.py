@@ -88,12 +88,12 @@ def main() -> int:
 
     journal.configure()
     deployed = CONFIG.exists()
-    camera = CAMERA.read_text(encoding="utf-8").strip() if CAMERA.exists() else ""
+    camera = CAMERA.read_text(encoding="utf-8", errors="replace").strip() if CAMERA.exists() else ""
     with tempfile.TemporaryDirectory(prefix="lfr-health-") as scratch:
         config = load(CONFIG) if deployed else bare(camera, Path(scratch))
         said = failures(self_test(config), required(deployed=deployed, camera=camera)) + _store() + _clock()
     for line in said:
-        sys.stdout.write(line + "\n")
+        sys.stdout.write(f"LFR-HEALTH {line}\n")
     return 5 if said else 0
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import sys
 from pathlib import Path
 
 from . import failed_updates, floor
+from .files import read_small, replace_file
 
 __all__ = ["inspect", "main"]
 
@@ -77,9 +77,9 @@ def main() -> int:
         refusal = inspect(source, floor_now, board=own.board, deployed=OPS_VOLUME.exists(), history=history)
     REFUSAL.parent.mkdir(parents=True, exist_ok=True)
     if refusal is None:
-        shutil.copyfile(source / "release.json", ACCEPTED)
+        replace_file(ACCEPTED, read_small(source / "release.json"), mode=0o644)
         return 0
-    REFUSAL.write_text(json.dumps({"name": refusal.name, "reason": refusal.reason}), encoding="utf-8")
+    replace_file(REFUSAL, json.dumps({"name": refusal.name, "reason": refusal.reason}).encode(), mode=0o644)
     sys.stderr.write(f"refused {refusal.name}: {refusal.reason}\n")
     return 3
 

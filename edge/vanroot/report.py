@@ -14,13 +14,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from . import AS_SERVICE, floor
+from . import OWNER, floor
 from .commit import standing
+from .files import write_new
 
 __all__ = ["gather", "main", "sentences"]
 
-STICK = Path("/dev/disk/by-label/LFR-REPORT")
-MOUNT = Path("/run/lfr/report")
+MEDIUM = Path("/run/lfr/report")
 MINE = Path("/data/lfr")
 STORE = MINE / "state"
 
@@ -110,21 +110,18 @@ def main(arguments: list[str]) -> int:
         return 0
     active = subprocess.run(["systemctl", "--quiet", "is-active", "lfr-edge.service"], check=False).returncode == 0
     state = "running" if active else "at-rest"
-    command = [*AS_SERVICE, "/usr/lib/lfr/van", "report", "gather", state]
-    done = subprocess.run(command, capture_output=True, check=False, cwd="/")
+    command = ["/usr/lib/lfr/van", "report", "gather", state]
+    done = subprocess.run(command, capture_output=True, check=False, cwd="/", user=OWNER, group=OWNER, extra_groups=[])
     if done.returncode != 0:
         _say(f"failed: {done.stderr.decode(errors='replace').strip()[-300:]}")
         return 5
     report = _system() | json.loads(done.stdout)
     for sentence in sentences(report):
         _say(sentence)
-    MOUNT.mkdir(parents=True, exist_ok=True)
-    options = "nosuid,nodev,noexec"
-    if subprocess.run(["mount", "-o", options, str(STICK), str(MOUNT)], check=False).returncode == 0:
-        (MOUNT / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
-        subprocess.run(["umount", str(MOUNT)], check=False)
-    else:
-        _say("the medium cannot be mounted, so the report stands here only")
+    try:
+        write_new(MEDIUM / "report.json", json.dumps(report, indent=1).encode())
+    except OSError as error:
+        _say(f"the medium cannot be written ({error.strerror}), so the report stands here only")
     _say("done " + json.dumps(report, sort_keys=True))
     return 5 if report["fault"] else 0
 

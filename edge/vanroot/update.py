@@ -14,12 +14,15 @@ import sys
 from pathlib import Path
 
 from . import failed_updates, floor
+from .files import write_new
 from .preinstall import ACCEPTED, AGAIN, REFUSAL
 
 __all__ = ["explain", "main", "signer_names", "wants_again"]
 
-STICK = Path("/dev/disk/by-label/LFR-UPDATE")
-MOUNT = Path("/run/lfr/stick")
+MEDIUM = Path("/run/lfr/stick")
+
+MOST = 50
+"""Bundles of one stick that are tried."""
 
 _CAUSES = (
     ("signature size", "Truncated", "the bundle ends too early or its end is damaged"),
@@ -44,12 +47,15 @@ def _say(text: str) -> None:
 
 def signer_names(bundle: Path) -> list[str]:
     """Issuers named by the certificates inside a bundle's signature; for the message only, never for trust."""
-    raw = bundle.read_bytes()[-8:] if bundle.stat().st_size >= 8 else b""
-    size = int.from_bytes(raw, "big")
-    if not 0 < size < 1 << 20 or size + 8 > bundle.stat().st_size:
+    length = bundle.stat().st_size
+    if length < 8:
         return []
     with bundle.open("rb") as stream:
-        stream.seek(-8 - size, 2)
+        stream.seek(-8, os.SEEK_END)
+        size = int.from_bytes(stream.read(8), "big")
+        if not 0 < size < 1 << 20 or size + 8 > length:
+            return []
+        stream.seek(-8 - size, os.SEEK_END)
         signature = stream.read(size)
     done = subprocess.run(
         ["openssl", "pkcs7", "-inform", "DER", "-print_certs", "-noout"],
@@ -112,16 +118,11 @@ def wants_again(stick: Path, mark: Path = AGAIN) -> str:
 
 def main() -> int:
     """Try the stick's bundles; 0 even when all are refused, because then the van simply goes on."""
-    MOUNT.mkdir(parents=True, exist_ok=True)
-    options = "nosuid,nodev,noexec"
-    if subprocess.run(["mount", "-o", options, str(STICK), str(MOUNT)], check=False).returncode != 0:
-        _say("the stick cannot be mounted")
-        return 0
-    if said := wants_again(MOUNT):
+    if said := wants_again(MEDIUM):
         _say(said)
     results: dict[str, dict[str, str]] = {}
     installed = False
-    for bundle in sorted(MOUNT.glob("*.raucb")):
+    for bundle in sorted(MEDIUM.glob("*.raucb"))[:MOST]:
         _say(f"trying {bundle.name}")
         name, reason = _install(bundle)
         results[bundle.name] = {"result": name, "reason": reason}
@@ -130,10 +131,9 @@ def main() -> int:
             installed = True
             break
     try:
-        (MOUNT / "result.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
+        write_new(MEDIUM / "result.json", json.dumps(results, indent=1).encode())
     except OSError as error:
         _say(f"the result cannot be written to the stick ({error.strerror})")
-    subprocess.run(["umount", str(MOUNT)], check=False)
     _say("done")
     if installed:
         subprocess.run(["systemctl", "reboot"], check=False)

@@ -25,22 +25,28 @@ def judge_import(manifest: Manifest, authority: Authority, *, van: str, model: s
     name = f"list for {manifest.deployment}"
     if van not in manifest.vans or van not in authority.vans:
         who = manifest.vans if van not in manifest.vans else authority.vans
-        raise VanNotNamed(name, f"is for {', '.join(who)} and not for {van}", "Fetch the list made for this van")
+        raise VanNotNamed(
+            name,
+            f"is for {', '.join(who)} and not for {van}",
+            "Ask the intelligence unit for the list made for this van",
+        )
     if manifest.deployment != authority.deployment:
         raise BundleRefused(
-            name, f"is for another deployment than the authority ({authority.deployment})", "Fetch the right list"
+            name,
+            f"is for another deployment than the authority ({authority.deployment})",
+            "Ask the intelligence unit for the right list",
         )
     if manifest.watchlist != authority.watchlist:
         raise WatchlistNotNamed(
             name,
             f"is {_short(manifest.watchlist)}, the authority names {_short(authority.watchlist)}",
-            "Import the list that the authorising officer reviewed",
+            "Ask the intelligence unit for the list that the authorising officer reviewed",
         )
     if _bare(manifest.model) != _bare(model):
         raise ModelNotNamed(
             name,
             f"holds templates of model {_short(manifest.model)}, this van runs {_short(model)}",
-            "Build the list with the van's model",
+            "Ask the intelligence unit to build the list with the van's model",
         )
     if now >= authority.ends:
         raise AuthorityEnded(f"authority {authority.deployment}", "is over", "Do not import a list for it")
@@ -53,7 +59,7 @@ def judge_import(manifest: Manifest, authority: Authority, *, van: str, model: s
             "Import it on the day of the deployment",
         )
     if manifest.built > now + timedelta(minutes=5):
-        raise ListTooOld(name, "was built in the future", "Check this van's clock")
+        raise ListTooOld(name, "has a date in the future", "Call the engineer: the clock of this van may be wrong")
 
 
 def _bare(digest: str) -> str:

@@ -21,6 +21,8 @@ from msgspec import Meta, Struct
 
 from edge.custody.shred import scrub
 from edge.errors import BundleRefused, KeyUnusable, RecordInvalid
+from edge.fields import in_words
+from edge.parsing import json_as
 from edge.records import WatchlistEntry
 from edge.watchlist.identity import FIELDS
 
@@ -93,10 +95,9 @@ def parse_manifest(content: bytes, name: str = "the manifest") -> Manifest:
         BundleRefused: it is none, or lacks something; says what.
     """
     try:
-        return msgspec.json.decode(content, type=Manifest)
+        return json_as(content, Manifest)
     except msgspec.DecodeError as error:
-        cause = str(error)
-        raise BundleRefused(name, cause[:1].lower() + cause[1:], "Have the list published again") from None
+        raise BundleRefused(name, in_words(error), "Ask the intelligence unit to publish the list again") from None
 
 
 def pack(entry: WatchlistEntry) -> PackedEntry:
@@ -234,12 +235,14 @@ def read_bundle(path: Path, identity: AgeIdentity, manifest: Manifest, take: Cal
             raise _damaged("is cut off")
     except pyrage.DecryptError as error:
         if "No matching keys" in str(error):
-            raise BundleRefused(path.name, "is not encrypted to this van's key", "Fetch this van's bundle") from None
+            raise BundleRefused(
+                path.name, "is not encrypted for this van", "Ask the intelligence unit for this van's list"
+            ) from None
         raise _damaged("is not a watchlist bundle") from None
     except msgspec.DecodeError:
-        raise _damaged("holds something that is no entry") from None
+        raise _damaged("holds something that is not an entry") from None
     except FileNotFoundError:
-        raise BundleRefused(path.name, "is not there", "Fetch the bundle again") from None
+        raise BundleRefused(path.name, "is missing", "Ask the intelligence unit to copy all of it again") from None
     except OSError:
         raise _damaged("is altered or cut off") from None
     finally:
@@ -248,7 +251,9 @@ def read_bundle(path: Path, identity: AgeIdentity, manifest: Manifest, take: Cal
 
 
 def _damaged(cause: str) -> BundleRefused:
-    return BundleRefused("the bundle", cause, "Fetch it again; if that does not help, have the list built again")
+    return BundleRefused(
+        "the bundle", cause, "Ask the intelligence unit to copy it again; if that does not help, to build it again"
+    )
 
 
 def identity_of(secret: bytes, name: str) -> AgeIdentity:
@@ -261,7 +266,7 @@ def identity_of(secret: bytes, name: str) -> AgeIdentity:
         lines = secret.decode("ascii").split()
         return AgeIdentity.from_str(next(line for line in lines if line.startswith("AGE-SECRET-KEY-")))
     except (UnicodeDecodeError, StopIteration, pyrage.IdentityError):
-        raise KeyUnusable(name, "is not an age identity", "Enrol the van again") from None
+        raise KeyUnusable(name, "is not a key that opens lists (age)", "Enrol the van again") from None
 
 
 def frames_of(manifest: bytes, entries: Iterator[WatchlistEntry]) -> Iterator[bytes]:

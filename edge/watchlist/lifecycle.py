@@ -10,7 +10,7 @@ step                      order                                   after a power 
 ========================  ======================================  =====================================
 import                    store complete → log → ``current``      the old list; the new one is destroyed
 remove an entry           store → log                             removed; the log is made up
-destroy                   intent → key → store → folder → log     destroyed; the log is made up
+destroy                   key → intent → store → folder → log     destroyed; the log is made up
 ========================  ======================================  =====================================
 """
 
@@ -37,7 +37,7 @@ from edge.errors import (
     WatchlistGone,
     WatchlistUnreadable,
 )
-from edge.files import fsync_file, fsync_folder, replace_file
+from edge.files import fsync_file, fsync_folder
 from edge.trust.audit import AuditLog, read_log
 from edge.trust.authority import Authority
 from edge.trust.events import Event
@@ -45,12 +45,12 @@ from edge.trust.history import CopyState, copies
 from edge.trust.secret import create_secret, read_secret
 from edge.watchlist.admission import judge_import
 from edge.watchlist.bundle import AgeIdentity, Manifest, parse_manifest, read_bundle
+from edge.watchlist.destruction import CURRENT, INTENT, KEY, STORE, destroy_everything, write_intent
 from edge.watchlist.identity import DestructionReceipt, ListMeta
 from edge.watchlist.store import WatchlistStore, destroy_files
 
-__all__ = ["ListLifecycle", "destroy_everything"]
+__all__ = ["ListLifecycle"]
 
-STORE, KEY, CURRENT, INTENT = "watchlist.db", "watchlist.key", "current", "destroying.json"
 INTERRUPTED = "its import was interrupted"
 REPLACED = "replaced by another list"
 
@@ -81,6 +81,7 @@ class ListLifecycle:
         self.folder = folder
         self._clock = clock
         self._audit = audit
+        self._left: set[str] = set()
         self._device_secret = device_secret
         self._clock_confirmed = clock_confirmed
         self._on_removed: Callable[[str], None] | None = None
@@ -90,7 +91,9 @@ class ListLifecycle:
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
-            raise StoreUnavailable(str(folder), f"cannot be made ({error.strerror})", "Check the disk") from None
+            raise StoreUnavailable(
+                str(folder), f"cannot be made ({error.strerror})", "Check that the disk is not full or failing"
+            ) from None
 
     def on_removed(self, tell: Callable[[str], None]) -> None:
         """From now on, tell each reference that leaves the list, so that the index forgets it, too."""
@@ -118,7 +121,9 @@ class ListLifecycle:
             if self._store is None:
                 current = self._current
                 if current is None:
-                    raise WatchlistGone("the watchlist", "there is none on this van", "Import one")
+                    raise WatchlistGone(
+                        "the watchlist", "is not on this van", "Plug in the stick from the intelligence unit"
+                    )
                 self._store = WatchlistStore.open(current / STORE, self._key(current / KEY))
             self._store.require(model)
             return self._store
@@ -209,7 +214,7 @@ class ListLifecycle:
                 raise BundleRefused(
                     "the bundle",
                     "holds another list than its manifest names",
-                    "Have the list built and published again",
+                    "Ask the intelligence unit to build and publish the list again",
                 )
             references = store.references()
         for path in staged.iterdir():
@@ -244,7 +249,12 @@ class ListLifecycle:
                     self._on_removed(reference)
                 raise
             if not removed:
+                if reference not in self._left:  # an overseer sees what was asked for and could not be done
+                    self._left.add(reference)
+                    absent = {"list": store.digest, "reference": reference, "cause": cause}
+                    self._audit.record(Event.ENTRY_ABSENT, absent)
                 raise EntryNotFound(reference, "is not on this list", "Check the reference")
+            self._left.add(reference)
             self._step("removed")
             self._log_removed(store.digest, store.path.parent.name, reference, cause)
             if self._on_removed is not None:
@@ -278,12 +288,20 @@ class ListLifecycle:
                 return None
             return self._destroy(current, cause)
 
-    def _destroy(self, doomed: Path, cause: str) -> DestructionReceipt | None:
+    @property
+    def sealed(self) -> bool:
+        """Whether there is no key of any list on this disk: what is left of one is noise."""
+        return not any(self.folder.glob(f"list-*/{KEY}"))
+
+    def _destroy(self, doomed: Path, cause: str, *, announced: bool = False) -> DestructionReceipt | None:
+        # The key goes before anything is closed, written or asked: none of that may keep a list alive.
+        key = (KEY,) if shred(doomed / KEY) or announced else ()
+        self._step("key")
         if self._store is not None and self._store.path.parent == doomed:
             self.close()
-        self._write_intent(doomed.name, cause)
+        write_intent(self.folder, doomed.name, cause)
         self._step("intent")
-        files = self._remove_folder(doomed)
+        files = (*key, *self._remove_folder(doomed))
         with contextlib.suppress(FileNotFoundError):
             if (self.folder / CURRENT).readlink().name == doomed.name:
                 (self.folder / CURRENT).unlink()
@@ -296,11 +314,6 @@ class ListLifecycle:
         (self.folder / INTENT).unlink(missing_ok=True)
         fsync_folder(self.folder)
         return receipt
-
-    def _write_intent(self, copy: str, cause: str) -> None:
-        # A disk that is full or read-only must not keep a list alive: without an intent the key still goes first.
-        with contextlib.suppress(OSError):
-            replace_file(self.folder / INTENT, json.dumps({"copy": copy, "cause": cause}).encode())
 
     def _remove_folder(self, doomed: Path) -> tuple[str, ...]:
         if not doomed.is_dir():
@@ -330,8 +343,10 @@ class ListLifecycle:
 
     # -- after a power cut ---------------------------------------------------------------------
 
-    def recover(self) -> None:
+    def recover(self) -> DestructionReceipt | None:
         """Finish or undo whatever was under way when the power went. Call it once, before anything else.
+
+        Returns the receipt of a list that was in force and whose destruction was finished here.
 
         Raises:
             AuditBroken: the log was tampered with; whatever list there is has been destroyed then.
@@ -346,13 +361,15 @@ class ListLifecycle:
                 destroy_everything(self.folder)
                 raise
             intent = self._read_intent()
-            current = self._current
+            current, receipt = self._current, None
             for folder in sorted(self.folder.glob("list-*")):
                 state = known.pop(folder.name, None)
                 if state is None or state.destroyed:
                     self._remove_folder(folder)
-                elif folder.name in intent or not (folder / KEY).exists():
-                    self._destroy(folder, intent.get(folder.name, "its key was gone"))
+                elif folder.name in intent or not _is_whole(folder / KEY):
+                    cause, announced = intent.get(folder.name, "its key was gone"), folder.name in intent
+                    done = self._destroy(folder, cause, announced=announced)
+                    receipt = done if folder == current else receipt
                 elif folder != current:
                     later = current is None or state.order > _order_of(current, self._known())
                     self._destroy(folder, INTERRUPTED if later else REPLACED)
@@ -365,6 +382,7 @@ class ListLifecycle:
                 (self.folder / CURRENT).unlink(missing_ok=True)
             (self.folder / INTENT).unlink(missing_ok=True)
             fsync_folder(self.folder)
+            return receipt
 
     def _make_up(self, folder: Path, state: CopyState) -> None:
         """Log the entries that left the store without the log hearing of it; destroy a list that does not open."""
@@ -383,23 +401,18 @@ class ListLifecycle:
         try:
             raw = json.loads((self.folder / INTENT).read_text(encoding="utf-8"))
             return {str(raw["copy"]): str(raw["cause"])}
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return {}
 
 
-def destroy_everything(folder: Path) -> None:
-    """Destroy every list in ``folder`` without asking anything: for when not even the audit log can be opened.
-
-    The receipt is made up by the next :meth:`ListLifecycle.recover` over a whole log.
-    """
-    for copy in folder.glob("list-*"):
-        destroy_files(copy / STORE, copy / KEY)
-        for path in copy.iterdir():
-            shred(path)
-        copy.rmdir()
-    for name in (CURRENT, INTENT):
-        (folder / name).unlink(missing_ok=True)
-    fsync_folder(folder)
+def _is_whole(key: Path) -> bool:
+    """Whether a key is one: a power cut while it was overwritten leaves noise, and nothing opens any more."""
+    try:
+        return len(bytes.fromhex(key.read_bytes().decode("ascii").strip())) == 32
+    except FileNotFoundError:
+        return False
+    except ValueError:
+        return False
 
 
 def _order_of(folder: Path, known: dict[str, CopyState]) -> int:

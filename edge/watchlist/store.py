@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.custody.shred import scrub, shred
-from edge.errors import EntryNotFound, ModelRejected, RecordInvalid, WatchlistUnreadable
+from edge.errors import SOFTWARE_FAULT, EntryNotFound, ModelRejected, RecordInvalid, WatchlistUnreadable
 from edge.files import fsync_folder
 from edge.records import WatchlistEntry
 from edge.trust.sealed import Connection, SealedStore, StoreKind, companions
@@ -193,7 +193,7 @@ class WatchlistStore:
                 "Enrol it with the list's embedder",
             )
         if not np.allclose(np.linalg.norm(entry.templates, axis=1), 1.0, atol=1e-3):
-            raise RecordInvalid(f"entry {entry.reference}", "has a template that is not of length 1", "Normalise it")
+            raise RecordInvalid(f"entry {entry.reference}", "has a template that is not of length 1", SOFTWARE_FAULT)
         if db.execute("SELECT 1 FROM entry WHERE reference = ?", (entry.reference,)).fetchone():
             raise RecordInvalid(f"entry {entry.reference}", "is on the list already", "Merge the two records")
         db.execute(
@@ -246,13 +246,15 @@ class WatchlistStore:
         """Read every entry and compare it with its digest.
 
         Raises:
-            WatchlistUnreadable: an entry is not what was built.
+            WatchlistUnreadable: an entry was changed after the list was built.
             StoreDamaged: a page of the file is not what was written.
         """
         for entry, expected in self._stream():
             if entry_digest(entry) != expected:
                 raise WatchlistUnreadable(
-                    str(self.path), f"entry {entry.reference} is not what was built", "Import the list again"
+                    str(self.path),
+                    f"entry {entry.reference} was changed after the list was built",
+                    "Import the list again",
                 )
 
     def __len__(self) -> int:

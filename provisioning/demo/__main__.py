@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from edge.errors import BadInput, EdgeError
+from edge.errors import BadInput, EdgeError, VideoUnreadable
 from provisioning.demo.deployment import Deployment
 from provisioning.demo.footage import Footage, own_video, rendered_scene
 from provisioning.demo.summary import summarise
@@ -75,6 +75,8 @@ def main(given: list[str] | None = None) -> int:
     for line in summary.lines:
         console.print(line)
     print(json.dumps(summary.figures), flush=True)
+    if result.incomplete:
+        return VideoUnreadable.exit_code
     return 0 if summary.good else 1
 
 

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from edge.assembly.mandate import AUDIT_FILE
-from edge.errors import BrokerUnavailable, EnvironmentFault
+from edge.errors import BrokerUnavailable, EnvironmentFault, VideoUnreadable
 from provisioning.broker import write_broker
 from provisioning.demo.footage import Footage
 from provisioning.demo.office import PLACE, Office
@@ -47,6 +47,7 @@ class Result:
         refused: messages that the control room refused.
         health: the van's own counters at the end.
         forgotten: passages that were forgotten, as the van reported them.
+        incomplete: what of the video could not be read, in words; empty when all of it was.
         began: wall clock (POSIX seconds) at which the van began to watch.
         receipt: the destruction of the list.
         verified: what verifying the audit log found.
@@ -58,6 +59,7 @@ class Result:
     refused: list[dict[str, Any]] = field(default_factory=list)
     health: dict[str, Any] = field(default_factory=dict)
     forgotten: list[dict[str, Any]] = field(default_factory=list)
+    incomplete: str = ""
     began: float = 0.0
     receipt: dict[str, Any] = field(default_factory=dict)
     verified: dict[str, Any] = field(default_factory=dict)
@@ -115,12 +117,12 @@ class Deployment:
         record = Record(category="demonstration", lawful_basis="consent, or public domain", image_source="photograph")
         report = office.build_list(read_folder(self._footage.enrol, record))
         counts = f"{report['entries']} subject(s) from {report['templates']} of {report['pictures']} picture(s)"
-        say(f"   {counts}; {report['digest'][:23]}…")
+        say(f"   {counts}; {report['digest'][:23]}…", markup=False)
         for left_out in report["refused"]:
             say(f"   left out: {left_out['file']}: {left_out['reason']}", markup=False)
         authority = office.authorise()
-        say(f"   Authority until {authority.ends.astimezone():%H:%M}, for {authority.place.name}.")
-        say(f"   Public notice: {folder / 'office' / 'notice.html'}")
+        say(f"   Authority until {authority.ends.astimezone():%H:%M}, for {authority.place.name}.", markup=False)
+        say(f"   Public notice: {folder / 'office' / 'notice.html'}", markup=False)
         office.publish()
 
         say("[bold]3  The broker[/bold], which lets each van write to its own topics only.")
@@ -218,8 +220,11 @@ class Deployment:
             )
             self._follow(bar, bar.add_task("starting …", total=self._footage.frames / self._footage.fps))
             code = van.wait(timeout=START_S)
-        if code != 0:
-            last = (self._folder / "van.log").read_text(encoding="utf-8").strip().splitlines()[-1:]
+        last = (self._folder / "van.log").read_text(encoding="utf-8").strip().splitlines()[-1:]
+        if code == VideoUnreadable.exit_code and self._result.health.get("unreadable"):
+            self._result.incomplete = last[0].removeprefix("lfr-edge: ")
+            self._console.print(f"   {self._result.incomplete}", markup=False, style="red")
+        elif code != 0:
             raise EnvironmentFault(
                 "the van",
                 f"ended with exit code {code}: {' '.join(last).rstrip('.')}",

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
-import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from edge.errors import NothingToEnrol, VideoUnreadable
+from edge.parsing import json_as
 from provisioning.demo.scene import ENROL, SceneTruth, render, truth_path
 
 __all__ = ["Footage", "own_video", "rendered_scene"]
@@ -55,7 +55,7 @@ def rendered_scene(cache: Path, console: Console) -> Footage:
         with Progress(*columns, console=console, transient=True) as bar:
             task = bar.add_task("scene", total=None)
             render(video, progress=lambda done, total: bar.update(task, completed=done, total=total))
-    truth = msgspec.json.decode(truth_path(video).read_bytes(), type=SceneTruth)
+    truth = json_as(truth_path(video).read_bytes(), SceneTruth)
     return Footage(video, ENROL, truth.frames, truth.fps, truth, cooldown_s=4.0)
 
 
@@ -77,5 +77,5 @@ def own_video(video: Path, enrol: Path) -> Footage:
     opened = capture.isOpened()
     capture.release()
     if not opened:
-        raise VideoUnreadable(str(video), "is no video, or is cut off", "Convert it to MP4 (H.264)")
+        raise VideoUnreadable(str(video), "is not a video, or is cut off", "Convert it to MP4 (H.264)")
     return Footage(video.resolve(), enrol.resolve(), max(0, frames), fps if fps > 0 else 25.0, None, cooldown_s=30.0)

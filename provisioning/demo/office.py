@@ -61,8 +61,15 @@ class Office:
     def build_list(self, source: Source) -> dict[str, Any]:
         """Enrol, review, encrypt to the van, and put the bundle into the repository; returns the report."""
         out = self.folder / "list"
+        approved = {subject.record.category for subject in source.subjects}
         report = build_store(
-            source, out, self.deployment, make_encoder("", ""), quiet=True, day=datetime.now(UTC).date()
+            source,
+            out,
+            self.deployment,
+            make_encoder("", ""),
+            quiet=True,
+            day=datetime.now(UTC).date(),
+            approved=tuple(approved),
         )
         with WatchlistStore.open(out / STORE, read_secret(str(out / KEY))) as store:
             self._manifest, content = write_bundle(store, {self.van: self._recipient}, out)
@@ -91,6 +98,13 @@ class Office:
             "budget_one_in": one_in,
             "retention_h": 24,
             "place": {"name": "a street on this machine", "centre": list(PLACE), "radius_m": RADIUS_M},
+            "grounds": {
+                "use_case": "To show how LFR Edge works",
+                "necessity": "Nobody can see how it works otherwise",
+                "why_here": "It is this machine",
+                "seriousness": "None: nobody is looked for",
+                "rank": "Whoever runs it",
+            },
             "notice": {
                 "controller": "Whoever runs this demonstration",
                 "contact": "You",

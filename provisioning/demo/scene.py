@@ -79,7 +79,7 @@ def render(
         raise StoreUnavailable(
             str(path),
             "the video cannot be written",
-            "check that its folder exists and may be written, and that its name ends in .mp4",
+            "Check that its folder exists and may be written, and that its name ends in .mp4",
         )
     camera = Camera(draw_street(rng), rng, scale=scale)
     offsets = gaits(script, seed)
@@ -104,7 +104,7 @@ def render(
         truth.write(truth_path(path))
     except OSError as error:
         raise StoreUnavailable(
-            str(path), error.strerror or "the video cannot be written", "free some space or choose another folder"
+            str(path), error.strerror or "the video cannot be written", "Free some space or choose another folder"
         ) from error
     finally:
         writer.release()

@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
+from edge.parsing import json_as, toml_as
 from provisioning.demo.clothes import CHIN_ABOVE_GROUND, Outfit
 from provisioning.demo.people import FACE_HEIGHT, Portrait
 from provisioning.demo.world import PICTURE, project
@@ -112,7 +113,7 @@ def load_script(path: Path = HERE / "scene.toml") -> Script:
     Raises:
         msgspec.ValidationError: a key is unknown, missing or of the wrong type; the message names it.
     """
-    return msgspec.toml.decode(path.read_bytes(), type=Script)
+    return toml_as(path.read_bytes(), Script)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +173,7 @@ class SceneTruth:
         Raises:
             msgspec.ValidationError: the file is of another form.
         """
-        return msgspec.json.decode(path.read_bytes(), type=SceneTruth)
+        return json_as(path.read_bytes(), SceneTruth)
 
 
 def gaits(script: Script, seed: int) -> list[float]:

@@ -67,6 +67,7 @@ def summarise(result: Result, footage: Footage) -> Summary:
     erasure = health["erasure_ms"]
     figures = {
         "frames": health["frames"],
+        "frames_unreadable": health["unreadable"],
         "faces_seen": health["faces_seen"],
         "alerts_received": received,
         "alerts_expected": expected,
@@ -78,7 +79,7 @@ def summarise(result: Result, footage: Footage) -> Summary:
         "audit_log": str(result.audit_log),
     }
     in_time = erasure["max"] is None or erasure["max"] <= LIMIT_MS
-    good = health["nonmatch_overdue"] == 0 and in_time and not result.refused
+    good = health["nonmatch_overdue"] == 0 and in_time and not result.refused and not result.incomplete
     if known:
         good = good and received == expected and false == 0
     return Summary(figures, _lines(result, figures), good)
@@ -90,6 +91,8 @@ def _lines(result: Result, figures: dict[str, Any]) -> list[str]:
         "",
         f"{figures['faces_seen']} people passed; {figures['alerts_received']} alert(s) reached the control room.",
     ]
+    if result.incomplete:
+        lines.append(f"Not all of the video was watched: {result.incomplete}")
     if figures["alerts_expected"] is not None:
         lines.append(f"Expected were {figures['alerts_expected']}; {figures['false_alerts']} were false.")
     if erasure["max"] is not None:

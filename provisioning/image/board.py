@@ -91,7 +91,7 @@ class Board:
 
 _VERITY = ("dm_mod", "dm_bufio", "dm_verity", "reed_solomon", "sha256_arm64", "sha2_ce", "squashfs")
 _COMMON = (
-    *("loop", "squashfs", "dm_mod", "dm_verity", "dm_crypt", "ext4", "crc32c_generic", "vfat", "nls_ascii"),
+    *("loop", "squashfs", "dm_mod", "dm_verity", "dm_crypt", "ext4", "crc32c_generic", "vfat", "exfat", "nls_ascii"),
     *("nls_cp437", "nls_iso8859_1", "nls_utf8", "xts", "ecb", "aes_ce_blk", "aes_neon_blk", "sha256_arm64", "sha2_ce"),
     *("algif_skcipher", "af_alg", "cryptd", "essiv", "authenc", "overlay", "efivarfs", "tpm_tis", "usb_storage", "uas"),
     *("uvcvideo", "videodev", "ipv6", "nf_tables", "dm_integrity"),

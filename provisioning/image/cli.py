@@ -10,13 +10,16 @@ from typing import Annotated
 
 import typer
 
+from edge.commandline import AsJson, commands, show
+from edge.errors import BadInput
+
 __all__ = ["app"]
 
-app = typer.Typer(help="Build, sign, verify and flash what a van boots.", no_args_is_help=True)
-key_app = typer.Typer(help="Who may sign images: see docs/key-ceremony.md.", no_args_is_help=True)
+app = commands("Build, sign, verify and flash what a van boots.")
+key_app = commands("Who may sign images: see docs/key-ceremony.md.")
 app.add_typer(key_app, name="key")
 
-Json = Annotated[bool, typer.Option("--json", help="one JSON document on standard output")]
+Json = Annotated[bool, AsJson]
 Folder = Annotated[Path, typer.Argument(help="the image's folder")]
 Keyring = Annotated[Path, typer.Option("--keyring", help="whom to trust: made by image key keyring")]
 PassphraseFile = Annotated[
@@ -29,7 +32,33 @@ def _say(text: str) -> None:
 
 
 def _passphrase(path: Path | None) -> bytes | None:
-    return path.read_bytes().strip() if path else None
+    if path is None:
+        return None
+    found = _content(path).strip()
+    if not found:
+        raise BadInput(str(path), "is empty", "Write the passphrase into it, or leave the option out to be asked")
+    return found
+
+
+def _passphrase_of(authority: Path, path: Path | None) -> bytes | None:
+    """The passphrase of an authority's key: from the file, or asked for where the key has one."""
+    from provisioning.image import keys
+
+    if path is not None or not keys.is_protected(authority):
+        return _passphrase(path)
+    return str(typer.prompt(f"Passphrase of the key in {authority}", hide_input=True, err=True)).encode()
+
+
+def _content(path: Path) -> bytes:
+    """What a file holds.
+
+    Raises:
+        BadInput: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadInput(str(path), f"cannot be read ({error.strerror})", "Check the path") from None
 
 
 def _repository() -> Path:
@@ -40,6 +69,7 @@ def _repository() -> Path:
 def lock(
     cache: Annotated[Path, typer.Option(help="folder for what may be used again")] = Path(".cache/image"),
     mirror: Annotated[str, typer.Option(help="Debian archive or snapshot")] = "http://deb.debian.org",
+    as_json: Json = False,
 ) -> None:
     """Choose packages anew and write the three locks; review and commit the difference."""
     from provisioning.image import debian
@@ -59,7 +89,9 @@ def lock(
     side = debian.download(fresh, (*sorted(kernels), "busybox-static"), mirror=place)
     versions = {p.name: p.version for p in [*root.packages, *(debian.identity(d) for d in side.values())]}
     locks.DEBIAN_LOCK.write_text(locks.format_debian(versions))
-    typer.echo(f"{len(versions)} Debian packages, {len(locks.parse_requirements(wheels))} wheels are locked.")
+    count = len(locks.parse_requirements(wheels))
+    lines = [f"{len(versions)} Debian packages, {count} wheels are locked."]
+    show({"debian": len(versions), "wheels": count}, lines, as_json=as_json)
 
 
 @app.command()
@@ -118,12 +150,13 @@ def resign(
     certificate: Annotated[Path, typer.Option(help="the new signer's certificate")],
     key: Annotated[str, typer.Option(help="its key: a file, or a pkcs11: URI")],
     out: Annotated[Path, typer.Option(help="new file")],
+    as_json: Json = False,
 ) -> None:
     """Give an update a new signature, after checking the old one."""
     from provisioning.image import sign as signs
 
     signs.resign(bundle, keyring, signs.Signer(certificate, key), out)
-    typer.echo(f"{out} is signed.")
+    show({"bundle": str(out)}, [f"{out} is signed."], as_json=as_json)
 
 
 @app.command()
@@ -149,14 +182,14 @@ def flash(
     force_serial: Annotated[str, typer.Option(help="serial of a built-in disk that is meant all the same")] = "",
     van: Annotated[str, typer.Option(help="the van it is for")] = "",
     ledger: Annotated[Path, typer.Option(help="file that gets a line for every medium")] = Path("flash-ledger.jsonl"),
-    show: Annotated[bool, typer.Option("--list", help="list media and why each may or may not be written")] = False,
+    listing: Annotated[bool, typer.Option("--list", help="list media and why each may or may not be written")] = False,
     as_json: Json = False,
 ) -> None:
     """Write a verified image to a medium and read it back. Without a target: list media."""
     from provisioning.image import devices
     from provisioning.image import flash as flashes
 
-    if show or to is None or folder is None or keyring is None:
+    if listing or to is None or folder is None or keyring is None:
         needed = flashes.size_needed(folder) if folder else 0
         found = devices.candidates(needed)
         if as_json:
@@ -170,7 +203,7 @@ def flash(
             typer.echo(
                 f"{device.path}  {device.size / 1e9:.1f} GB  {device.model}  serial {device.serial or '-'}  {state}"
             )
-        if not show:
+        if not listing:
             typer.echo("Give: image flash FOLDER --keyring KEYRING --to DEVICE", err=True)
             raise typer.Exit(2)
         return
@@ -186,9 +219,10 @@ def flash(
             progress=lambda percent: bar.update(task, completed=percent),
         )  # fmt: skip
     if as_json:
-        print(json.dumps(asdict(line)))
+        print(json.dumps({name: value for name, value in asdict(line).items() if name != "secret"}))
         return
     typer.echo(f"{to} holds version {line.version}; {len(line.partitions)} partitions were read back and are right.")
+    typer.echo(f"{ledger} holds its one-time secret: keep it to yourself until the van is enrolled.")
     typer.echo("Start the van with it once; then: lfr-provision image enrol")
 
 
@@ -200,16 +234,32 @@ def enrol(
     root: Annotated[Path, typer.Option(help="root.json of the repository of lists and authorities")],
     revokers: Annotated[Path, typer.Option(help="JWK Set of those who may revoke an entry")],
     out: Annotated[Path, typer.Option(help="folder for the answer")],
-    ledger: Annotated[Path, typer.Option(help="file that gets a line")] = Path("flash-ledger.jsonl"),
+    broker: Annotated[str, typer.Option(help="HOST:PORT of the control room's broker, as the van reaches it")],
+    fixed: Annotated[
+        tuple[float, float] | None, typer.Option(help="latitude and longitude in degrees of a site that does not move")
+    ] = None,
+    gpsd: Annotated[str, typer.Option(help="HOST:PORT of the satellite receiver's gpsd, for a van that moves")] = "",
+    ledger: Annotated[Path, typer.Option(help="the ledger that flash wrote; it gets a line")] = Path(
+        "flash-ledger.jsonl"
+    ),
     as_json: Json = False,
 ) -> None:
-    """Answer a van's request with a certificate for 90 days; the van's keys stay on it."""
-    from provisioning.image import enrol as enrols
+    """Answer a van's request with a certificate for 90 days; the van's keys stay on it.
 
-    done = enrols.answer(van, request, site, out, root=root, revokers=revokers)
+    The van is told here, and nowhere else, whom to believe, which broker to call and how it knows where it is.
+    """
+    from edge.vanroot.answer import Settings
+    from provisioning.image import enrol as enrols
+    from provisioning.image.flash import append_ledger
+
+    host, _, port = broker.rpartition(":")
+    if not port.isdecimal():
+        raise typer.BadParameter("say HOST:PORT", param_hint="--broker")
+    settings = Settings(van, host, int(port), fixed, gpsd)
+    secret = enrols.secret_of(van, ledger)
+    done = enrols.answer(settings, request, site, out, root=root, revokers=revokers, secret=secret)
     content = {**asdict(done), "expires": done.expires.isoformat()}
-    with ledger.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps({"enrolled": content}, sort_keys=True) + "\n")
+    append_ledger(ledger, {"enrolled": content})
     typer.echo(
         json.dumps(content)
         if as_json
@@ -223,16 +273,28 @@ def key_authority(
     kind: Annotated[str, typer.Option(help="release or development")],
     name: Annotated[str, typer.Option(help="the authority's name")] = "",
     passphrase_file: PassphraseFile = None,
+    unprotected: Annotated[
+        bool, typer.Option("--unprotected", help="no passphrase: for a bench, never for vans that go out")
+    ] = False,
+    as_json: Json = False,
 ) -> None:
-    """Make an authority. The release authority: offline, with a passphrase, and the medium locked away."""
+    """Make an authority. The release authority: offline, with a passphrase, and the medium locked away.
+
+    Without --passphrase-file the release authority's passphrase is asked for, twice.
+    """
     from provisioning.image import keys
 
     if kind not in {"release", "development"}:
         raise typer.BadParameter("say release or development")
+    passphrase = _passphrase(passphrase_file)
+    if kind == "release" and passphrase is None and not unprotected:
+        words = f"A passphrase for the key in {folder}"
+        passphrase = str(typer.prompt(words, hide_input=True, confirmation_prompt=True, err=True)).encode()
     made = keys.make_authority(
-        folder, "release" if kind == "release" else "development", common=name, passphrase=_passphrase(passphrase_file)
+        folder, "release" if kind == "release" else "development", common=name, passphrase=passphrase
     )
-    typer.echo(f"{made} may be copied; {folder}/ca.key must not leave this medium.")
+    lines = [f"{made} may be copied; {folder}/ca.key must not leave this medium."]
+    show({"certificate": str(made), "key": f"{folder}/ca.key"}, lines, as_json=as_json)
 
 
 @key_app.command("request")
@@ -240,12 +302,14 @@ def key_request(
     uri: Annotated[str, typer.Argument(help="pkcs11: URI of the signer's key")],
     name: Annotated[str, typer.Option(help="the signer's name: a role, not a person")],
     out: Annotated[Path, typer.Option(help="file for the request")],
+    as_json: Json = False,
 ) -> None:
     """Ask for a certificate for a key that lives in a token."""
     from provisioning.image import keys
 
     out.write_bytes(keys.request_from_token(uri, name))
-    typer.echo(f"Take {out} to the authority: lfr-provision image key signer --request {out}")
+    lines = [f"Take {out} to the authority: lfr-provision image key signer --request {out}"]
+    show({"request": str(out)}, lines, as_json=as_json)
 
 
 @key_app.command("signer")
@@ -255,12 +319,14 @@ def key_signer(
     out: Annotated[Path, typer.Option(help="folder for signer.crt, and signer.key without a request")],
     request: Annotated[Path | None, typer.Option(help="request for a key in a token")] = None,
     passphrase_file: PassphraseFile = None,
+    as_json: Json = False,
 ) -> None:
     """Certify a signer for two years."""
     from provisioning.image import keys
 
-    asked = request.read_bytes() if request else None
-    typer.echo(str(keys.issue_signer(authority, name, out, request=asked, passphrase=_passphrase(passphrase_file))))
+    asked = _content(request) if request else None
+    made = keys.issue_signer(authority, name, out, request=asked, passphrase=_passphrase_of(authority, passphrase_file))
+    show({"certificate": str(made)}, [made], as_json=as_json)
 
 
 @key_app.command("revoke")
@@ -268,12 +334,14 @@ def key_revoke(
     authority: Annotated[Path, typer.Option(help="the authority's folder")],
     certificate: Annotated[Path, typer.Argument(help="the signer's certificate")],
     passphrase_file: PassphraseFile = None,
+    as_json: Json = False,
 ) -> None:
     """Revoke a signer; write the keyring again and build the next image with it."""
     from provisioning.image import keys
 
-    count = keys.revoke(authority, certificate, passphrase=_passphrase(passphrase_file))
-    typer.echo(f"{count} signer(s) of this authority are revoked. Next: lfr-provision image key keyring")
+    count = keys.revoke(authority, certificate, passphrase=_passphrase_of(authority, passphrase_file))
+    lines = [f"{count} signer(s) of this authority are revoked. Next: lfr-provision image key keyring"]
+    show({"revoked": count}, lines, as_json=as_json)
 
 
 @key_app.command("keyring")
@@ -281,9 +349,10 @@ def key_keyring(
     out: Annotated[Path, typer.Argument(help="file to write")],
     authority: Annotated[list[Path], typer.Option(help="an authority's folder; repeat it to rotate: old and new")],
     development: Annotated[bool, typer.Option(help="allow a development authority")] = False,
+    as_json: Json = False,
 ) -> None:
     """Write the keyring that goes into images and that verify and flash take."""
     from provisioning.image import keys
 
     keys.keyring(authority, out, development=development)
-    typer.echo(f"{out} trusts {len(authority)} authority(ies).")
+    show({"keyring": str(out)}, [f"{out} trusts {len(authority)} authority(ies)."], as_json=as_json)

@@ -126,7 +126,7 @@ def check_against_lock(found: Mapping[str, str], locked: Mapping[str, str], *, a
         shown = "; ".join(moved[:5]) + (f"; and {len(moved) - 5} more" if len(moved) > 5 else "")
         raise ImageUnusable(
             str(lock.DEBIAN_LOCK),
-            f"and the archive have parted ({shown})",
+            f"no longer matches the Debian archive ({shown})",
             "Give --mirror a snapshot of the lock's day, or write a new lock with: lfr-provision image lock",
         )
     return moved

@@ -103,7 +103,7 @@ def look_up(target: Path) -> Device:
         return found
     if target.is_dir() or not target.parent.is_dir():
         raise ImageUnusable(
-            str(target), "is neither a device nor a file that could be written", "Name a disk: image flash --list"
+            str(target), "is not a disk and not a file that can be written", "Name a disk: image flash --list"
         )
     if str(target.resolve()).startswith("/dev/"):
         raise ImageUnusable(str(target), "is not there", "Put the medium in, then: image flash --list")
@@ -133,7 +133,7 @@ def judge(device: Device, needed: int, forced_serial: str = "") -> None:
     if device.kind != "file" and device.size < needed:
         raise ImageRefused(thing, f"holds {device.size} bytes and the image needs {needed}", "Take a larger medium")
     if device.read_only:
-        raise ImageRefused(thing, "cannot be written", "Move its lock, or choose another")
+        raise ImageRefused(thing, "is write-protected", "Move its lock switch, or choose another")
     if not device.removable and (not forced_serial or forced_serial != device.serial):
         raise ImageRefused(
             thing,

@@ -1,8 +1,8 @@
 """Write a verified image to a medium, and prove that the medium holds it.
 
 Order: verify the image, judge the target, ask for its serial number, write with bmaptool, clear what the image leaves
-empty, drop caches, read every partition back and compare, write the ledger. A medium that gives back other bytes than
-it was given is named and must be thrown away.
+empty, drop caches, read every partition back and compare, leave the van's one-time secret, write the ledger. A medium
+that gives back other bytes than it was given is named and must be thrown away.
 """
 
 from __future__ import annotations
@@ -13,18 +13,30 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import subprocess
+import tempfile
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from edge.errors import EnvironmentFault
 from provisioning.image import devices, release, verify
 from provisioning.image.tools import ImageRefused, ImageUnusable, pinned_environment, require, run
 
-__all__ = ["Flashed", "MediumFaulty", "append_ledger", "empty_ranges", "flash", "read_back", "size_needed"]
+__all__ = [
+    "Flashed",
+    "MediumFaulty",
+    "append_ledger",
+    "empty_ranges",
+    "flash",
+    "leave_secret",
+    "read_back",
+    "size_needed",
+]
 
 _CHUNK = 4 << 20
 
@@ -48,6 +60,8 @@ class Flashed:
         signer: who signed it.
         partitions: partition → SHA-256, as read back.
         van: name the van will be enrolled under; empty when not said.
+        secret: the medium's one-time secret, with which this van and whoever has the ledger know each other at its
+            enrolment; hexadecimal. It is worth nothing once the van has taken its answer.
     """
 
     at: str
@@ -60,6 +74,7 @@ class Flashed:
     signer: str
     partitions: dict[str, str]
     van: str = ""
+    secret: str = field(default="", repr=False)
 
 
 def empty_ranges(block_map: str) -> list[tuple[int, int]]:
@@ -101,16 +116,16 @@ def _clear(target: Path, ranges: list[tuple[int, int]]) -> None:
 
 def _copy(image: Path, block_map: Path, target: Path, progress: Callable[[int], None]) -> None:
     command = ["bmaptool", "copy", "--bmap", str(block_map), str(image), str(target)]
-    process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=pinned_environment(), stdin=subprocess.DEVNULL
-    )
-    assert process.stderr is not None
     tail = ""
-    while chunk := os.read(process.stderr.fileno(), 4096):
-        tail = (tail + chunk.decode(errors="replace"))[-2000:]
-        if found := re.findall(r"(\d+)% copied", tail):
-            progress(int(found[-1]))
-    if process.wait() != 0:
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=pinned_environment(), stdin=subprocess.DEVNULL
+    ) as process:
+        assert process.stderr is not None
+        while chunk := os.read(process.stderr.fileno(), 4096):
+            tail = (tail + chunk.decode(errors="replace"))[-2000:]
+            if found := re.findall(r"(\d+)% copied", tail):
+                progress(int(found[-1]))
+    if process.returncode != 0:
         said = " | ".join(tail.strip().splitlines()[-3:])
         raise EnvironmentFault(str(target), f"could not be written ({said})", "Try again, then try another medium")
     progress(100)
@@ -171,11 +186,36 @@ def read_back(target: Path, image: Path, expected: dict[str, str]) -> dict[str, 
     return found
 
 
-def append_ledger(ledger: Path, line: Flashed) -> None:
-    """Add one line of JSON to the ledger, and see it onto the disk."""
+def leave_secret(target: Path, image: Path) -> str:
+    """Put a new one-time secret where the van finds it at its first start; returns it, hexadecimal.
+
+    Args:
+        target: the medium, written and read back.
+        image: the image, for where its first partition lies.
+    """
+    secret = secrets.token_hex(32)
+    _, offset, _ = next(_partitions(image))
+    where = f"{target}@@{offset}"
+    with tempfile.TemporaryDirectory(prefix="lfr-flash-") as folder:
+        file = Path(folder) / "secret"
+        file.write_text(f"{secret}\n", encoding="ascii")
+        run(["mmd", "-i", where, "::enrol"], thing=str(target))
+        run(["mcopy", "-i", where, file, "::enrol/secret"], thing=str(target))
+    _forget_cache(target)
+    if run(["mtype", "-i", where, "::enrol/secret"], thing=str(target)).strip() != secret:
+        raise MediumFaulty(
+            str(target), "does not keep what is written to it", "Throw the medium away and flash another"
+        )
+    return secret
+
+
+def append_ledger(ledger: Path, line: Mapping[str, Any]) -> None:
+    """Add one line of JSON to the ledger, which only its owner may read, and see it onto the disk."""
     ledger.parent.mkdir(parents=True, exist_ok=True)
-    with ledger.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(asdict(line), sort_keys=True) + "\n")
+    handle = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with os.fdopen(handle, "a", encoding="utf-8") as stream:
+        os.fchmod(handle, 0o600)
+        stream.write(json.dumps(line, sort_keys=True) + "\n")
         stream.flush()
         os.fsync(stream.fileno())
 
@@ -210,7 +250,7 @@ def flash(
             :func:`provisioning.image.devices.judge`; nothing was written.
         MediumFaulty: the medium holds something else.
     """
-    require("bmaptool", "sfdisk", "lsblk")
+    require("bmaptool", "sfdisk", "lsblk", "mcopy")
     verified = verify.verify(folder, keyring)
     image, block_map = folder / "disk.img", folder / "disk.bmap"
     device = devices.look_up(target)
@@ -228,6 +268,7 @@ def flash(
     _clear(target, empty_ranges(block_map.read_text()))
     after_write(target)
     found = read_back(target, image, verified.release.digests)
+    secret = leave_secret(target, image)
     if device.kind != "file":
         # the second table belongs at the medium's end, wherever that is
         run(["sfdisk", "--relocate", "gpt-bak-std", target], thing=str(target))
@@ -243,9 +284,10 @@ def flash(
         signer=verified.signer,
         partitions=found,
         van=van,
+        secret=secret,
     )
     if ledger is not None:
-        append_ledger(ledger, line)
+        append_ledger(ledger, asdict(line))
     return line
 
 

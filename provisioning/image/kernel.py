@@ -18,7 +18,8 @@ __all__ = ["Kernel", "first_root", "install_modules", "module_closure", "needed_
 _FIRST_PROGRAMS = ("usr/sbin/veritysetup",)
 
 _INIT = """#!/bin/busybox sh
-# Opens the root by its verity hash and starts it. Any failure reboots: the boot loader counts, and falls back.
+# Opens the root by its verity hash and starts it: on the first disk that has it and is not on USB, since all other
+# partitions are then taken from that disk. Any failure reboots: the boot loader counts, and falls back.
 /bin/busybox mkdir -p /dev /proc /sys /run /root
 /bin/busybox --install -s /bin
 mount -t devtmpfs dev /dev; mount -t proc proc /proc; mount -t sysfs sys /sys
@@ -30,7 +31,10 @@ while read -r module; do insmod "/lib/modules/$module" 2>/dev/null; done < /lib/
 device=; tries=0
 while [ -z "$device" ] && [ $tries -lt 100 ]; do
   for event in /sys/class/block/*/uevent; do
-    if grep -qx "PARTNAME=root$slot" "$event"; then device=/dev/$(sed -n 's/^DEVNAME=//p' "$event"); fi
+    case $(readlink -f "${event%/uevent}") in */usb[0-9]*) continue;; esac
+    if [ -z "$device" ] && grep -qx "PARTNAME=root$slot" "$event"; then
+      device=/dev/$(sed -n 's/^DEVNAME=//p' "$event")
+    fi
   done
   [ -n "$device" ] || { sleep 0.1; tries=$((tries + 1)); }
 done
@@ -58,7 +62,7 @@ class Kernel:
     def __init__(self, tree: Path) -> None:
         images = sorted(tree.glob("boot/vmlinu[xz]-*"))
         if not images:
-            raise ImageUnusable(str(tree), "holds no kernel under /boot", "Give a Debian kernel package for arm64")
+            raise ImageUnusable(str(tree), "holds no kernel under /boot", "Use a Debian kernel package for arm64")
         self.tree = tree
         self.image = images[-1]
         self.version = self.image.name.partition("-")[2]

@@ -22,13 +22,24 @@ from edge.errors import KeyUnusable
 from edge.files import replace_file
 from provisioning.image.tools import ImageRefused, run
 
-__all__ = ["Kind", "check_keyring", "issue_signer", "keyring", "make_authority", "request_from_token", "revoke"]
+__all__ = [
+    "Kind",
+    "check_keyring",
+    "is_protected",
+    "issue_signer",
+    "keyring",
+    "make_authority",
+    "request_from_token",
+    "revoke",
+]
 
 Kind = Literal["release", "development"]
 AUTHORITY_LIFE = timedelta(days=20 * 365)
 SIGNER_LIFE = timedelta(days=2 * 365)
 CRL_LIFE = timedelta(days=10 * 365)
 """A van that stays in a garage must still take updates; revocation reaches it with the next image's keyring."""
+SHORTEST_PASSPHRASE = 10
+"""Somebody who has the medium can try as many as he likes."""
 _BACKDATE = timedelta(hours=1)
 _DEVELOPMENT = "LFR Edge development"
 _RELEASE = "LFR Edge release"
@@ -60,8 +71,23 @@ def _pem(certificate: x509.Certificate | x509.CertificateRevocationList) -> byte
 
 
 def _private(key: ec.EllipticCurvePrivateKey, passphrase: bytes | None) -> bytes:
-    protection = serialization.BestAvailableEncryption(passphrase) if passphrase else serialization.NoEncryption()
+    if passphrase is None:
+        protection: serialization.KeySerializationEncryption = serialization.NoEncryption()
+    elif len(passphrase) < SHORTEST_PASSPHRASE:
+        raise KeyUnusable(
+            "the passphrase", f"has fewer than {SHORTEST_PASSPHRASE} characters", "Choose four or five words"
+        )
+    else:
+        protection = serialization.BestAvailableEncryption(passphrase)
     return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, protection)
+
+
+def is_protected(folder: Path) -> bool:
+    """Whether an authority's key asks for a passphrase."""
+    try:
+        return b"ENCRYPTED" in (folder / "ca.key").read_bytes().partition(b"\n")[0]
+    except OSError:
+        return False
 
 
 def make_authority(folder: Path, kind: Kind, *, common: str = "", passphrase: bytes | None = None) -> Path:
@@ -114,9 +140,11 @@ def _load(folder: Path, passphrase: bytes | None) -> tuple[x509.Certificate, ec.
         key = serialization.load_pem_private_key((folder / "ca.key").read_bytes(), password=passphrase)
     except (OSError, ValueError, TypeError) as error:
         cause = getattr(error, "strerror", None) or "damaged, or a wrong passphrase"
-        raise KeyUnusable(str(folder), f"holds no usable authority ({cause})", "Mount the medium it is on") from None
+        raise KeyUnusable(
+            str(folder), f"holds no usable authority ({cause})", "Connect the disk or stick that holds it"
+        ) from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise KeyUnusable(str(folder), "holds another kind of key", "Mount the right medium")
+        raise KeyUnusable(str(folder), "holds another kind of key", "Connect the right disk or stick")
     return certificate, key
 
 

@@ -78,7 +78,7 @@ def read(path: Path) -> Release:
         raw = json.loads(path.read_text(encoding="utf-8"))
         raw["moved"] = tuple(raw.get("moved", ()))
         return Release(**raw)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise ImageUnusable(
-            str(path), f"is no release record ({error})", "Give the folder that image build made"
+            str(path), f"is not a release record ({error})", "Give the folder that image build made"
         ) from None

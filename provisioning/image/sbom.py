@@ -106,10 +106,10 @@ def read(path: Path) -> dict[str, Any]:
     """
     try:
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ImageUnusable(str(path), f"cannot be read ({error})", "Build the image again") from error
     if document.get("bomFormat") != "CycloneDX" or not isinstance(document.get("components"), list):
-        raise ImageUnusable(str(path), "is no CycloneDX bill of materials", "Build the image again")
+        raise ImageUnusable(str(path), "is not a CycloneDX bill of materials", "Build the image again")
     return document
 
 

@@ -73,7 +73,7 @@ def run(
     cwd: Path | None = None,
     environment: Mapping[str, str] | None = None,
     stdin: bytes | None = None,
-    next_step: str = "Read the tool's own words above and mend what they name",
+    next_step: str = "Read what the tool says above and correct what it names",
 ) -> str:
     """Run one tool to its end and return its standard output.
 

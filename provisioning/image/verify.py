@@ -50,7 +50,7 @@ def _cause(said: str) -> str:
         return "is by a signer that this keyring does not trust"
     if "purpose" in low:
         return "is by a certificate that may not sign code"
-    return "does not verify"
+    return "does not belong to this file: one of the two was altered"
 
 
 def _signed_by(folder: Path, keyring: Path) -> str:

@@ -30,7 +30,7 @@ def sources(repository: Path) -> list[Path]:
     )
     names = sorted(name for name in listing.stdout.decode().split("\0") if name)
     if listing.returncode != 0 or not names:
-        raise ImageUnusable(str(repository), "is no git checkout of LFR Edge", "Run image build in a clone")
+        raise ImageUnusable(str(repository), "is not a git checkout of LFR Edge", "Run image build in a clone")
     return [Path(name) for name in names if _belongs(name) and (repository / name).exists()]
 
 

@@ -17,8 +17,9 @@ from pathlib import Path
 
 import tomli_w
 
+from edge.vanroot.answer import REQUEST, REQUEST_CODE
 from provisioning.broker import write_broker
-from provisioning.demo.office import PLACE, Office
+from provisioning.demo.office import Office
 from provisioning.image import build, debian, flash, keys, release, sign, verify
 from provisioning.site import init_site
 from provisioning.sources import Record, read_folder
@@ -114,9 +115,12 @@ def flashed(folder: Path, ring: Ring, target: Path) -> flash.Flashed:
     with target.open("wb") as stream:
         stream.truncate(flash.size_needed(folder) + SPARE)
     with loop_device(target) as device:
-        return flash.flash(
-            folder, ring.keyring, device, serial=target.name, van=VAN, ledger=target.with_suffix(".ledger")
-        )
+        return flash.flash(folder, ring.keyring, device, serial=target.name, van=VAN, ledger=ledger_of(target))
+
+
+def ledger_of(disk: Path) -> Path:
+    """The engineer's ledger of the medium that became this disk."""
+    return disk.with_suffix(".ledger")
 
 
 @contextlib.contextmanager
@@ -141,7 +145,7 @@ def request_from(disk: Path, out: Path) -> Path:
     """Take the van's request from its medium, as the engineer does on the bench."""
     out.mkdir(parents=True, exist_ok=True)
     where = f"{disk}@@{qemu.cfg_offset(disk)}"
-    for name in ("van.csr", "van-signing.jwk", "van.age.pub"):
+    for name in (*REQUEST, REQUEST_CODE):
         subprocess.run(
             ["mcopy", "-n", "-i", where, f"::enrol/{name}", str(out / name)], check=True, capture_output=True
         )
@@ -160,7 +164,7 @@ def office(folder: Path, deployment: str) -> Office:
     return Office(folder, deployment, VAN)
 
 
-def deployment_stick(made: Office, recipient: str, port: int, out: Path, scratch: Path) -> Path:
+def deployment_stick(made: Office, recipient: str, out: Path, scratch: Path) -> Path:
     """A medium with a deployment: one man on the list, and a short video instead of a camera: another man, then him."""
     made._recipient = recipient
     record = Record(category="wanted on warrant", lawful_basis="test", image_source="official portrait")
@@ -169,24 +173,13 @@ def deployment_stick(made: Office, recipient: str, port: int, out: Path, scratch
     made.publish()
     scratch.mkdir(parents=True, exist_ok=True)
     walk(scratch / "street.mp4", ["biden.jpg", "obama2.jpg"], frames=4 * FPS, empty=FPS, fps=FPS)
-    mine = "/data/lfr"
     content = {
-        "van": {"id": VAN},
         "deployment": {"id": made.deployment, "place": "a street"},
         "camera": {"source": "street.mp4", "pace": "live"},
         "models": {"detector": "centerface:640x384-int8", "threads": 1},
         # three frames a second here: a passage is one from its first look, and lives from one look to the next
         "track": {"confirm_frames": 1, "patience_ms": 1000},
-        "watchlist": {"identity": f"{mine}/van.age.key", "revokers": f"{mine}/revokers.jwks"},
-        "repository": {"source": "/ops/lfr/repository", "root": f"{mine}/root.json"},
-        "position": {"fixed": list(PLACE)},
-        "store": {"directory": f"{mine}/state", "key": f"{mine}/outbox.key"},
-        "alert": {
-            "host": HOST, "port": port, "ca": f"{mine}/ca.crt", "certificate": f"{mine}/van.crt",
-            "certificate_key": f"{mine}/van.key", "signing_key": f"{mine}/van-signing.jwk",
-            "recipients": f"{mine}/control-room.jwks", "control_rooms": f"{mine}/control-signing.jwks",
-        },
-    }  # fmt: skip
+    }
     (scratch / "lfr.toml").write_text(tomli_w.dumps(content))
     files = [scratch / "lfr.toml", scratch / "street.mp4", made.folder / "repository"]
     return qemu.stick(out, "LFR-DEPLOY", files)

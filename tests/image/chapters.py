@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from provisioning.demo.office import Office
+from edge.vanroot.answer import Settings
+from provisioning.demo.office import PLACE, Office
 from provisioning.image import enrol
 from tests.broker import Site, free_port
 from tests.image import bench, qemu
@@ -43,7 +44,9 @@ def enrolled(disk: Path, site: Site, place: Path) -> Enrolled:
     (place / "office-van").mkdir()
     office.enrol_van(place / "office-van")
     root, revokers = (place / "office-van" / name for name in ("root.json", "revokers.jwks"))
-    enrol.answer(bench.VAN, asked, site.folder, place / "answer", root=root, revokers=revokers)
+    settings = Settings(bench.VAN, bench.HOST, site.port, fixed=PLACE)
+    secret = enrol.secret_of(bench.VAN, bench.ledger_of(disk))
+    enrol.answer(settings, asked, site.folder, place / "answer", root=root, revokers=revokers, secret=secret)
     bench.answer_to(disk, place / "answer")
     return Enrolled(office, (asked / "van.age.pub").read_text().strip())
 
@@ -75,7 +78,7 @@ def van_with_something_to_lose(first: Path, ring: Ring, disk: Path, place: Path,
     port = free_port()
     site = Site(bench.make_site(place / "site", port), port)
     ready = enrolled(disk, site, place)
-    medium = bench.deployment_stick(ready.office, ready.recipient, port, place / "deploy.img", place / "deploy")
+    medium = bench.deployment_stick(ready.office, ready.recipient, place / "deploy.img", place / "deploy")
     with qemu.van(disk, log, [medium]) as van:
         van.wait("LFR-DEPLOY the deployment is on the van", 400)
         van.wait(r"alerts 1, waiting for the broker 1", 600)

@@ -146,6 +146,8 @@ def van(
             *("qemu-system-aarch64", "-machine", "virt", "-cpu", PROCESSOR, "-smp", "1"),
             *("-icount", f"shift={NS_PER_INSTRUCTION.bit_length() - 1}", "-accel", "tcg,tb-size=512"),
             *("-m", str(memory), "-display", "none", "-serial", "stdio"),
+            # its battery-backed clock runs as fast as everything else in it, and not as the machine outside
+            *("-rtc", "base=utc,clock=vm"),
             *("-bios", str(FIRMWARE), "-qmp", f"unix:{monitor},server=on,wait=off", "-nodefaults"),
             *("-device", "virtio-rng-pci", "-device", "i6300esb", "-action", "watchdog=reset"),
             *("-netdev", "user,id=n", "-device", "virtio-net-pci,netdev=n,romfile="),

@@ -40,7 +40,7 @@ def device(**changed: object) -> Device:
         (device(in_use=("/data",)), "S1", "in use"),
         (device(size=NEEDED - 1), "", "needs"),
         (device(size=0), "", "needs"),
-        (device(read_only=True), "", "cannot be written"),
+        (device(read_only=True), "", "is write-protected"),
         (device(removable=False), "", "built in"),
         (device(removable=False), "S2", "built in"),
         (device(removable=False, serial=""), "", "built in"),

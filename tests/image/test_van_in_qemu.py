@@ -145,7 +145,7 @@ def test_a_new_van_makes_its_keys_and_its_image_commits(disk: Path) -> None:
 @pytest.mark.usefixtures("second_van")
 def test_an_enrolled_van_watches_and_its_alert_reaches_the_control_room(disk: Path, site: Site, place: Path) -> None:
     ready = chapters.enrolled(disk, site, place)
-    stick = bench.deployment_stick(ready.office, ready.recipient, site.port, place / "deploy.img", place / "deploy")
+    stick = bench.deployment_stick(ready.office, ready.recipient, place / "deploy.img", place / "deploy")
     heard = Heard()
     receiver = site.receiver(heard)
     receiver.start(site.supervisor)
@@ -158,7 +158,7 @@ def test_an_enrolled_van_watches_and_its_alert_reaches_the_control_room(disk: Pa
             assert (alert.van, alert.deployment, alert.reference) == (bench.VAN, "op-1", "SUBJECT-001")
             assert alert.model == embedder_digest()
             # two men passed and one is on the list; nothing waits, because the alert has been received
-            van.wait("stopped: the source has ended", 300)
+            van.wait("ended: The source has ended", 300)
             assert int(van.wait(r"faces (\d+), alerts 1, waiting for the broker 0")[1]) >= 2
     finally:
         receiver.stop()

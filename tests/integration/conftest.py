@@ -11,7 +11,6 @@ from edge.alert.submit import AlertSubmitter
 from edge.controlroom.receive import Receiver
 from edge.trust.keys import SigningKey
 from edge.trust.secret import read_secret
-from edge.worker import Supervisor
 from tests.broker import Heard, Site, States, Van, make_site
 
 
@@ -45,6 +44,6 @@ def van(site: Site) -> Iterator[Van]:
     with Outbox(folder / "outbox.db", read_secret("outbox.key", folder), "van-1") as outbox:
         publisher = site.publisher(outbox, on_state=lambda state, trouble: states.put((state, trouble)))
         desk = AlertSubmitter(outbox, SigningKey.load("van-signing.jwk", folder), site.recipients(), publisher)
-        publisher.start(Supervisor())
+        publisher.start(site.supervisor)
         yield Van(desk, outbox, publisher, states)
         publisher.stop()

@@ -37,7 +37,6 @@ from edge.trust.audit import read_log
 from edge.trust.events import Event
 from edge.trust.keys import KnownSigners, SigningKey
 from edge.trust.secret import read_secret
-from edge.worker import Supervisor
 from tests.broker import Site, free_port, make_alert
 from tests.browser import DESKTOP, TABLET, chromium
 from tests.node import node_modules
@@ -111,7 +110,7 @@ def console(site: Site, tmp_path: Path) -> Iterator[Console]:
     with Outbox(folder / "outbox.db", read_secret("outbox.key", folder), "van-1") as outbox:
         publisher = site.publisher(outbox, on_message=lambda kind, payload: decisions.append((kind, payload)))
         desk = AlertSubmitter(outbox, SigningKey.load("van-signing.jwk", folder), site.recipients(), publisher)
-        publisher.start(Supervisor())
+        publisher.start(site.supervisor)
         while not server.started:
             time.sleep(0.01)
         yield Console(f"http://127.0.0.1:{port}", site, room, desk, decisions)

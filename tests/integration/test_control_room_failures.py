@@ -124,6 +124,18 @@ class TestEachWorker:
         print(f"| {part} | {red_s:.1f} s | {ended_s:.1f} s | {code} | {entry['cause']} |")
         record_property("row", f"{part}: red after {red_s:.1f} s, ended after {ended_s:.1f} s with {code}")
 
+    def test_a_worker_that_hangs_with_the_audit_log_in_its_hand_does_not_keep_the_process_alive(
+        self, site: Site, port: int
+    ) -> None:
+        with console(site.room, port, "escalation hangs with the log") as room:
+            room.until("Connected to the broker")
+            room.begin()
+            room.until("The control room has stopped working", "escalation", "hangs")
+            code, errors = room.end()
+        assert code == 5
+        assert "ended by force" in errors
+        assert "the escalation part" in errors.splitlines()[-1]
+
 
 class TestNothingIsLost:
     @pytest.mark.parametrize(

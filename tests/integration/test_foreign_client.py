@@ -13,7 +13,6 @@ from edge.alert.outbox import Outbox
 from edge.alert.submit import AlertSubmitter
 from edge.trust.keys import SigningKey
 from edge.trust.secret import read_secret
-from edge.worker import Supervisor
 from tests.broker import Site, make_alert
 from tests.node import FOLDER, node_modules
 
@@ -32,7 +31,7 @@ def test_a_node_client_decrypts_verifies_prints_and_confirms_an_alert(site: Site
     assert json.loads(foreign.stdout.readline())["event"] == "listening"
     with Outbox(folder / "outbox.db", read_secret("outbox.key", folder), "van-1") as outbox:
         publisher = site.publisher(outbox)
-        publisher.start(Supervisor())
+        publisher.start(site.supervisor)
         desk = AlertSubmitter(outbox, SigningKey.load("van-signing.jwk", folder), site.recipients(), publisher)
         sent = desk.submit(make_alert)
         output, _ = foreign.communicate(timeout=60)

@@ -14,7 +14,6 @@ from edge.alert.outbox import Outbox
 from edge.alert.publish import LinkState
 from edge.errors import EdgeError
 from edge.trust.secret import read_secret
-from edge.worker import Supervisor
 from provisioning.broker import write_broker
 from provisioning.site import HOME_ASSISTANT, init_home_assistant
 from tests.broker import Site, make_alert, opened
@@ -37,7 +36,7 @@ def test_it_is_told_of_a_van_and_hears_its_counters_but_no_alert(site: Site) -> 
     topic, payload = description("homeassistant", "van-1")
     with Outbox(folder / "outbox.db", read_secret("outbox.key", folder), "van-1") as outbox:
         publisher = site.publisher(outbox, described={topic: payload})
-        publisher.start(Supervisor())
+        publisher.start(site.supervisor)
         told = {}
         while topic not in told:
             message = heard.get(timeout=15)
@@ -74,7 +73,7 @@ def test_a_broker_that_does_not_allow_it_is_reported_and_the_link_goes_on(site: 
             on_refused=lambda what, error: reported.put((what, error)),
             on_state=lambda state, _: states.put(state),
         )
-        publisher.start(Supervisor())
+        publisher.start(site.supervisor)
         what, error = reported.get(timeout=15)
         assert what == topic
         assert "does not authorise" in str(error)

@@ -17,7 +17,6 @@ from edge.controlroom.receive import Arrived
 from edge.trust.keys import SigningKey
 from edge.trust.secret import read_secret
 from edge.trust.tls import client_context
-from edge.worker import Supervisor
 from tests.broker import Heard, Site, make_alert
 
 pytestmark = pytest.mark.broker
@@ -89,7 +88,7 @@ def test_a_van_falls_back_to_3_1_1_when_the_broker_knows_no_more(site: Site, doo
     with Outbox(folder / "outbox.db", read_secret("outbox.key", folder), "van-1") as outbox:
         tls = client_context("ca.crt", "van.crt", "van.key", folder)
         publisher = site.publisher(outbox, broker=Broker("localhost", door.port, tls))
-        publisher.start(Supervisor())
+        publisher.start(site.supervisor)
         desk = AlertSubmitter(outbox, SigningKey.load("van-signing.jwk", folder), site.recipients(), publisher)
         sent = desk.submit(make_alert)
         assert heard.next(Arrived).alert == sent

@@ -123,6 +123,40 @@ def test_a_worker_that_dies_stops_the_van_says_why_and_leaves_nothing(site: Site
         assert name in heard[-1]["detail"]
 
 
+@pytest.mark.parametrize("sabotaged", ["slow guard"], indirect=True)
+def test_a_guard_that_gives_no_answer_for_a_while_is_a_no_and_then_a_yes_again(van: Van, sabotaged) -> None:
+    process, trigger, _ = sabotaged
+    wait_for(van, lambda health: health.state == "matching" and not health.reasons)
+    trigger.touch()
+    shown = wait_for(van, lambda health: health.state == "not matching", seconds=6)
+    assert shown.why == "Nobody has confirmed that matching is allowed."
+    wait_for(van, lambda health: health.state == "matching")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+
+
+@pytest.mark.parametrize("sabotaged", ["stuck end"], indirect=True)
+def test_a_van_that_hangs_while_it_puts_everything_away_is_ended_and_its_memory_with_it(van: Van, sabotaged) -> None:
+    process, _, _ = sabotaged
+    wait_for(van, lambda health: health.state == "matching" and not health.reasons)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 5
+    assert "ended by force" in (van.folder / "journal").read_text()
+
+
+def test_a_van_that_is_told_to_stop_while_it_starts_stops_and_says_so(van: Van) -> None:
+    van.fetches().watches("biden.jpg", frames=900)
+    process = subprocess.Popen(van.command("run"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=van.folder)
+    wait_for(van, lambda health: health.state == "starting" and bool(health.why))
+    process.send_signal(signal.SIGTERM)
+    process.wait(30)
+    shown = status(van)
+    assert shown is not None
+    assert shown.state == "ended"
+    assert "told to stop" in shown.why
+    assert "lfr.started" not in [entry["event"] for entry in audit_of(van)]
+
+
 def test_a_guard_that_cannot_read_the_list_does_not_hide_that_the_authority_is_over(van: Van) -> None:
     """The list file is damaged while the van runs; the van matches nobody, and the next start has no list."""
     van.fetches().watches("biden.jpg", frames=900)
@@ -277,7 +311,7 @@ def test_two_vans_with_one_certificate_do_not_fight_in_silence(site: Site, van: 
     copy = site.publisher(outbox, backoff_s=(0.05, 0.1))
     copies = Supervisor()
     copy.start(copies)
-    shown = wait_for(van, lambda health: "another machine uses the same certificate" in health.why)
+    shown = wait_for(van, lambda health: "another machine may be using the same certificate" in health.why)
     assert shown.state == "matching"
     refused = wait_for_event(van, "lfr.refused")["data"]
     assert "another machine" in refused["cause"]

@@ -9,7 +9,10 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,12 +22,12 @@ from edge.alert.publish import LinkState
 from edge.alert.submit import AlertSubmitter
 from edge.controlroom.receive import Arrived, Receiver, VanState
 from edge.controlroom.store import Verdict
+from edge.errors import StoreUnavailable
 from edge.trust.keys import SigningKey
 from edge.trust.secret import read_secret
 from edge.trust.tls import client_context
-from edge.worker import Supervisor
 from provisioning.broker import write_bridge
-from tests.broker import PROBE, Heard, Site, Van, free_port, make_alert, opened, start_mosquitto
+from tests.broker import PROBE, Heard, Site, States, Van, free_port, make_alert, opened, start_mosquitto
 
 pytestmark = pytest.mark.broker
 
@@ -152,7 +155,7 @@ class TestNothingIsLost:
         with Outbox(folder / "outbox.db", read_secret("outbox.key", folder), "van-1") as outbox:
             assert outbox.counters().waiting == 3
             publisher = site.publisher(outbox)
-            publisher.start(Supervisor())
+            publisher.start(site.supervisor)
             assert [heard.next(Arrived).alert.sequence for _ in range(3)] == [1, 2, 3]
             assert publisher.wait_empty(10)
             publisher.stop()
@@ -180,6 +183,15 @@ class TestNothingIsLost:
         assert "does not authorise" in str(trouble)
         assert van.outbox.counters().waiting == 1
 
+    def test_a_broker_that_refuses_is_not_taken_back_while_it_is_asked_again(self, site: Site, van: Van) -> None:
+        van.until(LinkState.ONLINE)
+        (site.folder / "broker" / "acl").write_text("pattern write lfr/1/nobody/state\n")
+        site.reload_broker()
+        van.until(LinkState.REFUSED)
+        time.sleep(1.5)  # several attempts
+        told = [van.states.get() for _ in range(van.states.qsize())]
+        assert (LinkState.REFUSED, None) not in told, "a refusal without a reason would be shown as none"
+
 
 class TestBridge:
     def test_a_van_with_its_own_broker_delivers_through_an_outage_and_a_sigkill_and_hears_back(
@@ -199,7 +211,7 @@ class TestBridge:
         with Outbox(folder / "outbox.db", read_secret("outbox.key", folder), "van-1") as outbox:
             publisher = site.publisher(outbox, broker=Broker("localhost", port, tls), on_message=hears)
             desk = AlertSubmitter(outbox, SigningKey.load("van-signing.jwk", folder), site.recipients(), publisher)
-            publisher.start(Supervisor())
+            publisher.start(site.supervisor)
             desk.submit(make_alert)
             assert heard.next(Arrived, 30).alert.sequence == 1
             assert publisher.wait_empty(15), "the control room's receipt comes back through the bridge"
@@ -208,7 +220,7 @@ class TestBridge:
                 outbox, broker=Broker("localhost", port, tls), receipts_by=None, on_message=hears
             )
             desk = AlertSubmitter(outbox, SigningKey.load("van-signing.jwk", folder), site.recipients(), publisher)
-            publisher.start(Supervisor())
+            publisher.start(site.supervisor)
             site.stop_broker()
             for _ in range(10):
                 desk.submit(make_alert)
@@ -228,17 +240,65 @@ class TestBridge:
         bridge.wait()
 
 
+class TestWhatCouldNotBeDone:
+    def test_a_revocation_that_the_disk_refused_comes_again_and_nothing_else_does(
+        self, site: Site, tmp_path: Path
+    ) -> None:
+        told: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        states: States = queue.SimpleQueue()
+        refused = threading.Event()
+
+        def hears(_: str, payload: bytes) -> None:
+            told.put(payload)
+            if payload == b"a" and not refused.is_set():
+                refused.set()
+                raise StoreUnavailable("the list", "the disk is full", "Make room")
+
+        folder = site.van("van-1")
+        with Outbox(folder / "outbox.db", read_secret("outbox.key", folder), "van-1") as outbox:
+            publisher = site.publisher(outbox, on_message=hears, on_state=lambda *each: states.put(each))
+            publisher.start(site.supervisor)
+            room = opened(site, site.room, "control-room", client="room")
+            while room.publish("lfr/1/van-1/adjudication", b"a") == 0x10:
+                pass
+            room.publish("lfr/1/van-1/adjudication", b"b")
+            seen = [told.get(timeout=10)]
+            while seen.count(b"a") < 2 or b"b" not in seen:
+                seen.append(told.get(timeout=10))
+            room.close()
+            publisher.stop()
+        assert seen.count(b"a") == 2
+        assert seen.count(b"b") == 1
+        assert any(isinstance(states.get(timeout=1)[1], StoreUnavailable) for _ in range(states.qsize()))
+
+    @pytest.mark.parametrize("confirmed", [True, False])
+    def test_an_alert_gets_no_date_from_a_clock_that_nothing_vouches_for(self, site: Site, confirmed: bool) -> None:
+        seen: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        room = opened(site, site.room, "control-room", client="room", on_message=seen.put)
+        room.subscribe("lfr/1/+/alert")
+        folder = site.van("van-1")
+        with Outbox(folder / "outbox.db", read_secret("outbox.key", folder), "van-1") as outbox:
+            publisher = site.publisher(outbox, receipts_by=None, clock_confirmed=lambda: confirmed)
+            desk = AlertSubmitter(outbox, SigningKey.load("van-signing.jwk", folder), site.recipients(), publisher)
+            publisher.start(site.supervisor)
+            desk.submit(make_alert)
+            message = seen.get(timeout=10)
+            publisher.stop()
+        room.close()
+        assert hasattr(message.properties, "MessageExpiryInterval") is confirmed
+
+
 class TestStates:
     def test_the_control_room_sees_a_van_come_go_and_fall_silent(self, site: Site, listening: Listening) -> None:
         _, heard = listening
         folder = site.van("van-1")
         with Outbox(folder / "outbox.db", read_secret("outbox.key", folder), "van-1") as outbox:
             publisher = site.publisher(outbox)
-            publisher.start(Supervisor())
+            publisher.start(site.supervisor)
             assert heard.next(VanState).body.state == "online"
             publisher.stop()
             assert heard.next(VanState).body.state == "offline"
-            publisher.start(Supervisor())
+            publisher.start(site.supervisor)
             assert heard.next(VanState).body.state == "online"
             # A second client of the same name takes over: to the broker, the first has fallen silent.
             thief = opened(site, folder, client="van-1")

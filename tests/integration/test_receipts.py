@@ -22,7 +22,6 @@ from edge.errors import AlertRejected, EdgeError, SignatureInvalid
 from edge.records import Alert
 from edge.trust.keys import KnownSigners, SigningKey
 from edge.trust.secret import read_secret
-from edge.worker import Supervisor
 from tests.broker import PROBE, Heard, Site, Van, make_alert, opened
 
 pytestmark = pytest.mark.broker
@@ -95,7 +94,7 @@ def test_a_receipt_that_is_lost_is_asked_for_by_a_repeat_and_the_alert_is_shown_
     with Outbox(folder / "outbox.db", read_secret("outbox.key", folder), "van-1") as outbox:
         publisher = site.publisher(outbox, repeat_s=(0.2, 1.0))
         desk = AlertSubmitter(outbox, SigningKey.load("van-signing.jwk", folder), site.recipients(), publisher)
-        publisher.start(Supervisor())
+        publisher.start(site.supervisor)
         desk.submit(make_alert)
         assert heard.next(Arrived).alert.sequence == 1
         assert publisher.wait_empty(10)
@@ -130,7 +129,7 @@ def test_an_alert_that_got_lost_is_sent_again_although_later_ones_are_confirmed_
     with Outbox(folder / "outbox.db", read_secret("outbox.key", folder), "van-1") as outbox:
         publisher = site.publisher(outbox, repeat_s=(0.5, 1.0))
         desk = AlertSubmitter(outbox, SigningKey.load("van-signing.jwk", folder), site.recipients(), publisher)
-        publisher.start(Supervisor())
+        publisher.start(site.supervisor)
         while 2 not in numbers:
             desk.submit(make_alert)
             numbers.append(heard.next(Arrived).alert.sequence)
@@ -175,7 +174,7 @@ def test_a_forged_receipt_is_reported_and_frees_no_alert(site: Site) -> None:
     with Outbox(folder / "outbox.db", read_secret("outbox.key", folder), "van-1") as outbox:
         publisher = site.publisher(outbox, on_refused=lambda kind, error: reported.put((kind, error)))
         desk = AlertSubmitter(outbox, SigningKey.load("van-signing.jwk", folder), site.recipients(), publisher)
-        publisher.start(Supervisor())
+        publisher.start(site.supervisor)
         alert = desk.submit(make_alert)
         room = opened(site, site.room, PROBE)
         now = datetime.now(UTC)
@@ -205,7 +204,7 @@ def test_a_van_may_be_told_to_believe_the_broker_for_a_control_room_that_gives_n
     with Outbox(folder / "outbox.db", read_secret("outbox.key", folder), "van-1") as outbox:
         publisher = site.publisher(outbox, receipts_by=None)
         desk = AlertSubmitter(outbox, SigningKey.load("van-signing.jwk", folder), site.recipients(), publisher)
-        publisher.start(Supervisor())
+        publisher.start(site.supervisor)
         desk.submit(make_alert)
         assert publisher.wait_empty(10)
         publisher.stop()

@@ -38,7 +38,7 @@ def test_a_van_whose_stores_are_damaged_sends_what_can_be_read_fetches_its_list_
 
     heard = Heard()
     receiver = site.receiver(heard)
-    receiver.start()
+    receiver.start(site.supervisor)
     heard.online()
     van.watches("obama2.jpg")
     ended = van.run("run", "--json")
@@ -51,8 +51,8 @@ def test_a_van_whose_stores_are_damaged_sends_what_can_be_read_fetches_its_list_
 
     entries = [json.loads(line) for line in (van.folder / "state" / "audit.jsonl").read_text().splitlines()]
     (damaged,) = [entry["data"] for entry in entries if entry["event"] == "store.damaged"]
-    assert (damaged["store"], damaged["carried"], damaged["lost"]) == ("outbox", 2, 1)
-    assert (outbox.parent / damaged["file"]).exists()
+    assert (damaged["store"], damaged["carried"], damaged["lost"]) == ("outbox", 2, "1 alert")
+    assert (outbox.parent / damaged["kept"]).exists()
     (destroyed,) = [entry["data"] for entry in entries if entry["event"] == "list.destroyed"]
     assert destroyed["cause"] == "it is damaged"
     assert not former.exists()

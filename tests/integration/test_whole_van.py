@@ -9,11 +9,14 @@ import signal
 import subprocess
 from pathlib import Path
 
+import cv2
 import pytest
 
 from edge.controlroom.receive import Arrived
 from tests.broker import Heard, Site
-from tests.van_process import PICTURE_STARTS, Eavesdropper, Van, office, van  # noqa: F401 - fixtures
+from tests.sim import films
+from tests.sim.films import frames_of
+from tests.van_process import PICTURE_STARTS, Eavesdropper, Van, audit_of, office, van  # noqa: F401 - fixtures
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
@@ -97,9 +100,9 @@ def test_the_service_ends_orderly_when_it_is_told_to(site: Site, van: Van) -> No
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate(timeout=30)
     assert process.returncode == 0
-    assert json.loads(said.splitlines()[-1])["state"] == "stopped"
+    assert json.loads(said.splitlines()[-1])["state"] == "ended"
     status = van.run("status", "--json")
-    assert json.loads(status.stdout)["state"] == "stopped"
+    assert json.loads(status.stdout)["state"] == "ended"
     assert van.list_files, "stopping the service is not the end of the deployment"
 
 
@@ -146,15 +149,15 @@ def store_of(van: Van) -> Path:
         (lambda van: van.content["camera"].update(sourc="x"), 4, "camera.sourc: is unknown"),
         (lambda van: key_of(van).write_text("00" * 32), 4, "does not open with this key"),
         (lambda van: key_of(van).chmod(0o644), 4, "chmod 600"),
-        (lambda van: store_of(van).unlink(), 3, "there is none on this van"),
+        (lambda van: store_of(van).unlink(), 3, "is not on this van"),
         (lambda van: store_of(van).write_bytes(b"not a data base" * 400), 4, "does not open"),
         (lambda van: (van.folder / "state" / "authority.json").unlink(), 3, "has no authority on this van"),
         (lambda van: (van.folder / "state" / "authority.json").write_text("{}"), 3, "was never accepted"),
         (lambda van: van.content["deployment"].update(id="op-2"), 3, "was never accepted"),
         (lambda van: van.content["decision"].update(threshold=0.3), 3, "below the authority's floor"),
-        (lambda van: shutil.rmtree(van.folder / "lists"), 3, "there is none on this van"),
+        (lambda van: shutil.rmtree(van.folder / "lists"), 3, "is not on this van"),
         (lambda van: van.content["models"].update(embedder="facenet:int8"), 4, "facenet"),
-        (lambda van: (van.folder / "street.mp4").write_text("text"), 4, "no video"),
+        (lambda van: (van.folder / "street.mp4").write_text("text"), 4, "is not a video"),
         (lambda van: (van.folder / "van.crt").unlink(), 4, "van.crt"),
         (lambda van: (van.folder / "van-signing.jwk").write_text("{}"), 4, "van-signing.jwk"),
         (lambda van: van.content["alert"].update(port=99999), 4, "alert.port"),
@@ -198,3 +201,29 @@ def test_a_full_disk_stops_matching_loudly_and_loses_no_alert(van: Van) -> None:
         assert "Traceback" not in ended.stderr
     finally:
         subprocess.run(["umount", str(full)], check=True)
+
+
+def test_a_film_that_lies_on_its_side_raises_the_alert_all_the_same(site: Site, van: Van) -> None:
+    van.watches("obama2.jpg")
+    film = van.folder / "street.mp4"
+    lying = [cv2.rotate(frame, cv2.ROTATE_90_COUNTERCLOCKWISE) for frame in frames_of(film)]
+    films.turned(films.write(film, lying), 90)
+    ended = van.run("run", "--json")
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["alerts"] == 1
+
+
+def test_a_damaged_film_is_watched_as_far_as_it_can_be_read_and_ends_with_an_error(site: Site, van: Van) -> None:
+    van.watches("obama2.jpg", frames=40)
+    films.zeroed(van.folder / "street.mp4", start=0.6)
+    ended = van.run("run", "--json")
+    assert ended.returncode == 4, ended.stdout
+    health = json.loads(ended.stdout)
+    assert health["alerts"] == 1
+    assert health["unreadable"] > 0
+    assert f"{health['unreadable']} of its 56 frames cannot be read: it is cut off or damaged" in ended.stderr
+    assert health["state"] == "failed"
+    assert "cannot be read" in health["why"]
+    stopped = audit_of(van)[-1]
+    assert stopped["event"] == "lfr.stopped"
+    assert "cannot be read" in json.dumps(stopped)

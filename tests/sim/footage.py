@@ -154,7 +154,7 @@ def watch(video: Path, recipe: Recipe, *, person: int) -> list[Passage]:
     embedder = runtime.load(recipe.embedders[0], directory=recipe.directory, kind="embedder", runtime=recipe.runtime)
     notebook = _Notebook(config, Embedder(embedder))
     film, nothing = _Film(video), _Nothing()
-    permit = Permit(film)
+    permit = Permit(film.clock)
     permit.grant()
     pipeline = Pipeline(
         config=config,

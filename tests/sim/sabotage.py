@@ -2,7 +2,8 @@
 
     python -m tests.sim.sabotage WORKER TRIGGER run --config lfr.toml
 
-``WORKER`` is the worker's name, ``network`` for paho's own thread, or ``main``. Beside the trigger lie, afterwards,
+``WORKER`` is the worker's name, ``network`` for paho's own thread, or ``main``; ``slow guard`` asks once for four
+seconds instead, and ``stuck end`` puts nothing away when the service is to end. Beside the trigger lie, afterwards,
 ``died`` (when the exception was raised) and ``left`` (what custody and index held when the service had put all away).
 """
 
@@ -10,13 +11,17 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 from pathlib import Path
 
 from paho.mqtt.client import Client
 
-from edge import cli
+from edge import appliance, cli
 from edge.appliance import Appliance
+from edge.custody.erase import ErasureCause
+from edge.custody.retention import Custodian
+from edge.deployment.mandate import Mandate
 from edge.worker import Worker
 
 
@@ -41,22 +46,38 @@ def main() -> None:
             strike()
         beat(worker)
 
-    def reports(appliance: Appliance) -> None:
+    def reports(service: Appliance) -> None:
         if name == "main":
             strike()
-        report(appliance)
+        report(service)
 
     def loops(client: Client, *arguments: object) -> object:
         if name == "network":
             strike()
         return loop(client, *arguments)
 
-    def leaves(appliance: Appliance, *arguments: object) -> None:
-        leave(appliance, *arguments)
-        live = appliance.van.custodian.totals().live
-        left = {"live": live, "listed": appliance.van.pipeline.listed, "permit": appliance.van.permit.valid}
+    def leaves(service: Appliance, *arguments: object) -> None:
+        leave(service, *arguments)
+        live = service.van.custodian.totals().live
+        left = {"live": live, "listed": service.van.pipeline.listed, "permit": service.van.permit.valid}
         trigger.with_name("left").write_text(json.dumps(left))
 
+    check, purge = Mandate.check, Custodian.purge
+
+    def checks(mandate: Mandate) -> object:
+        if name == "slow guard" and trigger.exists() and not trigger.with_name("died").exists():
+            trigger.with_name("died").write_text(str(time.time()))
+            time.sleep(4)
+        return check(mandate)
+
+    def purges(custodian: Custodian, *arguments: ErasureCause) -> None:
+        if name == "stuck end":
+            threading.Event().wait()
+        purge(custodian, *arguments)
+
+    if name == "stuck end":
+        appliance.PUT_AWAY_S = 1.0
+    Mandate.check, Custodian.purge = checks, purges  # type: ignore[method-assign]
     Worker.beat, Appliance._report, Client._loop, Appliance.__exit__ = beats, reports, loops, leaves
     cli.main()
 

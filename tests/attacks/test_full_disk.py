@@ -1,0 +1,252 @@
+"""A disk without a byte left, by accident or by somebody who filled it: a real file system of 2 MiB in memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from edge.assembly.mandate import AUTHORITY_FILE, open_audit, retire
+from edge.config import Config, parse
+from edge.deployment.clock_trust import ClockTrust
+from edge.deployment.guard import Guard
+from edge.deployment.permit import Permit
+from edge.errors import EdgeError, PolicyRefusal, StoreUnavailable, WatchlistGone
+from edge.trust.audit import verify
+from edge.trust.events import Event
+from edge.trust.keys import SigningKey, write_private
+from edge.vanroot import volumes
+from edge.watchlist.destruction import KEY
+from tests.lists import START
+from tests.test_mandate import Deployment
+
+SIZE = 4 << 20
+
+
+class SmallDisk:
+    """A file system that can be filled to its last byte and its last file."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+
+    def fill(self) -> None:
+        with (self.place / "filler").open("wb", buffering=0) as stream:
+            for size in (1 << 16, 4096, 1):
+                try:
+                    while True:
+                        stream.write(b"x" * size)
+                except OSError:
+                    continue
+        try:
+            for number in range(1000):
+                (self.place / f"empty-{number}").touch()
+        except OSError:
+            return
+        raise AssertionError("there is room for more files")
+
+    def empty(self) -> None:
+        for path in (self.place / "filler", *self.place.glob("empty-*")):
+            path.unlink()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    place = tmp_path / "disk"
+    place.mkdir()
+    options = f"size={SIZE},nr_inodes=300"
+    command = ["mount", "-t", "tmpfs", "-o", options, "none", str(place)]
+    if os.geteuid() != 0 or subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("only root mounts")
+    try:
+        yield SmallDisk(place)
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+@pytest.fixture
+def out(disk: SmallDisk) -> Iterator[Deployment]:
+    (disk.place / "van").mkdir()
+    made = Deployment(disk.place / "van")
+    yield made
+    made.keeper.close()
+    disk.empty() if (disk.place / "filler").exists() else None
+    made.audit.close()
+
+
+def keys(out: Deployment) -> list[Path]:
+    return list(out.keeper.folder.glob(f"list-*/{KEY}"))
+
+
+def config_of(out: Deployment) -> Config:
+    folder = out.site.folder
+    write_private(folder / "van-signing.jwk", out.site.signing.private_jwk())
+    text = (
+        '[van]\nid = "van-1"\n[deployment]\nid = "D-1"\n[camera]\nsource = "x"\n[store]\ndirectory = "."\n'
+        "[clock]\nrequire_confirmed = false\n"
+    )
+    return parse(text, base=str(folder))
+
+
+def test_a_running_van_whose_authority_ends_on_a_full_disk_destroys_its_list_and_stops(
+    out: Deployment, disk: SmallDisk
+) -> None:
+    mandate = out.mandate()
+    mandate.start()
+    over: list[PolicyRefusal] = []
+    permit = Permit(out.site.clock)
+    guard = Guard(mandate, permit, on_answer=lambda _: None, on_over=over.append)
+    guard.ask()
+    assert permit.valid
+    disk.fill()
+    out.site.clock.advance(9 * 3600)
+    guard.ask()
+    assert [type(error).__name__ for error in over] == ["AuthorityEnded"]
+    assert not permit.valid
+    assert keys(out) == []
+    assert not list(out.keeper.folder.glob("list-*"))
+    assert mandate.authority is None
+
+
+def test_a_list_is_destroyed_by_hand_on_a_full_disk(out: Deployment, disk: SmallDisk) -> None:
+    out.mandate().start()
+    out.keeper.close()
+    out.audit.close()
+    config = config_of(out)
+    disk.fill()
+    receipt = retire(config, "by hand")
+    assert receipt.files[-1] == "watchlist.db"
+    assert len(receipt.references) == 3, "what the list leaves behind is room enough for its receipt"
+    assert keys(out) == []
+    assert not list(out.keeper.folder.glob("list-*"))
+    assert not (out.site.folder / AUTHORITY_FILE).exists()
+
+
+def test_a_list_is_destroyed_by_hand_where_no_log_can_be_written(out: Deployment) -> None:
+    out.mandate().start()
+    out.keeper.close()
+    out.audit.close()
+    config = config_of(out)
+    out.site.log.rename(out.site.log.with_suffix(".kept"))
+    out.site.log.mkdir()
+    with pytest.raises(StoreUnavailable):
+        retire(config, "by hand")
+    assert not list(out.keeper.folder.glob("list-*"))
+    out.site.log.rmdir()
+    out.site.log.with_suffix(".kept").rename(out.site.log)
+    with pytest.raises(WatchlistGone):
+        retire(config, "by hand")
+    (made_up,) = [e for e in verify(out.site.log, out.site.signers).entries if e.event == Event.LIST_DESTROYED]
+    assert (made_up.data["entries"], made_up.data["cause"]) == (3, "found gone after a power cut")
+
+
+def test_a_start_after_the_end_destroys_the_list_on_a_full_disk(out: Deployment, disk: SmallDisk) -> None:
+    out.mandate().start()
+    out.restart()
+    disk.fill()
+    out.site.clock.advance(9 * 3600)
+    with pytest.raises(EdgeError):
+        out.mandate().start()
+    assert keys(out) == []
+    assert not list(out.keeper.folder.glob(f"list-*/{'watchlist.db'}"))
+
+
+def test_the_key_goes_before_the_log_is_opened(out: Deployment, disk: SmallDisk) -> None:
+    """Also when there is no log any more, and none can be made."""
+    out.mandate().start()
+    out.keeper.close()
+    out.audit.close()
+    config = config_of(out)
+    out.site.log.unlink()
+    disk.fill()
+    out.site.clock.advance(9 * 3600)
+    with pytest.raises(StoreUnavailable):
+        open_audit(config, out.site.clock, SigningKey.generate(), ClockTrust(out.site.clock, required=False))
+    assert keys(out) == []
+
+
+def test_on_the_word_of_a_clock_that_nothing_vouches_for_no_key_is_destroyed(out: Deployment, tmp_path: Path) -> None:
+    out.mandate().start()
+    out.keeper.close()
+    out.audit.close()
+    config = config_of(out)
+    out.site.clock.advance(9 * 3600)
+
+    class Unconfirmed(ClockTrust):
+        def confirmed(self) -> bool:
+            return False
+
+    open_audit(config, out.site.clock, out.site.signing, Unconfirmed(out.site.clock)).close()
+    assert len(keys(out)) == 1
+
+
+def test_while_the_service_runs_its_list_is_not_destroyed_behind_its_back(out: Deployment) -> None:
+    out.mandate().start()
+    config = config_of(out)
+    with pytest.raises(StoreUnavailable, match="is in use"):
+        retire(config, "by hand")
+    assert len(keys(out)) == 1
+
+
+# -- the volume's sealed key ---------------------------------------------------------------------
+
+
+def test_the_volumes_sealed_key_is_destroyed_in_place_on_a_full_disk(
+    disk: SmallDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sealed = disk.place / "sealed"
+    sealed.mkdir()
+    secret = os.urandom(700)
+    (sealed / "ops.cred").write_bytes(secret)
+    kept = os.open(sealed / "ops.cred", os.O_RDONLY)  # whoever holds the blocks, reads noise
+    disk.fill()
+    monkeypatch.setattr(volumes, "SEALED", sealed)
+    try:
+        assert volumes.destroy_key("ops") == secret
+        assert not (sealed / "ops.cred").exists()
+        left = os.pread(kept, 700, 0)
+        assert len(left) == 700
+        assert left != secret
+    finally:
+        os.close(kept)
+
+
+@pytest.mark.parametrize("broken", ["systemctl", "cryptsetup", "systemd-creds", "blkid"])
+def test_whatever_fails_at_the_end_of_a_deployment_the_sealed_key_is_gone(
+    broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every tool of the end is one that does nothing but fail, or hangs on nothing."""
+    sealed = tmp_path / "sealed"
+    sealed.mkdir()
+    (sealed / "ops.cred").write_bytes(b"sealed")
+    order = tmp_path / "order"
+    for tool in ("systemctl", "cryptsetup", "systemd-creds", "blkid"):
+        script = tmp_path / tool
+        state = f'[ -e {sealed}/ops.cred ] && echo "{tool} before" >> {order}'
+        script.write_text(f"#!/bin/sh\n{state}\nexit {1 if tool == broken else 0}\n")
+        script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(volumes, "SEALED", sealed)
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    volumes.main(["retire"])
+    assert not (sealed / "ops.cred").exists()
+    assert not order.exists(), "nothing was asked before the key was destroyed"
+
+
+def test_the_audit_log_says_when_the_list_was_destroyed(out: Deployment) -> None:
+    mandate = out.mandate()
+    mandate.start()
+    out.site.clock.advance(9 * 3600)
+    with pytest.raises(PolicyRefusal):
+        mandate.check()
+    out.audit.checkpoint()
+    entries = verify(out.site.log, out.site.signers).entries
+    (destroyed,) = [e.data for e in entries if e.event == Event.LIST_DESTROYED]
+    assert destroyed["cause"] == "the authority ended"
+    assert destroyed["files"][0] == KEY
+    assert datetime.fromisoformat(destroyed["destroyed_at"]) > START
+    assert json.dumps(destroyed)

@@ -1,0 +1,30 @@
+"""The map from requirements to files and tests is no promise: whatever it names is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = (ROOT / "docs" / "conformity.md").read_text("utf-8")
+ROWS = re.findall(r"^\| (.+?) \| .+? \| `([^`]+)` \| `(test_\w+)` \|$", PAGE, re.MULTILINE)
+TESTS = {
+    name
+    for path in (ROOT / "tests").rglob("test_*.py")
+    for name in re.findall(r"^\s*(?:async )?def (test_\w+)\(", path.read_text("utf-8"), re.MULTILINE)
+}
+
+
+@pytest.mark.parametrize(("asked", "file", "test"), ROWS, ids=[row[0] for row in ROWS])
+def test_each_requirement_names_a_file_and_a_test_that_exist(asked: str, file: str, test: str) -> None:
+    assert (ROOT / file).is_file()
+    assert test in TESTS
+
+
+def test_no_line_of_a_requirement_is_without_them() -> None:
+    before_people = PAGE.split("## Left to people")[0]
+    lines = [line for line in before_people.splitlines() if line.startswith("| ") and not line.startswith("| Asked")]
+    lines = [line for line in lines if not line.startswith(("| Principle", "| Topic", "| Article"))]
+    assert len(lines) == len(ROWS) > 25

@@ -1,0 +1,121 @@
+"""What the gate holds, and which threshold it asks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from edge.deployment.gate import Gate, ListFacts
+from edge.errors import AuthorityInvalid, AuthorityMissing, ThresholdTooLow, ThresholdUnsupported
+from edge.trust.authority import authority_digest
+from tests.test_gate import HERE, LIST, MODEL, NOW, written
+from tests.test_gate import gate as a_gate
+
+
+@dataclass(frozen=True)
+class Needs:
+    threshold: float
+
+
+class Measured:
+    """A calibration that needs more for a rarer false alert and for a longer list; counts what it is asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[float, int]] = []
+
+    def threshold(self, fpir: float, entries: int) -> Needs:
+        self.asked.append((fpir, entries))
+        if entries > 1000:
+            raise ThresholdUnsupported("the threshold", "is not supported", "Shorten the list")
+        return Needs(0.4 + (0.2 if fpir < 1 / 5000 else 0.0) + entries / 10_000)
+
+
+@pytest.fixture
+def measured() -> Measured:
+    return Measured()
+
+
+@pytest.fixture
+def gate(measured: Measured) -> Gate:
+    return a_gate(calibration=measured)
+
+
+def ask(gate: Gate, threshold: float, entries: int = 500) -> object:
+    return gate.check(NOW, HERE, ListFacts(LIST, entries), model=MODEL, threshold=threshold)
+
+
+def test_a_gate_holds_the_authority_that_it_took_up_last_and_its_name(gate: Gate) -> None:
+    assert (gate.authority, gate.digest) == (None, "")
+    first, second = written(), written(deployment="D-2")
+    assert gate.load(first).deployment == "D-1"
+    assert gate.load(second) is gate.authority
+    assert gate.authority is not None
+    assert gate.authority.deployment == "D-2"
+    assert gate.digest == authority_digest(second)
+    gate.unload()
+    assert (gate.authority, gate.digest) == (None, "")
+
+
+def test_an_authority_that_is_none_leaves_none(gate: Gate) -> None:
+    gate.load(written())
+    with pytest.raises(AuthorityInvalid):
+        gate.load(b"{")
+    assert (gate.authority, gate.digest) == (None, "")
+
+
+def test_without_an_authority_there_is_no_threshold(gate: Gate) -> None:
+    with pytest.raises(AuthorityMissing):
+        gate.lowest_threshold(500)
+
+
+@pytest.mark.parametrize(
+    ("floor", "budget", "entries", "lowest"),
+    [
+        (0.3, 4000, 500, 0.45),
+        (0.3, 6000, 500, 0.65),
+        (0.3, 6000, 1000, 0.7),
+        (0.9, 6000, 500, 0.9),
+        (0.3, 6000, 1001, 1.0),
+    ],
+    ids=["the budget", "a rarer false alert", "a longer list", "the floor", "further than was measured"],
+)
+def test_the_lowest_threshold_meets_both_the_floor_and_the_budget(
+    floor: float, budget: int, entries: int, lowest: float, gate: Gate
+) -> None:
+    gate.load(written(threshold_floor=floor, budget_one_in=budget))
+    assert gate.lowest_threshold(entries) == pytest.approx(lowest)
+
+
+def test_what_is_the_lowest_threshold_is_allowed_and_anything_below_it_is_not(gate: Gate) -> None:
+    for floor, refusal in ((0.3, ThresholdUnsupported), (0.9, ThresholdTooLow)):
+        gate.load(written(threshold_floor=floor))
+        lowest = gate.lowest_threshold(500)
+        assert ask(gate, lowest) is gate.authority
+        with pytest.raises(refusal):
+            ask(gate, lowest - 1e-9)
+
+
+def test_a_model_that_was_not_measured_matches_nobody() -> None:
+    gate = a_gate(calibration=None)
+    gate.load(written())
+    assert gate.lowest_threshold(500) == 1.0
+    with pytest.raises(ThresholdUnsupported):
+        ask(gate, 1.0)
+
+
+def test_the_budget_of_another_authority_is_reckoned_anew(gate: Gate, measured: Measured) -> None:
+    gate.load(written(threshold_floor=0.3, budget_one_in=4000))
+    assert gate.lowest_threshold(500) == pytest.approx(0.45)
+    gate.load(written(threshold_floor=0.3, budget_one_in=6000))
+    assert gate.lowest_threshold(500) == pytest.approx(0.65)
+    assert measured.asked == [(1 / 4000, 500), (1 / 6000, 500)]
+
+
+def test_the_calibration_is_asked_once_for_a_list_and_again_when_somebody_left_it(
+    gate: Gate, measured: Measured
+) -> None:
+    gate.load(written())
+    for entries in (500, 500, 499, 1001, 1001):
+        gate.lowest_threshold(entries)
+    assert [entries for _, entries in measured.asked] == [500, 499, 1001]
