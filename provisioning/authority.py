@@ -127,7 +127,7 @@ def read_force(file: Path) -> Place:
         BadInput: it cannot be read, or is not a place.
     """
     try:
-        return msgspec.toml.decode(file.read_bytes(), type=Place)
+        return toml_as(file.read_bytes(), Place)
     except OSError as error:
         raise BadInput(str(file), f"cannot be read ({error.strerror})", "Give the force's area as TOML") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

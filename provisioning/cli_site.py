@@ -70,13 +70,18 @@ def broker(
 def watcher(
     name: Annotated[str, typer.Argument(help="its name: control-room-NAME")],
     site: SiteOption,
+    as_json: JsonOption = False,
 ) -> None:
     """Give one more lfr-control watch a certificate of its own: the broker lets each speak to it once at a time."""
     from provisioning.site import add_watcher
 
-    typer.echo(f"{add_watcher(name, site)} goes to the control room, with its key beside it.")
-    typer.echo("Run lfr-provision broker again and have the broker read its rules anew (SIGHUP), then:")
-    typer.echo(f"lfr-control watch --name {name}")
+    made = add_watcher(name, site)
+    lines = [
+        f"{made} goes to the control room, with its key beside it.",
+        "Run lfr-provision broker again and have the broker read its rules anew (SIGHUP), then:",
+        f"lfr-control watch --name {name}",
+    ]
+    show({"name": name, "certificate": str(made)}, lines, as_json=as_json)
 
 
 @van_app.command()
