@@ -4,7 +4,7 @@
 attack                                       what is expected
 ===========================================  ==================================================================
 many sign in at once                         each gets an answer, and the page goes on
-sign-ins beside decisions, for a minute      a decision takes no longer than a second (marked slow)
+sign-ins beside decisions                    a decision takes no longer than a second (marked slow)
 wrong passwords all at once                  five are looked at, as one after the other
 locking an officer out                       the officer still signs in at a browser of theirs
 numbers without end                          the tables of guesses forget, and hold a limited number
@@ -18,6 +18,7 @@ another name in the Host header              refused
 from __future__ import annotations
 
 import http.client
+import os
 import socket
 import threading
 import time
@@ -57,6 +58,10 @@ class Clock:
         raise AssertionError("not asked")
 
 
+FLOOD_S = int(os.environ.get("LFR_FLOOD_S", "8"))
+"""Seconds, and decisions. The figure in SECURITY.md is of a minute: LFR_FLOOD_S=60 scripts/test -s -k fifty_sign_in."""
+
+
 def all_at_once(count: int, do: Any) -> list[Any]:
     """What ``do`` returns to each of many threads that begin at the same moment."""
     gate = threading.Barrier(count)
@@ -82,7 +87,7 @@ def test_fifty_who_sign_in_at_once_all_get_an_answer_and_the_page_goes_on(room: 
 @pytest.mark.timeout(300)
 def test_decisions_take_no_longer_than_a_second_while_fifty_sign_in_again_and_again(site: Site, room: Room) -> None:
     with room.store() as store:
-        alerts = hold_alerts(site, *range(1, 61), store=store)
+        alerts = hold_alerts(site, *range(1, FLOOD_S + 1), store=store)
     officer = room.browser()
     assert officer.sign_in() == 303
     for alert in alerts:  # each is looked at before the flood: what is measured is the decision
@@ -112,12 +117,12 @@ def test_decisions_take_no_longer_than_a_second_while_fifty_sign_in_again_and_ag
                 )
                 took.append(time.monotonic() - began)
                 assert status == 200
-                time.sleep(max(0.0, 1.0 - took[-1]))  # the attack lasts a minute: that is what is measured
+                time.sleep(max(0.0, 1.0 - took[-1]))  # the attack lasts so long: that is what is measured
         finally:
             ended.set()
         sent = sum(each.result() for each in flood)
     took.sort()
-    print(f"\n{sent} sign-ins beside 60 decisions: p50 {took[30]:.3f} s, p99 {took[59]:.3f} s")
+    print(f"\n{sent} sign-ins beside {FLOOD_S} decisions: p50 {took[FLOOD_S // 2]:.3f} s, longest {took[-1]:.3f} s")
     assert took[-1] <= 1.0
 
 
