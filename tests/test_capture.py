@@ -19,8 +19,9 @@ from edge.clock import SystemClock
 from edge.config import CameraSection, hide_password
 from edge.custody.retention import Custodian
 from edge.errors import CameraUnavailable, ImageUnreadable, VideoUnreadable
-from edge.sight.capture import Capture, SourceKind, source_kind
+from edge.sight.capture import Capture
 from edge.sight.picture import read_image
+from edge.sight.source import SourceKind, source_kind
 from edge.worker import Supervisor
 from tests.sim.rtsp import RtspCamera
 
@@ -168,7 +169,7 @@ def test_a_camera_without_colour_or_with_one_channel_more_is_watched_like_any_ot
         def get(self, _: int) -> float:
             return 25.0
 
-    monkeypatch.setattr("edge.sight.capture._Source._open", lambda *_: Camera())
+    monkeypatch.setattr("edge.sight.source.Source._open", lambda *_: Camera())
     capture = capture_of("/dev/video0", custodian)
     capture.start(supervisor := Supervisor())
     frame = capture.next(5)

@@ -1,0 +1,164 @@
+"""One opened camera, stream, video file or folder of pictures, which gives its frames one after the other.
+
+It is asked for what it may be asked for, opened with limits of time where its driver has any, and read until it gives
+nothing more. What it cannot decode is counted. :mod:`edge.sight.capture` opens it, and opens it again.
+"""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.config import CameraSection, hide_password
+from edge.errors import CameraUnavailable, ImageUnreadable, VideoUnreadable
+from edge.sight.film import frames_missing
+from edge.sight.picture import PICTURES, read_image
+
+__all__ = ["Source", "SourceKind", "source_kind"]
+
+OPEN_S = 10
+"""A network camera may take seconds to say what it sends, however short its silences may be afterwards."""
+
+
+class SourceKind(StrEnum):
+    """What ``camera.source`` names."""
+
+    FILE = "video file"
+    FOLDER = "folder of pictures"
+    DEVICE = "camera"
+    STREAM = "stream"
+
+
+def source_kind(source: str) -> SourceKind:
+    """Tell a camera from a stream, a folder and a file; by its name alone if nothing is there."""
+    if "://" in source:
+        return SourceKind.STREAM
+    if source.isdigit() or source.startswith("/dev/"):
+        return SourceKind.DEVICE
+    return SourceKind.FOLDER if Path(source).is_dir() else SourceKind.FILE
+
+
+class Source:
+    """One opened source."""
+
+    def __init__(self, source: str, kind: SourceKind, settings: CameraSection) -> None:
+        self.unreadable = 0
+        self.first_unread = ""
+        self._name = hide_password(source)
+        self._film = Path(source) if kind is SourceKind.FILE else None
+        self._times_ms = array("d")
+        self._video: cv2.VideoCapture | None = None
+        self._pictures: Iterator[Path] = iter(())
+        if kind is SourceKind.FOLDER:
+            found = sorted(p for p in Path(source).iterdir() if p.suffix.lower() in PICTURES)
+            if not found:
+                raise VideoUnreadable(
+                    source, "is a folder without a picture in it", "Give a folder of JPEG or PNG files"
+                )
+            self._pictures = iter(found)
+            self.fps = 0.0
+            return
+        self._video = self._open(source, kind, settings)
+        rate = float(self._video.get(cv2.CAP_PROP_FPS))
+        self.fps = rate if 1.0 <= rate <= 240.0 else 25.0
+
+    def _open(self, source: str, kind: SourceKind, settings: CameraSection) -> cv2.VideoCapture:
+        os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp")
+        if kind is SourceKind.FILE:
+            path = Path(source)
+            if not path.is_file():
+                raise VideoUnreadable(source, "there is no such file", "Check the path in camera.source")
+            if path.stat().st_size == 0:
+                raise VideoUnreadable(source, "is empty", "Copy the video again")
+        if kind is SourceKind.DEVICE:
+            video = self._open_device(source, settings)
+        else:
+            stall_ms = int(settings.stall_s * 1000)
+            open_ms = max(stall_ms, OPEN_S * 1000)
+            limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, open_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, stall_ms]
+            video = cv2.VideoCapture(source, cv2.CAP_FFMPEG, limits)
+            video.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)  # a telephone's film lies on its side, and says so
+        if not video.isOpened():
+            video.release()
+            if kind is SourceKind.FILE:
+                raise VideoUnreadable(source, "is not a video, or is cut off", "Convert it to MP4 (H.264)")
+            what = "does not open" if kind is SourceKind.DEVICE else "does not answer"
+            raise CameraUnavailable(
+                self._name, what, "Check its cable; if that does not help, the engineer checks its address and password"
+            )
+        return video
+
+    @staticmethod
+    def _open_device(source: str, settings: CameraSection) -> cv2.VideoCapture:
+        if source.startswith("/dev/") and not Path(source).exists():
+            raise CameraUnavailable(
+                source,
+                "there is no such camera",
+                "Check its cable; the engineer can list the cameras with: ls /dev/video*",
+            )
+        number = source.removeprefix("/dev/video")
+        video = cv2.VideoCapture(int(number), cv2.CAP_V4L2) if number.isdigit() else cv2.VideoCapture(source)
+        # Asked for, not demanded: left alone, a camera sends a small uncompressed picture, or a large one too slowly.
+        video.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
+        video.set(cv2.CAP_PROP_FRAME_WIDTH, settings.width)
+        video.set(cv2.CAP_PROP_FRAME_HEIGHT, settings.height)
+        video.set(cv2.CAP_PROP_FPS, settings.max_fps)
+        video.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+        return video
+
+    def read(self) -> NDArray[np.uint8] | None:
+        """The next frame; None at the end, and where the decoder fails."""
+        if self._video is not None:
+            try:
+                good, image = self._video.read()
+                if not good or image is None:
+                    return None
+                if self._film is not None:
+                    self._times_ms.append(self._video.get(cv2.CAP_PROP_POS_MSEC))
+                return _in_colour(np.asarray(image))
+            except cv2.error:
+                self.unreadable += 1
+                return None
+        for path in self._pictures:
+            try:
+                return read_image(path)
+            except ImageUnreadable as error:
+                self.unreadable += 1
+                self.first_unread = self.first_unread or f"{path.name} {error.cause}"
+        return None
+
+    def count_missing(self, alive: Callable[[], object]) -> None:
+        """At a film's end: count the frames that the decoder passed over."""
+        if self._film is not None and self._video is not None:
+            missing = frames_missing(self._film, self._video, self._times_ms, alive=alive)
+            self.unreadable = max(self.unreadable, missing)
+
+    def close(self) -> None:
+        if self._video is not None:
+            self._video.release()
+            self._video = None
+
+
+def _in_colour(image: NDArray[Any]) -> NDArray[np.uint8]:
+    """H×W×3, BGR, 0 to 255. Thermal and night cameras deliver one channel, some of them 16 bits deep.
+
+    Raises:
+        cv2.error: it is no picture of one, three or four channels.
+    """
+    if image.dtype == np.uint16:
+        wide, image = image, (image >> 8).astype(np.uint8)
+        wide.fill(0)
+    if image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8:
+        return image
+    one = image.ndim == 2 or image.shape[2] == 1
+    turned = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR if one else cv2.COLOR_BGRA2BGR)
+    image.fill(0)
+    return np.asarray(turned, np.uint8)
