@@ -332,7 +332,7 @@ class ControlRoom:
         """
         stored = self.store.alert(alert_id)
         if which not in {"probe", "reference"}:
-            raise BadInput(f"picture {which}", "is none of an alert's", "Open the alert from the list")
+            raise BadInput(f"picture {which}", "is not one that an alert has", "Open the alert from the list")
         if stored is None:
             raise BadInput(
                 f"alert {alert_id}",

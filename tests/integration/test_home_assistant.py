@@ -43,9 +43,9 @@ def test_it_is_told_of_a_van_and_hears_its_counters_but_no_alert(site: Site) -> 
             told[message.topic] = message.payload
         assert set(told) == {"lfr/1/van-1/state", topic}
         assert told[topic] == payload
-        raw = opened(site, folder)
-        raw.publish("lfr/1/van-1/alert", site.sealed(make_alert()))
-        raw.tell("lfr/1/van-1/health", b"counters")
+        raw = opened(site, site.van("van-2"))
+        raw.publish("lfr/1/van-2/alert", site.sealed(make_alert(van="van-2")))
+        raw.tell("lfr/1/van-2/health", b"counters")
         assert heard.get(timeout=15).payload == b"counters"
         assert assistant.publish("lfr/1/van-1/adjudication", b"x") == 0x87
         raw.close()
