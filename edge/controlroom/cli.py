@@ -36,7 +36,9 @@ def watch(
     count: Annotated[int | None, typer.Option(min=1, help="end after so many alerts")] = None,
     timeout: Annotated[float | None, typer.Option(min=0.1, help="end after so many seconds")] = None,
     health: Annotated[bool, typer.Option("--health", help="show the vans' counters too")] = False,
-    name: Annotated[str, typer.Option(help="whose certificate: one for each watcher")] = "control-room-watch",
+    name: Annotated[
+        str, typer.Option(help="whose certificate: each watcher has its own; control-room confirms, too")
+    ] = "control-room-watch",
 ) -> None:
     """Verify, decrypt and print alerts as they arrive.
 

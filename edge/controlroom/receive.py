@@ -81,7 +81,7 @@ class Receiver:
         intake: judges and stores what comes.
         on_event: called on the receiver's thread, one call at a time; it may take its time if it calls :meth:`beat`
             meanwhile. What it raises ends the worker, unless it is an :class:`edge.errors.EnvironmentFault`.
-        signing: signs receipts.
+        signing: signs receipts. None: gives none, as whoever only listens.
         outgoing: what is to be sent to the vans; :meth:`wake` when there is more.
         session_s: how long the broker keeps alerts while we are away.
         backoff_s: shortest and longest wait between attempts.
@@ -101,7 +101,7 @@ class Receiver:
         intake: Intake,
         on_event: Callable[[ReceiverEvent], None],
         *,
-        signing: SigningKey,
+        signing: SigningKey | None,
         outgoing: Outgoing | None = None,
         session_s: int = 86_400,
         backoff_s: tuple[float, float] = (0.5, 15.0),
@@ -290,6 +290,8 @@ class Receiver:
 
     def _confirm(self, link: Link, alerts: Sequence[Alert]) -> None:
         """Give each van its receipt for what is in the store now; one that is lost is asked for by a repeat."""
+        if self._signing is None:
+            return
         for van in {alert.van for alert in alerts}:
             mine = [alert.alert_id for alert in alerts if alert.van == van]
             for receipt in sign_receipts(van, mine, self._clock.now(), self._signing):
@@ -308,10 +310,20 @@ def connect(
     store: AlertStore,
     on_event: Callable[[ReceiverEvent], None],
     *,
+    confirms: bool = True,
     clock: Clock | None = None,
     **options: Any,
 ) -> Receiver:
     """A receiver as the configuration says, not yet started.
+
+    Args:
+        config: the control room's file.
+        name: see :class:`Receiver`.
+        store: where alerts are kept.
+        on_event: see :class:`Receiver`.
+        confirms: whether it gives the vans receipts; the broker lets nobody but the control room itself.
+        clock: see :class:`Receiver`.
+        options: see :class:`Receiver`.
 
     Raises:
         KeyUnusable: a key or certificate is missing, damaged or readable by others.
@@ -331,7 +343,7 @@ def connect(
         name,
         intake,
         on_event,
-        signing=SigningKey.load(config.keys.signing, base),
+        signing=SigningKey.load(config.keys.signing, base) if confirms else None,
         session_s=config.broker.session_h * 3600,
         clock=clock,
         **options,

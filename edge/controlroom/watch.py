@@ -100,7 +100,7 @@ class Watch:
         """Read configuration and keys and open the store.
 
         The watcher proves who it is with its own certificate: ``name`` with ``.crt`` and ``.key``, beside the control
-        room's.
+        room's. Under the control room's own it is the control room, and gives receipts; every other only listens.
 
         Raises:
             ConfigInvalid: the configuration is wrong.
@@ -108,11 +108,14 @@ class Watch:
             StoreUnavailable: the store is.
         """
         settings = configuration.load(config)
+        own = settings.broker.certificate
+        certificate = _beside(own, f"{name}.crt")
+        is_the_room = certificate in {own, str(Path(own))}
         broker = msgspec.structs.replace(
             settings.broker,
             host=host or settings.broker.host,
             port=port or settings.broker.port,
-            certificate=_beside(settings.broker.certificate, f"{name}.crt"),
+            certificate=certificate,
             certificate_key=_beside(settings.broker.certificate_key, f"{name}.key"),
         )
         settings = msgspec.structs.replace(settings, broker=broker)
@@ -133,7 +136,7 @@ class Watch:
             retention=retention,
         )
         watch = cls(store, retention, pictures, as_json=as_json, health=health)
-        watch._receiver = connect(settings, name, store, watch._hear)
+        watch._receiver = connect(settings, name, store, watch._hear, confirms=is_the_room)
         return watch
 
     def _hear(self, event: ReceiverEvent) -> None:

@@ -137,6 +137,7 @@ class Deployment:
         say("[bold]4  The control room[/bold], which verifies, decrypts and shows.")
         control = folder / "site" / CONTROL_ROOM / "control.toml"
         watch = ["watch", "--config", str(control), "--pictures", str(folder / "pictures"), "--json"]
+        watch += ["--name", CONTROL_ROOM]  # with the room's own certificate: it is the one that confirms
         self._start(ends, "control", [_command("lfr-control"), *watch], "control")
 
     def _write_config(self) -> Path:

@@ -6,6 +6,7 @@ import json
 import os
 import pwd
 import queue
+import signal
 import ssl
 import subprocess
 import sys
@@ -256,6 +257,27 @@ class TestWatch:
         assert ended.returncode == 5
         assert "0 of 1 arrived" in ended.stderr
         assert "Traceback" not in ended.stderr
+
+    @pytest.mark.parametrize(("name", "confirmed"), [("control-room-watch", 0), ("control-room", 1)])
+    def test_an_alert_leaves_the_van_only_when_the_control_room_itself_has_it(
+        self, site: Site, van: Van, name: str, confirmed: int
+    ) -> None:
+        van.submit()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "edge.controlroom.cli", "watch", "--config", site.room / "control.toml",
+             "--json", "--timeout", "60", "--name", name],
+            stdout=subprocess.PIPE,
+            text=True,
+        )  # fmt: skip
+        assert process.stdout is not None
+        while '"event":"alert"' not in process.stdout.readline():
+            assert process.poll() is None
+        if confirmed:
+            assert van.publisher.wait_empty(15)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+        assert van.outbox.counters().delivered == confirmed
+        assert "Denied PUBLISH" not in site.log.read_text(), "it says what it may not say"
 
     def test_each_watcher_has_its_own_certificate_and_only_listens(self, site: Site) -> None:
         add_watcher("control-room-night", site.folder)
