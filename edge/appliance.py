@@ -139,8 +139,8 @@ class Appliance:
         van.retention.start(self.workers)
         parts.callback(van.retention.stop)
         van.guard.ask()
+        parts.callback(van.capture.stop)  # first: a start that fails may have begun to read
         van.capture.start(self.workers)
-        parts.callback(van.capture.stop)
         van.guard.start(self.workers)
         parts.callback(van.guard.stop)
         self.board.listen(lambda state: van.publisher.say(str(state.condition), state.why))

@@ -132,8 +132,8 @@ def _camera(config: Config) -> str:
     custodian = Custodian(clock)
     source = config.camera_name()
     capture = Capture(config.camera, custodian, clock, source=config.source())
-    capture.start(Supervisor())
     try:
+        capture.start(Supervisor())
         frame = capture.next(FIRST_FRAME_S)
         if frame is None:
             raise capture.error or CameraUnavailable(

@@ -154,6 +154,38 @@ def test_a_camera_whose_driver_hangs_while_it_opens_is_an_error_and_holds_up_nob
         pipe.unlink()
 
 
+def test_a_picture_that_a_hanging_driver_gives_out_after_the_end_is_not_held(
+    custodian: Custodian, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, let_go = threading.Event(), threading.Event()
+    picture = np.full((60, 80, 3), 130, np.uint8)
+
+    class Camera:
+        def read(self) -> tuple[bool, Any]:
+            asked.set()
+            let_go.wait(20)
+            return True, picture
+
+        def release(self) -> None:
+            pass
+
+        def get(self, _: int) -> float:
+            return 25.0
+
+    monkeypatch.setattr("edge.sight.source.Source._open", lambda *_: Camera())
+    monkeypatch.setattr("edge.sight.capture.STOP_S", 0.1)
+    settings = CameraSection(source="/dev/video0", stall_s=60)
+    capture = Capture(settings, custodian, SystemClock())
+    capture.start(supervisor := Supervisor())
+    (reader,) = supervisor.workers
+    assert asked.wait(5)
+    capture.stop()
+    let_go.set()
+    assert reader.stop(5)
+    assert custodian.totals().live == 0
+    assert not picture.any(), "its pixels are gone"
+
+
 @pytest.mark.parametrize("shape", [(60, 80), (60, 80, 1), (60, 80, 4)])
 @pytest.mark.parametrize("deep", [np.uint8, np.uint16])
 def test_a_camera_without_colour_or_with_one_channel_more_is_watched_like_any_other(

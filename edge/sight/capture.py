@@ -315,6 +315,9 @@ class Capture:
             while wait and self._waiting is not None and not worker.stopping:
                 self._condition.wait(0.5)
                 worker.beat()
+            if worker.stopping:  # nobody takes it any more, and what is held has been erased, or is about to be
+                pixels.fill(0)
+                return
             if self._waiting is not None:
                 self._waiting.pixels.erase()
                 self._dropped += 1

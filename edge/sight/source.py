@@ -154,11 +154,13 @@ def _in_colour(image: NDArray[Any]) -> NDArray[np.uint8]:
         cv2.error: it is no picture of one, three or four channels.
     """
     if image.dtype == np.uint16:
-        wide, image = image, (image >> 8).astype(np.uint8)
+        wide, image = image, np.empty(image.shape, np.uint8)
+        np.right_shift(wide, 8, out=image, casting="unsafe")
         wide.fill(0)
     if image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8:
         return image
     one = image.ndim == 2 or image.shape[2] == 1
-    turned = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR if one else cv2.COLOR_BGRA2BGR)
-    image.fill(0)
-    return np.asarray(turned, np.uint8)
+    try:
+        return np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2BGR if one else cv2.COLOR_BGRA2BGR), np.uint8)
+    finally:
+        image.fill(0)
