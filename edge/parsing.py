@@ -6,6 +6,8 @@ nested deeper than Python can follow. Whoever remembers only the first lets the 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import msgspec
@@ -22,10 +24,8 @@ def json_as(content: bytes | str, kind: type[Kind]) -> Kind:
     Raises:
         DecodeError: it is not JSON, not UTF-8, too deep, or not of this kind; says which.
     """
-    try:
+    with _one_error():
         return msgspec.json.decode(content, type=kind)
-    except (UnicodeDecodeError, RecursionError) as error:
-        raise _plain(error) from None
 
 
 def toml_as(content: bytes | str, kind: type[Kind]) -> Kind:
@@ -34,12 +34,15 @@ def toml_as(content: bytes | str, kind: type[Kind]) -> Kind:
     Raises:
         DecodeError: it is not TOML, not UTF-8, too deep, or not of this kind; says which.
     """
-    try:
+    with _one_error():
         return msgspec.toml.decode(content, type=kind)
-    except (UnicodeDecodeError, RecursionError) as error:
-        raise _plain(error) from None
 
 
-def _plain(error: Exception) -> msgspec.DecodeError:
-    deep = isinstance(error, RecursionError)
-    return msgspec.DecodeError("It is nested too deeply" if deep else "It is not UTF-8 text")
+@contextmanager
+def _one_error() -> Iterator[None]:
+    try:
+        yield
+    except UnicodeDecodeError:
+        raise msgspec.DecodeError("It is not UTF-8 text") from None
+    except RecursionError:
+        raise msgspec.DecodeError("It is nested too deeply") from None
