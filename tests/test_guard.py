@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -130,27 +132,37 @@ def test_a_permit_begins_as_a_no_and_lapses_unless_it_is_renewed() -> None:
         permit.require()
 
 
-def test_a_permit_that_is_in_use_is_withdrawn_only_when_the_use_has_ended() -> None:
-    permit = Permit(HandClock())
-    permit.grant()
-    inside, leave, withdrawn = threading.Event(), threading.Event(), threading.Event()
+@contextmanager
+def committing(permit: Permit) -> Iterator[None]:
+    """An alert is being committed on another thread, for as long as the block takes."""
+    inside, leave = threading.Event(), threading.Event()
 
     def commit() -> None:
         with permit.in_use():
             inside.set()
-            leave.wait(5)
+            leave.wait(30)
 
     user = threading.Thread(target=commit)
     user.start()
     assert inside.wait(5)
+    try:
+        yield
+    finally:
+        leave.set()
+        user.join()
+
+
+def test_a_permit_that_is_in_use_is_withdrawn_only_when_the_use_has_ended() -> None:
+    permit = Permit(HandClock())
+    permit.grant()
+    withdrawn = threading.Event()
     withdrawer = threading.Thread(target=lambda: (permit.withdraw(), withdrawn.set()))
-    withdrawer.start()
-    assert not withdrawn.wait(0.2), "an alert is still being committed"
-    assert not permit.valid, "the next frame is refused already"
-    leave.set()
+    with committing(permit):
+        withdrawer.start()
+        assert not withdrawn.wait(0.2), "an alert is still being committed"
+        assert not permit.valid, "the next frame is refused already"
     assert withdrawn.wait(5)
-    for thread in (user, withdrawer):
-        thread.join()
+    withdrawer.join()
     with pytest.raises(PermitLapsed), permit.in_use():
         pytest.fail("nothing may be committed any more")
 
@@ -158,21 +170,10 @@ def test_a_permit_that_is_in_use_is_withdrawn_only_when_the_use_has_ended() -> N
 def test_a_withdrawal_waits_for_a_commit_that_hangs_no_longer_than_a_second() -> None:
     permit = Permit(HandClock())
     permit.grant()
-    inside, leave = threading.Event(), threading.Event()
-
-    def hangs() -> None:
-        with permit.in_use():
-            inside.set()
-            leave.wait(30)
-
-    user = threading.Thread(target=hangs)
-    user.start()
-    assert inside.wait(5)
-    began = time.monotonic()
-    permit.close()
-    assert 0.9 < time.monotonic() - began < 5
-    leave.set()
-    user.join()
+    with committing(permit):
+        began = time.monotonic()
+        permit.close()
+        assert 0.9 < time.monotonic() - began < 5
     permit.grant()
     assert not permit.valid, "it was closed for good"
 

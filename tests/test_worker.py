@@ -11,7 +11,19 @@ import pytest
 
 from edge.errors import StoreUnavailable, WorkerFailed
 from edge.worker import GRACE_S, Supervisor, Worker
-from tests.sim.workers import SECRET, SOON, Hang, Time, Told, a_moment_later, clock, fails_with, hang, until_asked
+from tests.sim.workers import (
+    SECRET,
+    SOON,
+    Hang,
+    Paced,
+    Time,
+    Told,
+    a_moment_later,
+    clock,
+    fails_with,
+    hang,
+    until_asked,
+)
 
 __all__ = ["clock", "hang"]
 
@@ -83,14 +95,7 @@ def test_it_may_be_silent_for_exactly_as_long_as_it_may(clock: Time, hang: Hang)
 
 def test_where_the_whole_process_stood_still_nobody_is_blamed_who_goes_on_a_moment_later(clock: Time) -> None:
     """A machine that swaps or sleeps makes every worker late at once."""
-    go, done = threading.Semaphore(0), threading.Semaphore(0)
-
-    def body(worker: Worker) -> None:
-        while not worker.stopping:
-            go.acquire()
-            worker.beat()
-            done.release()
-
+    body = Paced()
     supervisor = Supervisor()
     worker = supervisor.start("pipeline", body, silent_s=30)
     for _ in range(3):
@@ -98,14 +103,11 @@ def test_where_the_whole_process_stood_still_nobody_is_blamed_who_goes_on_a_mome
         assert supervisor.check(), "it is late, and may only have been asleep"
         clock.now += GRACE_S / 2
         assert supervisor.check(), "it has a moment"
-        go.release()
-        assert done.acquire(timeout=SOON)
+        body.goes_on()
         assert supervisor.check(), "it goes on"
         clock.now += GRACE_S / 2
         assert supervisor.check()
-    worker.ask_to_stop()
-    go.release()
-    assert worker.stop(SOON)
+    body.ends(worker)
 
 
 @pytest.mark.parametrize(("later_s", "well"), [(0.0, True), (GRACE_S - 0.25, True), (GRACE_S, False)])

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from edge.worker import Supervisor, Worker
-from tests.sim.workers import SECRET, SOON, Hang, Time, Told, a_moment_later, clock, hang, until_asked
+from tests.sim.workers import SECRET, SOON, Hang, Paced, Time, Told, a_moment_later, clock, hang, until_asked
 
 __all__ = ["clock", "hang"]
 
@@ -19,26 +19,16 @@ __all__ = ["clock", "hang"]
 
 
 def test_a_beat_is_progress(clock: Time) -> None:
-    go, done = threading.Semaphore(0), threading.Semaphore(0)
-
-    def body(worker: Worker) -> None:
-        while not worker.stopping:
-            go.acquire()
-            worker.beat()
-            done.release()
-
+    body = Paced()
     supervisor = Supervisor()
     worker = supervisor.start("pipeline", body, silent_s=30)
     for _ in range(5):
         clock.now += 25
-        go.release()
-        assert done.acquire(timeout=SOON)
+        body.goes_on()
         assert a_moment_later(supervisor, clock)
     clock.now += 31
     assert not a_moment_later(supervisor, clock)
-    worker.ask_to_stop()
-    go.release()
-    assert worker.stop(SOON)
+    body.ends(worker)
 
 
 def test_waiting_is_progress_however_long_it_takes(clock: Time) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,7 +15,9 @@ from edge.trust.events import Event
 from provisioning.keyring import Keyring
 from provisioning.repository import Repository
 from tests.sim.clock import HandClock
-from tests.test_mandate import Deployment
+from tests.test_mandate import Deployment, out
+
+__all__ = ["out"]
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 BUILT = NOW - timedelta(days=30)
@@ -77,14 +78,6 @@ def test_a_pi_without_a_battery_waits_for_a_time_server_or_satellites(
 
 
 # -- a restart when what was current has lapsed ----------------------------------------------------
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Iterator[Deployment]:
-    made = Deployment(tmp_path)
-    yield made
-    made.keeper.close()
-    made.audit.close()
 
 
 def lapse(out: Deployment) -> None:

@@ -66,6 +66,28 @@ def fails_with(error: BaseException):
     return body
 
 
+class Paced:
+    """A body that makes progress when it is told to."""
+
+    def __init__(self) -> None:
+        self._go, self._done = threading.Semaphore(0), threading.Semaphore(0)
+
+    def __call__(self, worker: Worker) -> None:
+        while not worker.stopping:
+            self._go.acquire()
+            worker.beat()
+            self._done.release()
+
+    def goes_on(self) -> None:
+        self._go.release()
+        assert self._done.acquire(timeout=SOON)
+
+    def ends(self, worker: Worker) -> None:
+        worker.ask_to_stop()
+        self._go.release()
+        assert worker.stop(SOON)
+
+
 class Hang:
     """A body that does nothing for ever, until the test lets it go."""
 
