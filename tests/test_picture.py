@@ -168,3 +168,54 @@ def test_without_the_offices_extras_a_heic_is_named_and_not_called_no_picture(mo
 def test_on_a_van_a_heic_is_named_as_well() -> None:
     with pytest.raises(ImageUnreadable, match="is in the format HEIC, which is not read here"):
         read_image(pictures.HERE / "obama2.heic")
+
+
+# -- as the van reads them ---------------------------------------------------------------------------
+
+
+def test_a_picture_is_turned_upright_by_its_exif(tmp_path: Path) -> None:
+    wide = np.zeros((20, 60, 3), np.uint8)
+    wide[:, :30] = 255
+    good, data = cv2.imencode(".jpg", wide)
+    assert good
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
+    body = data.tobytes()
+    segment = b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif
+    (tmp_path / "turned.jpg").write_bytes(body[:2] + segment + body[2:])
+    upright = read_image(tmp_path / "turned.jpg")
+    assert upright.shape == (60, 20, 3)
+    assert upright[:20].mean() > 200 > upright[-20:].mean()
+
+
+def test_transparency_is_laid_on_grey(tmp_path: Path) -> None:
+    picture = np.zeros((4, 4, 4), np.uint8)
+    picture[:2, :, 3] = 255
+    cv2.imwrite(str(tmp_path / "a.png"), picture)
+    read = read_image(tmp_path / "a.png")
+    assert read[0].max() == 0
+    assert read[3].min() == 127
+
+
+def test_a_grey_picture_gets_three_channels(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "g.png"), np.full((4, 4), 9, np.uint8))
+    assert read_image(tmp_path / "g.png").shape == (4, 4, 3)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"", "empty"), (b"this is text", "not a picture"), (None, "cannot be read")],
+    ids=["empty", "text", "missing"],
+)
+def test_an_unreadable_picture_says_why(tmp_path: Path, content: bytes | None, words: str) -> None:
+    if content is not None:
+        (tmp_path / "x.jpg").write_bytes(content)
+    with pytest.raises(ImageUnreadable, match=words):
+        read_image(tmp_path / "x.jpg")
+
+
+def test_a_jpeg_that_is_cut_off_is_refused_and_not_filled_with_grey(tmp_path: Path) -> None:
+    noise = np.random.default_rng(1).integers(0, 255, (200, 200, 3), np.uint8)
+    data = cv2.imencode(".jpg", noise)[1].tobytes()
+    (tmp_path / "cut.jpg").write_bytes(data[: len(data) * 2 // 3])
+    with pytest.raises(ImageUnreadable, match="cut off"):
+        read_image(tmp_path / "cut.jpg")
