@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from provisioning.image import lock
 from provisioning.image.debian import key_of
-from provisioning.image.tools import ImageUnusable, require, run, sha256_file
+from provisioning.image.tools import ImageUnusable, ToolFailed, require, run, sha256_file
 
 __all__ = ["buildah", "container", "context", "software", "sources", "wheelhouse"]
 
@@ -74,10 +75,28 @@ def context(repository: Path, cache: Path, folder: Path) -> Path:
     return folder
 
 
+@functools.cache
+def driver(cache: Path) -> str:
+    """How buildah keeps what a step changes: the difference only where the kernel lets it, else a whole copy a step.
+
+    The base is 700 MB and Dockerfile.arm64 has a dozen steps: with copies, one build asks for tens of gigabytes.
+    """
+    try:
+        run(["buildah", *storage(cache, "overlay"), "images"], thing="container storage")
+    except ToolFailed:
+        return "vfs"
+    return "overlay"
+
+
+def storage(cache: Path, name: str) -> tuple[str | Path, ...]:
+    """Where buildah keeps images under one storage driver; two drivers never share a folder."""
+    folder = cache / f"containers-{name}"
+    return ("--storage-driver", name, "--root", folder, "--runroot", folder.with_name(f"{folder.name}-run"))
+
+
 def buildah(cache: Path, *arguments: str | Path, thing: str) -> str:
     """Run buildah with its storage in the cache."""
-    storage = ("--storage-driver", "vfs", "--root", cache / "containers", "--runroot", cache / "containers-run")
-    return run(["buildah", *storage, *arguments], thing=thing)
+    return run(["buildah", *storage(cache, driver(cache)), *arguments], thing=thing)
 
 
 def container(repository: Path, cache: Path, base: Path, say: Callable[[str], None]) -> str:
@@ -103,9 +122,10 @@ def container(repository: Path, cache: Path, base: Path, say: Callable[[str], No
         buildah(cache, "commit", "--rm", working, base_name, thing="base container")
     say("LFR Edge for aarch64, in a container: about 6 minutes the first time")
     place = context(repository, cache, cache / "context")
+    layers = "--layers" if driver(cache) == "overlay" else "--layers=false"
     buildah(
         cache,
-        *("bud", "--quiet", "--layers", "--isolation", "chroot", "--arch", "arm64", "--pull-never"),
+        *("bud", "--quiet", layers, "--isolation", "chroot", "--arch", "arm64", "--pull-never"),
         *("--build-arg", f"BASE={base_name}", "--build-arg", "PIP_NO_INDEX=1"),
         *("-f", place / "Dockerfile.arm64", "-t", name, place),
         thing="Dockerfile.arm64",
