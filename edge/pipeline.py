@@ -146,7 +146,7 @@ class Pipeline:
         permit: asked for every frame and again where an alert is committed.
         on_turn: called after every frame and at least every quarter of a second: there is progress.
         on_alert: called with every alert that was accepted.
-        retention: an alert expires no later than this, whatever the configuration says.
+        retention: nobody may hold an alert for longer; it expires no later, whatever the configuration says.
     """
 
     def __init__(
@@ -180,6 +180,7 @@ class Pipeline:
         self._permit = permit
         self._on_turn = on_turn
         self._on_alert = on_alert
+        self._retention = retention
         self._expiry = min(timedelta(seconds=config.alert.expiry_s), retention)
         self._tracker = Tracker(config.track)
         self._templates: dict[UUID, TrackTemplate] = {}
@@ -325,6 +326,7 @@ class Pipeline:
                     raised_at=now,
                     seen_at=view.frame.captured_at,
                     expires_at=now + self._expiry,
+                    erase_at=now + self._retention,
                     reference=reference,
                     category=entry.category,
                     similarity=similarity,

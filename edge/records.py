@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 from uuid import UUID
 
 import numpy as np
@@ -27,6 +27,7 @@ __all__ = [
     "CHIP_SIZES",
     "LANDMARKS",
     "Alert",
+    "AlertRef",
     "BiometricHandle",
     "Candidate",
     "ChipTemplate",
@@ -312,6 +313,16 @@ class WatchlistEntry:
         )
 
 
+class AlertRef(NamedTuple):
+    """Which alert: an identifier alone tells nothing, for any van may use the one of another's alert."""
+
+    van: str
+    alert_id: UUID
+
+    def __str__(self) -> str:
+        return f"{self.van}/{self.alert_id}"
+
+
 @dataclass(frozen=True, slots=True)
 class Alert:
     """What the control room is told about one passage of one subject. Nothing else leaves the van.
@@ -324,6 +335,7 @@ class Alert:
         raised_at: when the decision fell, UTC.
         seen_at: when the deciding frame was captured, UTC.
         expires_at: after this moment the alert is stale and must be dropped.
+        erase_at: after this moment nobody may hold it any more, wherever it is; UTC.
         reference: the subject's opaque reference.
         category: the subject's category.
         similarity: cosine of the track's template and the subject, -1..1.
@@ -346,6 +358,7 @@ class Alert:
     raised_at: datetime
     seen_at: datetime
     expires_at: datetime
+    erase_at: datetime
     reference: str
     category: str
     similarity: float
@@ -362,9 +375,13 @@ class Alert:
 
     def __post_init__(self) -> None:
         _require(self.sequence >= 1, "Alert", "sequence", "1 or more", self.sequence)
-        for name in ("raised_at", "seen_at", "expires_at"):
+        for name in ("raised_at", "seen_at", "expires_at", "erase_at"):
             moment: datetime = getattr(self, name)
             _require(moment.tzinfo is not None, "Alert", name, "timezone-aware", "a naive time")
+
+    @property
+    def ref(self) -> AlertRef:
+        return AlertRef(self.van, self.alert_id)
 
 
 class ErasureCause(StrEnum):

@@ -59,6 +59,7 @@ def make_alert(sequence: int = 1, van: str = "van-1", **changes: Any) -> Alert:
         "raised_at": now,
         "seen_at": now - timedelta(milliseconds=80),
         "expires_at": now + timedelta(hours=4),
+        "erase_at": now + timedelta(hours=24),
         "reference": "S-0042",
         "category": "wanted on warrant",
         "similarity": 0.71,

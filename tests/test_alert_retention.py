@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from edge.alert.outbox import Outbox
+from edge.alert.receipt import message_digest
 from edge.alert.retention import Sweeper
 from edge.controlroom.store import AlertStore
 from edge.errors import EdgeError, StoreDamaged, StoreUnavailable
@@ -41,20 +42,27 @@ def test_an_alert_goes_when_its_retention_is_over(
     key = secrets.token_bytes(32)
     site = Site(tmp_path)
     path = tmp_path / "inbox.db"
-    inbox = AlertStore(path, key)
-    inbox.accept(make_alert(probe_jpeg=PICTURE), NOW - age)
-    inbox.accept(make_alert(2, reference="S-kept"), NOW)
+    clock = HandClock(NOW)
+    late = NOW + timedelta(days=365)
+    with AlertStore(path, key, clock=clock) as store:
+        store.accept(make_alert(probe_jpeg=PICTURE, erase_at=late), message_digest(b"1"), NOW - age)
+        store.accept(make_alert(2, reference="S-kept", erase_at=late), message_digest(b"2"), NOW)
+
+    def purge(now: datetime, span: timedelta) -> int:
+        with AlertStore(path, key, retention=span, clock=clock) as store:
+            return len(store.erase_due(now))
+
     with site.audit() as audit:
         sweeper = Sweeper(
-            {"control room": lambda now, span: len(inbox.erase_due(now, span))},
-            clock=HandClock(NOW),
+            {"control room": purge},
+            clock=clock,
             audit=audit,
             retention=lambda: retention,
         )
         assert sweeper.sweep() == int(gone)
         assert sweeper.sweep() == 0
-    assert len(inbox.alerts()) == 2 - int(gone)
-    inbox.close()
+    with AlertStore(path, key, retention=timedelta(days=365), clock=clock) as store:
+        assert len(store.alerts()) == 2 - int(gone)
     found = PICTURE[4000:4064] in decrypted_pages(path, key)
     assert found is not gone
     assert b"S-kept" in decrypted_pages(path, key)

@@ -114,13 +114,13 @@ class TestStore:
             raise RuntimeError("no signature")
 
         with pytest.raises(RuntimeError):
-            store.change(case.alert_id, seen, fails)
-        assert store.case(case.alert_id) == case
-        store.change(case.alert_id, seen, lambda _: ("topic", b"signed"))
+            store.change(case.ref, seen, fails)
+        assert store.case(case.ref) == case
+        store.change(case.ref, seen, lambda _: ("topic", b"signed"))
         assert [(topic, payload) for _, topic, payload in store.outgoing()] == [("topic", b"signed")]
         store.close()
         store = AlertStore(tmp_path / "c.db", bytes(32))
-        again = store.case(case.alert_id)
+        again = store.case(case.ref)
         assert again is not None
         assert again.state is State.SEEN
         store.close()

@@ -18,7 +18,7 @@ import pytest
 
 from edge.alert.adjudication import AdjudicationBody
 from edge.alert.message import seal
-from edge.alert.receipt import ReceiptBody
+from edge.alert.receipt import Held, ReceiptBody, message_digest
 from edge.alert.status import HealthBody, StateBody
 from edge.trust.keys import DecryptionKeys, Recipients, SigningKey
 from edge.trust.revocation import Revocation
@@ -50,6 +50,9 @@ def body() -> dict[str, Any]:
     return alert
 
 
+HELD = Held(alert_id=uuid4(), digest=message_digest(b"a message"))
+
+
 def sealed() -> bytes:
     recipients = Recipients.of(DecryptionKeys.generate().public_jwks()["keys"])
     return seal(make_alert(), SigningKey.generate(), recipients)
@@ -60,7 +63,7 @@ MESSAGES: dict[str, bytes] = {
     "alert-body": json.dumps(body()).encode(),
     "state": msgspec.json.encode(StateBody(van="van-1", state="online", since=NOW)),
     "health": msgspec.json.encode(HealthBody(van="van-1", at=NOW)),
-    "receipt-body": msgspec.json.encode(ReceiptBody(van="van-1", alerts=[uuid4()], at=NOW)),
+    "receipt-body": msgspec.json.encode(ReceiptBody(van="van-1", alerts=[HELD], at=NOW)),
     "adjudication-body": msgspec.json.encode(
         AdjudicationBody(alert_id=uuid4(), van="van-1", state="engage", by="op-1", role="operator", at=NOW)
     ),

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 
+from edge.alert.receipt import message_digest
 from edge.controlroom import recovery
 from edge.controlroom.cases import State
 from edge.controlroom.recovery import erase_kept, former_casebook, former_inbox, open_store
 from edge.controlroom.store import AlertStore, Verdict
 from edge.errors import StoreDamaged, StoreUnavailable
+from edge.records import AlertRef
 from edge.trust.sealed import companions, damaged_files
 from tests.broker import JPEG, make_alert
 from tests.sealedpages import PAGE, decrypted_pages
+from tests.sim.clock import HandClock
 
 KEY = bytes(range(32))
 NOW = datetime(2026, 11, 20, 13, tzinfo=UTC)
 DAY = timedelta(hours=24)
+DIGEST = message_digest(b"the message")
 FORMER = Path(__file__).parent / "stores" / "control-room-0.1"
 
 
@@ -42,61 +47,98 @@ def store(tmp_path: Path) -> Iterator[AlertStore]:
 class TestAlerts:
     def test_an_alert_is_new_once_and_has_its_case_at_once(self, store: AlertStore) -> None:
         alert = make_alert()
-        assert store.accept(alert, NOW).verdict is Verdict.NEW
-        case = store.case(alert.alert_id)
+        assert store.accept(alert, DIGEST, NOW).verdict is Verdict.NEW
+        case = store.case(alert.ref)
         assert case is not None
         assert (case.state, case.received_at) == (State.NEW, NOW)
-        assert store.accept(alert, NOW).verdict is Verdict.DUPLICATE
+        assert store.accept(alert, DIGEST, NOW).verdict is Verdict.DUPLICATE
 
     def test_an_alert_without_its_case_is_not_stored_either(self, tmp_path: Path) -> None:
-        with AlertStore(tmp_path / "store.db", KEY) as store:
+        with AlertStore(tmp_path / "store.db", KEY, clock=Clock()) as store:
             alert = make_alert()
             with store.writing() as db:
                 db.execute("CREATE TRIGGER no_case BEFORE INSERT ON cases BEGIN SELECT RAISE(FAIL, 'no'); END")
             with pytest.raises(Exception, match="IntegrityError"):
-                store.accept(alert, NOW)
+                store.accept(alert, DIGEST, NOW)
             assert store.alerts() == []
             with store.writing() as db:
                 db.execute("DROP TRIGGER no_case")
-            assert store.accept(alert, NOW).verdict is Verdict.NEW
+            assert store.accept(alert, DIGEST, NOW).verdict is Verdict.NEW
 
     def test_what_was_accepted_survives_a_restart_with_its_pictures(self, tmp_path: Path) -> None:
         alert = make_alert()
-        with AlertStore(tmp_path / "i.db", KEY, opens_cases=False) as first:
-            first.accept(alert, NOW)
-        with AlertStore(tmp_path / "i.db", KEY, opens_cases=False) as second:
+        with AlertStore(tmp_path / "i.db", KEY, opens_cases=False, clock=Clock()) as first:
+            first.accept(alert, DIGEST, NOW)
+        with AlertStore(tmp_path / "i.db", KEY, opens_cases=False, clock=Clock()) as second:
             (left,) = second.unshown()
             assert left.alert == alert
             assert left.alert.probe_jpeg == alert.probe_jpeg
-            second.mark_shown(alert.alert_id)
+            second.forget_shown(alert.ref)
             assert second.unshown() == []
+            assert second.alerts() == [], "who only shows it keeps nothing of it"
             assert second.cases() == []
-            assert second.accept(alert, NOW).verdict is Verdict.DUPLICATE
+            assert second.accept(alert, DIGEST, NOW).verdict is Verdict.DUPLICATE
 
     def test_gaps_are_listed_per_van_until_they_close(self, store: AlertStore) -> None:
         for van, number in (("van-1", 5), ("van-1", 8), ("van-2", 1), ("van-1", 7)):
-            store.accept(make_alert(number, van), NOW)
+            store.accept(make_alert(number, van), DIGEST, NOW)
         assert store.missing("van-1") == [6]
         assert store.missing("van-2") == []
 
     def test_a_van_that_counts_from_1_again_is_noticed_and_followed(self, store: AlertStore) -> None:
-        store.accept(make_alert(40), NOW)
-        assert store.accept(make_alert(1), NOW).verdict is Verdict.RESTARTED
-        assert store.accept(make_alert(2), NOW).verdict is Verdict.NEW
+        store.accept(make_alert(40), DIGEST, NOW)
+        assert store.accept(make_alert(1), DIGEST, NOW).verdict is Verdict.RESTARTED
+        assert store.accept(make_alert(2), DIGEST, NOW).verdict is Verdict.NEW
 
     def test_a_huge_jump_of_numbers_does_not_fill_the_disk(self, store: AlertStore) -> None:
-        store.accept(make_alert(1), NOW)
-        assert store.accept(make_alert(2**53 - 1), NOW).missing == (2, 2**53 - 2)
+        store.accept(make_alert(1), DIGEST, NOW)
+        assert store.accept(make_alert(2**53 - 1), DIGEST, NOW).missing == (2, 2**53 - 2)
         assert len(store.missing("van-1")) <= 100_001
+
+    def test_two_vans_may_use_one_identifier_and_each_has_its_alert_and_its_case(self, store: AlertStore) -> None:
+        first, second = make_alert(), make_alert(van="van-2", reference="S-0077")
+        second = replace(second, alert_id=first.alert_id)
+        assert store.accept(second, message_digest(b"van-2"), NOW).verdict is Verdict.NEW
+        assert store.accept(first, DIGEST, NOW).verdict is Verdict.NEW
+        assert [stored.alert for stored in store.alerts()] == [second, first]
+        for alert in (first, second):
+            found, case = store.alert(alert.ref), store.case(alert.ref)
+            assert found is not None
+            assert case is not None
+            assert (found.alert.reference, case.van) == (alert.reference, alert.van)
+
+    def test_another_alert_under_an_identifier_of_the_same_van_contradicts_it(self, store: AlertStore) -> None:
+        alert = make_alert()
+        store.accept(alert, DIGEST, NOW)
+        assert store.accept(alert, message_digest(b"another"), NOW).verdict is Verdict.CONTRADICTION
+        assert store.accept(alert, DIGEST, NOW).verdict is Verdict.DUPLICATE
+
+    def test_an_alert_is_kept_no_longer_than_its_van_said(self, store: AlertStore) -> None:
+        soon, late = make_alert(erase_at=NOW + timedelta(hours=2)), make_alert(2, erase_at=NOW + timedelta(days=30))
+        for alert in (soon, late):
+            store.accept(alert, DIGEST, NOW)
+        assert store.erase_due(NOW + timedelta(hours=1, minutes=59)) == []
+        assert store.erase_due(NOW + timedelta(hours=2)) == [soon.ref]
+        assert store.erase_due(NOW + DAY) == [late.ref], "and no longer than the control room keeps any"
+
+    def test_what_must_be_erased_is_not_read_although_nothing_has_erased_it(self, tmp_path: Path) -> None:
+        clock = HandClock(NOW)
+        with AlertStore(tmp_path / "store.db", KEY, clock=clock, opens_cases=False) as store:
+            alert = make_alert(erase_at=NOW + timedelta(hours=2))
+            store.accept(alert, DIGEST, NOW)
+            clock.advance(7199)
+            assert store.alert(alert.ref) is not None
+            clock.advance(1)
+            assert (store.alert(alert.ref), store.alerts(), store.unshown()) == (None, [], [])
 
     def test_pictures_go_after_their_retention_and_the_identifier_and_the_case_stay(self, store: AlertStore) -> None:
         alert = make_alert(expires_at=NOW + timedelta(hours=4))
-        store.accept(alert, NOW)
-        assert store.erase_due(NOW + timedelta(hours=23), DAY) == []
-        assert store.erase_due(NOW + DAY, DAY) == [alert.alert_id]
-        assert store.alert(alert.alert_id) is None
-        assert store.case(alert.alert_id) is not None
-        assert store.accept(alert, NOW + DAY).verdict is Verdict.DUPLICATE
+        store.accept(alert, DIGEST, NOW)
+        assert store.erase_due(NOW + timedelta(hours=23)) == []
+        assert store.erase_due(NOW + DAY) == [alert.ref]
+        assert store.alert(alert.ref) is None
+        assert store.case(alert.ref) is not None
+        assert store.accept(alert, DIGEST, NOW + DAY).verdict is Verdict.DUPLICATE
 
 
 def take_over(folder: Path) -> AlertStore:
@@ -110,14 +152,14 @@ def check_taken_over(folder: Path, store: AlertStore) -> None:
     assert [(case.sequence, str(case.state)) for case in store.cases()] == [
         (1, "engage"), (2, "new"), (4, "new"), (5, "new"),
     ]  # fmt: skip
-    decided = store.case(UUID(int=1))
+    decided = store.case(AlertRef("van-1", UUID(int=1)))
     assert decided is not None
     assert (decided.decided_by, decided.reason) == ("op-1", "same person")
     assert [payload for _, _, payload in store.outgoing()] == [b"signed seen", b"signed engage"]
     assert [officer.number for officer in store.officers.all()] == ["eo-1", "op-1"]
     assert store.officers.authenticate("op-1", "correct horse battery")[0].number == "op-1"
     assert store.missing("van-1") == [3]
-    assert store.accept(make_alert(5, alert_id=UUID(int=5)), NOW).verdict is Verdict.DUPLICATE
+    assert store.accept(make_alert(5, alert_id=UUID(int=5)), DIGEST, NOW).verdict is Verdict.DUPLICATE
     assert sorted(file.name for file in folder.glob("*.db*") if "-" not in file.suffix) == ["control-room.db"]
 
 
@@ -215,7 +257,7 @@ class TestDamage:
         with AlertStore(path, KEY, clock=Clock()) as store:
             for number in range(1, 13):
                 alert = make_alert(number, alert_id=UUID(int=number), reference_jpeg=JPEG + b"%04d" % number * 3000)
-                store.accept(alert, NOW)
+                store.accept(alert, DIGEST, NOW)
         return path
 
     def test_what_can_be_read_is_carried_over_and_what_cannot_is_said(self, path: Path) -> None:
@@ -238,13 +280,13 @@ class TestDamage:
         self, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with AlertStore(path, KEY) as store, store.writing() as db:
-            db.execute("DELETE FROM cases WHERE alert_id = ?", (str(UUID(int=7)),))
+            db.execute("DELETE FROM cases WHERE alert_id = ?", (str(AlertRef("van-1", UUID(int=7))),))
         damage(path, page_of(path, b"0007" * 100))
         with open_store(path, KEY, clock=Clock()) as store:
             (found,) = store.damages()
             assert found.lost == "alert no. 7 of van-1"
             assert store.missing("van-1") == [7]
-            assert store.accept(make_alert(7, alert_id=UUID(int=7)), NOW).verdict is Verdict.LATE
+            assert store.accept(make_alert(7, alert_id=UUID(int=7)), DIGEST, NOW).verdict is Verdict.LATE
 
     def test_a_repair_that_is_interrupted_is_begun_anew(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         damage(path, page_of(path, b"0007" * 100))

@@ -190,8 +190,11 @@ class TestWhatIsLeft:
 class Asked(Salvage):
     """Counts what is asked of a table of ``last`` rows, some of which cannot be read."""
 
+    columns: list[str] | None = ["number"]  # noqa: RUF012
+
     def __init__(self, last: int | None, bad: Sequence[int] = (), seq: int | None = None) -> None:
         super().__init__(Path("/nowhere"), KEY)
+        self.asked_for: set[str] = set()
         self.last, self.bad, self.seq = last, bad, seq
         self.ranges: list[tuple[int, int]] = []
 
@@ -200,6 +203,9 @@ class Asked(Salvage):
             return None if self.last is None else [(self.last or None,)]
         if "sqlite_sequence" in query:
             return [] if self.seq is None else [(self.seq,)]
+        if "pragma_table_info" in query:
+            return None if self.columns is None else [(name,) for name in self.columns]
+        self.asked_for.add(query.removeprefix("SELECT ").partition(" FROM ")[0])
         low, high = values
         self.ranges.append((low, high))
         return None if any(low <= each <= high for each in self.bad) else [(n,) for n in range(low, high + 1)]
@@ -211,6 +217,23 @@ class TestWhichRowsAreTried:
         assert [row[0] for row in asked.rows("thing", "number")] == list(range(1, 131))
         assert asked.ranges == [(1, 64), (65, 128), (129, 130)]
         assert asked.damaged == set()
+
+    def test_columns_that_an_earlier_version_did_not_have_are_read_as_nothing(self) -> None:
+        asked = Asked(3)
+        list(asked.rows("thing", "number, later"))
+        assert asked.asked_for == {"number, NULL"}
+
+    def test_of_a_table_that_an_earlier_version_did_not_have_there_are_no_rows_and_no_damage(self) -> None:
+        asked = Asked(3)
+        asked.columns = []
+        assert list(asked.rows("thing", "number")) == []
+        assert (asked.ranges, asked.damaged) == ([], set())
+
+    def test_where_the_columns_cannot_be_read_all_are_asked_for(self) -> None:
+        asked = Asked(3)
+        asked.columns = None
+        list(asked.rows("thing", "number, later"))
+        assert asked.asked_for == {"number, later"}
 
     def test_of_an_empty_table_none(self) -> None:
         asked = Asked(0)

@@ -64,7 +64,7 @@ class Kind(Generic[Body]):
             body = self.body.decode(signed.payload)
         except (msgspec.DecodeError, ValueError, RecursionError):
             raise AlertRejected(
-                whose, "is not a message of version 1", "Update the software of the van or of the control room"
+                whose, "does not have the agreed form", "Update the software of the van or of the control room"
             ) from None
         if body.van != van:
             raise AlertRejected(whose, "is for another van", "Do not act on it")

@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from edge.alert import topics
+from edge.alert.retention import DEFAULT_RETENTION
 from edge.errors import SOFTWARE_FAULT, AlertRejected, EdgeError, SignatureInvalid
 from edge.names import Name
 from edge.records import Alert
@@ -79,6 +80,8 @@ class AlertBody(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     model: Annotated[Digest, Meta(description="digest of the embedder")]
     image_taken: Annotated[str, Meta(max_length=32)] | None
     """ISO 8601 date of the reference picture, or null."""
+    erase_at: Annotated[Moment, Meta(description="after this moment nobody may hold the alert")] | None = None
+    """By the van's authority; null from a van of before contract 1.1: 24 hours after ``raised_at``."""
     probe_jpeg: Annotated[Picture, Meta(description="the face as seen, JPEG in base64url")]
     reference_jpeg: Annotated[Picture, Meta(description="the list's picture of the subject, JPEG in base64url")]
 
@@ -117,8 +120,9 @@ UNREADABLE: Final = (msgspec.DecodeError, ValueError, RecursionError)
 _ENVELOPE = msgspec.json.Decoder(Envelope)
 _BODY = msgspec.json.Decoder(AlertBody)
 _UNTOUCHED = (
-    "alert_id", "van", "deployment", "sequence", "raised_at", "seen_at", "expires_at", "reference", "category",
-    "similarity", "threshold", "votes", "frames", "eye_distance", "place", "watchlist", "model", "image_taken",
+    "alert_id", "van", "deployment", "sequence", "raised_at", "seen_at", "expires_at", "erase_at", "reference",
+    "category", "similarity", "threshold", "votes", "frames", "eye_distance", "place", "watchlist", "model",
+    "image_taken",
 )  # fmt: skip
 
 
@@ -215,8 +219,10 @@ def open_alert(message: bytes, decryption_keys: DecryptionKeys, van_keys: KnownS
         raise AlertRejected(
             f"alert {body.alert_id}", "was altered: its outside differs from what the van signed", suspicious
         )
+    fields: dict[str, Any] = {name: getattr(body, name) for name in _UNTOUCHED}
+    fields["erase_at"] = body.erase_at or body.raised_at + DEFAULT_RETENTION
     try:
-        return Alert(**{name: getattr(body, name) for name in _UNTOUCHED}, **pictures)
+        return Alert(**fields, **pictures)
     except EdgeError as error:
         raise AlertRejected(f"alert {body.alert_id}", str(error), suspicious) from None
 

@@ -210,6 +210,11 @@ class Outbox:
         """How many undelivered alerts have numbers up to ``through``."""
         return int(self._store.read("SELECT count(*) FROM outbox WHERE sequence <= ?", (through,))[0][0])
 
+    def message(self, alert: UUID) -> bytes | None:
+        """What is published for an alert; None when it is not here any more."""
+        rows = self._store.read("SELECT message FROM outbox WHERE alert_id = ?", (str(alert),))
+        return bytes(rows[0][0]) if rows else None
+
     def delivered(self, *alerts: UUID) -> int:
         """Remove alerts that are safe elsewhere; returns how many were still here.
 

@@ -8,9 +8,9 @@ An acknowledgement counts only with a reason code of success. "No matching subsc
 ever see that alert, so it stays and is sent again.
 
 Nor does an acknowledgement end an alert's stay on the van: a broker may die before it has saved what it
-acknowledged. The alert goes on a *receipt*, which the control room signs once the alert is in its own store
-(:mod:`edge.alert.receipt`). Until then everything that is not yet confirmed is sent again, from the oldest on, with
-every new link and after a wait that doubles; the control room knows repeats by their identifiers. No more than
+acknowledged. The alert goes on a *receipt*, which the control room signs once the alert is in its own store, word for
+word (:mod:`edge.alert.receipt`). Until then everything that is not yet confirmed is sent again, from the oldest on,
+with every new link and after a wait that doubles; the control room knows repeats by their identifiers. No more than
 :attr:`Publisher.WINDOW` alerts are unconfirmed at the broker: the others wait in the outbox, where they are safe.
 """
 
@@ -20,7 +20,7 @@ import contextlib
 import queue
 import random
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
@@ -43,10 +43,10 @@ from edge.alert.link import (
     refused,
 )
 from edge.alert.outbox import Outbox, Pending
-from edge.alert.receipt import RECEIPT
+from edge.alert.receipt import RECEIPT, Held, message_digest
 from edge.alert.status import HealthBody, StateBody
 from edge.clock import NS_PER_S, Clock, SystemClock
-from edge.errors import BrokerUnavailable, EdgeError, EnvironmentFault, StoreDamaged
+from edge.errors import AlertRejected, BrokerUnavailable, EdgeError, EnvironmentFault, StoreDamaged
 from edge.trust.keys import KnownSigners
 from edge.worker import Supervisor, Worker
 
@@ -100,8 +100,8 @@ class Publisher:
             these is reported, and alerts go on.
         on_state: told of every change of state, with the error where a person must act.
         on_message: told of other messages for the van, as ``(kind, payload)``; called on the network thread.
-        on_refused: told of messages for the van that were not believed: ours that are no receipt, and those for which
-            ``on_message`` raised an :class:`EdgeError`; called on the network thread.
+        on_refused: told of messages for the van that were not believed: ours that are no receipt of what we sent, and
+            those for which ``on_message`` raised an :class:`EdgeError`; called on the network thread or on our own.
         backoff_s: shortest and longest wait between attempts.
         repeat_s: shortest and longest wait for a receipt until what is unconfirmed is sent again over the same link.
         clock: for expiry and waits.
@@ -322,6 +322,24 @@ class Publisher:
         if self._outbox.delivered(*alerts):
             self._told()
 
+    def _confirmed(self, receipt: Sequence[Held]) -> None:
+        """Let go what the control room holds just as we sent it."""
+        ours: list[UUID] = []
+        for held in receipt:
+            message = self._outbox.message(held.alert_id)
+            if message is None:
+                continue
+            if message_digest(message) == held.digest:
+                ours.append(held.alert_id)
+            elif self._on_refused:
+                error = AlertRejected(
+                    f"receipt of alert {held.alert_id}",
+                    "is for another alert with the same identifier",
+                    "Look for a second machine with this van's identity; the alert is sent again",
+                )
+                self._on_refused(topics.RECEIPT, error)
+        self._delivered(*ours)
+
     def _take_receipts(self, link: Link, events: queue.SimpleQueue[Event]) -> None:
         """What has come while an alert went out."""
         while not events.empty():
@@ -340,7 +358,7 @@ class Publisher:
             kind, content = events.get(timeout=longest)
             raise_if_ended((kind, content))
             if kind == "receipt":
-                self._delivered(*content)
+                self._confirmed(content)
             if kind == "state":
                 self._tell_state(link)
 

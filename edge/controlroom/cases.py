@@ -14,7 +14,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from edge.errors import BadInput, PolicyRefusal
-from edge.records import AGE_BANDS, Alert
+from edge.records import AGE_BANDS, Alert, AlertRef
 
 __all__ = [
     "ETHNICITIES",
@@ -154,6 +154,10 @@ class Case:
     correct: bool | None = None
     result: Result | None = None
     demographics: Demographics | None = None
+
+    @property
+    def ref(self) -> AlertRef:
+        return AlertRef(self.van, self.alert_id)
 
 
 def open_case(alert: Alert, received_at: datetime) -> Case:

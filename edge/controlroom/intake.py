@@ -6,7 +6,8 @@ The rules of :meth:`Intake.judge`, in order; the first that fails refuses the me
 2. an alert passes :func:`edge.alert.message.open_alert` (size, shape, decryption, signature, body, envelope);
 3. the van that signed it is the van of the topic;
 4. it has not expired;
-5. it is not known yet (:mod:`edge.controlroom.store`), otherwise it is counted as a duplicate.
+5. it is not known yet (:mod:`edge.controlroom.store`), otherwise it is counted as a duplicate; another alert with the
+   identifier of one of the same van is refused.
 
 A refused message is counted by reason and reported; it does not stand in the way of the next.
 """
@@ -22,6 +23,7 @@ from typing import Protocol
 
 from edge.alert import topics
 from edge.alert.message import open_alert
+from edge.alert.receipt import message_digest
 from edge.alert.status import read_health, read_state
 from edge.clock import Clock, SystemClock
 from edge.controlroom.checkpoints import keep_checkpoint
@@ -31,7 +33,7 @@ from edge.errors import AlertRejected, EdgeError, EnvironmentFault, SignatureInv
 from edge.records import Alert
 from edge.trust.keys import DecryptionKeys, KnownSigners
 
-__all__ = ["Counts", "Intake", "Judgement", "Message"]
+__all__ = ["Counts", "Intake", "Judgement", "Message", "Opened"]
 
 
 @dataclass(slots=True)
@@ -59,6 +61,14 @@ class Message(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Opened:
+    """An authentic alert, and the digest of the message that it came in (:func:`edge.alert.receipt.message_digest`)."""
+
+    alert: Alert
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class Judgement:
     """What a batch of messages turned out to be.
 
@@ -68,7 +78,7 @@ class Judgement:
     """
 
     events: tuple[ReceiverEvent, ...]
-    stored: tuple[Alert, ...]
+    stored: tuple[Opened, ...]
 
 
 class Intake:
@@ -112,17 +122,29 @@ class Intake:
             StoreDamaged, StoreUnavailable: none of them was stored, and none may be confirmed or acknowledged.
         """
         opened = [self._opened(message) for message in messages]
-        alerts = sorted((each for each in opened if isinstance(each, Alert)), key=lambda a: (a.raised_at, a.sequence))
+        alerts = [each for each in opened if isinstance(each, Opened)]
+        alerts.sort(key=lambda each: (each.alert.raised_at, each.alert.sequence))
         now = self._clock.now()
         with self.store.writing():
-            taken = [(alert, self.store.accept(alert, now)) for alert in alerts]
-        new = [Arrived(alert, how, now) for alert, how in taken if how.verdict is not Verdict.DUPLICATE]
+            taken = [(each, self.store.accept(each.alert, each.digest, now)) for each in alerts]
+        stored = [(each, how) for each, how in taken if how.verdict is not Verdict.CONTRADICTION]
+        new = [Arrived(each.alert, how, now) for each, how in stored if how.verdict is not Verdict.DUPLICATE]
+        refused = [self._contradiction(each.alert) for each, how in taken if how.verdict is Verdict.CONTRADICTION]
         self.counts.accepted += len(new)
-        self.counts.duplicates += len(taken) - len(new)
-        others = [each for each in opened if not isinstance(each, Alert)]
-        return Judgement((*others, *new), tuple(alerts))
+        self.counts.duplicates += len(stored) - len(new)
+        others = [each for each in opened if not isinstance(each, Opened)]
+        return Judgement((*others, *refused, *new), tuple(each for each, _ in stored))
 
-    def _open(self, message: Message) -> Alert | VanState | VanHealth | VanCheckpoint:
+    def _contradiction(self, alert: Alert) -> Refused:
+        error = AlertRejected(
+            f"alert {alert.alert_id} of {alert.van}",
+            "has the identifier of another alert of that van, which is on the page",
+            "Call the van: somebody may be using its keys",
+        )
+        self.counts.refused[type(error).__name__] += 1
+        return Refused(topics.topic(alert.van, topics.ALERT), error)
+
+    def _open(self, message: Message) -> Opened | VanState | VanHealth | VanCheckpoint:
         """Rules 1 to 4.
 
         Raises:
@@ -149,9 +171,9 @@ class Intake:
             raise AlertRejected(
                 f"alert {alert.alert_id} of {van}", f"expired at {alert.expires_at:%H:%M:%S} UTC", "Do not act on it"
             )
-        return alert
+        return Opened(alert, message_digest(message.payload))
 
-    def _opened(self, message: Message) -> Alert | VanState | VanHealth | VanCheckpoint | Refused:
+    def _opened(self, message: Message) -> Opened | VanState | VanHealth | VanCheckpoint | Refused:
         try:
             return self._open(message)
         except EnvironmentFault:

@@ -32,15 +32,14 @@ from edge.alert.link import (
     refused,
 )
 from edge.alert.publish import LinkState
-from edge.alert.receipt import sign_receipts
+from edge.alert.receipt import Held, sign_receipts
 from edge.clock import NS_PER_S, Clock, SystemClock
 from edge.controlroom.checkpoints import CHECKPOINTS
 from edge.controlroom.config import ControlConfig
 from edge.controlroom.events import Arrived, LinkChanged, ReceiverEvent, Refused, VanCheckpoint, VanHealth, VanState
-from edge.controlroom.intake import Intake
+from edge.controlroom.intake import Intake, Opened
 from edge.controlroom.store import Acceptance, AlertStore, Verdict
 from edge.errors import BrokerUnavailable, EdgeError, StoreDamaged
-from edge.records import Alert
 from edge.trust.keys import DecryptionKeys, KnownSigners, SigningKey
 from edge.trust.tls import client_context
 from edge.worker import JOIN_S, Supervisor, Worker
@@ -288,12 +287,12 @@ class Receiver:
         for event in later:
             self._events.put(event)
 
-    def _confirm(self, link: Link, alerts: Sequence[Alert]) -> None:
+    def _confirm(self, link: Link, stored: Sequence[Opened]) -> None:
         """Give each van its receipt for what is in the store now; one that is lost is asked for by a repeat."""
         if self._signing is None:
             return
-        for van in {alert.van for alert in alerts}:
-            mine = [alert.alert_id for alert in alerts if alert.van == van]
+        for van in {each.alert.van for each in stored}:
+            mine = [Held(alert_id=each.alert.alert_id, digest=each.digest) for each in stored if each.alert.van == van]
             for receipt in sign_receipts(van, mine, self._clock.now(), self._signing):
                 link.tell(topics.topic(van, topics.RECEIPT), receipt)
 

@@ -11,32 +11,39 @@ and removed when that is on the disk. Alerts that never got a case get it then.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from uuid import UUID
 
 from edge.clock import Clock, SystemClock
 from edge.controlroom.cases import open_case
 from edge.controlroom.config import ControlConfig
-from edge.controlroom.store import KIND, AlertStore, Damage
+from edge.controlroom.store import KIND, AlertStore, Damage, name_rows
+from edge.custody.shred import shred
 from edge.errors import StoreDamaged, StoreUnavailable
 from edge.files import fsync_folder
 from edge.trust.salvage import Salvage
 from edge.trust.sealed import Connection, SealedStore, StoreKind, companions, damaged_files, is_due, set_aside
 from edge.trust.secret import read_secret
 
-__all__ = ["FormerStore", "erase_kept", "former_casebook", "former_inbox", "open_room_store", "open_store"]
+__all__ = [
+    "FormerStore",
+    "erase_kept",
+    "erase_unused",
+    "former_casebook",
+    "former_inbox",
+    "open_room_store",
+    "open_store",
+]
 
 MAX_WORDS = 900
 """Characters of what the audit log is told was lost."""
 
 _ALERTS = {
-    "known": "alert_id, van, sequence, expires_at",
-    "alerts": "alert_id, received_at, shown, body",
+    "known": "alert_id, van, sequence, expires_at, digest",
+    "alerts": "alert_id, received_at, shown, body, erase_at",
     "vans": "van, last",
     "missing": "van, sequence",
 }
@@ -109,12 +116,12 @@ def open_store(
     try:
         if kept is not None:
             raise StoreDamaged(str(path), f"was damaged and is kept as {kept.name}", KIND.damaged)
-        store = AlertStore(path, key, opens_cases=opens_cases, clock=clock)
+        store = AlertStore(path, key, opens_cases=opens_cases, retention=retention, clock=clock)
     except StoreDamaged:
         if not repair:
             raise
         _rebuild(path, key, kept or set_aside(path, now), now, retention, opens_cases=opens_cases)
-        store = AlertStore(path, key, opens_cases=opens_cases, clock=clock)
+        store = AlertStore(path, key, opens_cases=opens_cases, retention=retention, clock=clock)
     try:
         _take_over(store, key, former, now, retention, opens_cases=opens_cases)
     except BaseException:
@@ -156,6 +163,27 @@ def erase_kept(store: AlertStore, now: datetime, retention: timedelta) -> list[D
         _destroy(store.path.with_name(damage.kept))
         store.forget_damage(damage)
     return due
+
+
+def erase_unused(folder: Path, now: datetime, retention: timedelta) -> list[str]:
+    """Erase the stores of watches that nobody has run for ``retention``, and what was kept aside of them.
+
+    A watch marks its store as in use every minute.
+
+    Returns:
+        The names of the files.
+
+    Raises:
+        StoreUnavailable: the disk refuses.
+    """
+    gone = []
+    for name in sorted({re.sub(r"-(wal|shm|journal)$", "", path.name) for path in folder.glob("*.watch.db*")}):
+        path = folder / name
+        used = max(file.stat().st_mtime for file in companions(path) if file.exists())
+        if used <= (now - retention).timestamp():
+            _destroy(path)
+            gone.append(name)
+    return gone
 
 
 def _checked(path: Path, key: bytes, kind: StoreKind, now: datetime) -> Path | None:
@@ -236,10 +264,11 @@ def _complete(
     store: AlertStore, db: Connection, now: datetime, retention: timedelta, *, opens_cases: bool
 ) -> list[str]:
     """Make whole what was carried over, and say what is missing from it."""
+    name_rows(db)
     for stored in store.alerts_without("known"):
         alert = stored.alert
-        row = (str(alert.alert_id), alert.van, alert.sequence, alert.expires_at.timestamp())
-        db.execute("INSERT INTO known VALUES (?, ?, ?, ?)", row)
+        row = (str(alert.ref), alert.van, alert.sequence, alert.expires_at.timestamp())
+        db.execute("INSERT INTO known (alert_id, van, sequence, expires_at) VALUES (?, ?, ?, ?)", row)
     db.execute("INSERT OR IGNORE INTO vans SELECT van, max(sequence) FROM known GROUP BY van")
     if not opens_cases:
         return []
@@ -253,8 +282,8 @@ def _complete(
     ).fetchall()
     db.executemany("DELETE FROM known WHERE alert_id = ?", [(row[2],) for row in gone])
     db.executemany("INSERT OR IGNORE INTO missing VALUES (?, ?)", [row[:2] for row in gone])
-    held = {UUID(row[0]) for row in db.execute("SELECT alert_id FROM alerts")}
-    bare = [case for case in store.cases() if case.alert_id not in held and case.received_at > now - retention]
+    held = {row[0] for row in db.execute("SELECT alert_id FROM alerts")}
+    bare = [case for case in store.cases() if str(case.ref) not in held and case.received_at > now - retention]
     return [
         *(f"alert no. {sequence} of {van}" for van, sequence, _ in gone),
         *(f"the pictures of alert no. {case.sequence} of {case.van}" for case in bare),
@@ -284,18 +313,5 @@ def _destroy(path: Path) -> None:
     Raises:
         StoreUnavailable: the disk refuses.
     """
-    try:
-        for file in companions(path):
-            if file.exists():
-                with file.open("r+b") as content:
-                    left = os.fstat(content.fileno()).st_size
-                    while left > 0:
-                        left -= content.write(bytes(min(left, 1 << 20)))
-                    content.flush()
-                    os.fsync(content.fileno())
-                file.unlink()
-        fsync_folder(path.parent)
-    except OSError as error:
-        raise StoreUnavailable(
-            str(path), f"cannot be removed ({error.strerror})", "Check the disk and the file's owner"
-        ) from None
+    for file in companions(path):
+        shred(file)

@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Self
-from uuid import UUID
 
 import msgspec
 
@@ -29,10 +28,11 @@ from edge.controlroom import cases
 from edge.controlroom.cases import Case, Demographics, NotYours, Officer, Result, State
 from edge.controlroom.config import ControlConfig
 from edge.controlroom.receive import Arrived, LinkChanged, Receiver, ReceiverEvent, Refused, VanState, connect
-from edge.controlroom.recovery import erase_kept, open_room_store
+from edge.controlroom.recovery import erase_kept, erase_unused, open_room_store
 from edge.controlroom.signin import Auditor, SignIns
 from edge.controlroom.store import AlertStore, Damage, Stored, Verdict
 from edge.errors import BadInput, ConfigInvalid, EdgeError, EnvironmentFault, StoreDamaged, WorkerFailed
+from edge.records import AlertRef
 from edge.system.journal import get_logger
 from edge.trust.audit import AuditLog
 from edge.trust.events import Event
@@ -95,7 +95,7 @@ class ControlRoom:
         self._audit = audit
         self._signing_key = signing_key
         self._clock: Clock = clock or SystemClock()
-        self._looks: dict[tuple[str, UUID], dict[str, int]] = {}
+        self._looks: dict[tuple[str, AlertRef], dict[str, int]] = {}
         """When each of an alert's pictures was first handed to an officer, by the monotonic clock."""
         self._lock = threading.Lock()
         self.vans: dict[str, VanLine] = {}
@@ -263,32 +263,39 @@ class ControlRoom:
             if not cases.due_for_escalation(case, now, after):
                 continue
             with self.store.writing():
-                changed = self.store.change(case.alert_id, lambda c: cases.escalate(c, now, after), lambda _: None)
+                changed = self.store.change(case.ref, lambda c: cases.escalate(c, now, after), lambda _: None)
                 if changed.escalated_at == now:
                     self._audit.record(
-                        Event.ALERT_ADJUDICATED, {"alert": str(case.alert_id), "verdict": "escalated", "by": "system"}
+                        Event.ALERT_ADJUDICATED, {"alert": str(case.ref), "verdict": "escalated", "by": "system"}
                     )
             self.on_change()
 
     def erase_due(self) -> None:
-        """Erase alerts whose retention is over, and damaged stores that were kept aside for as long.
+        """Erase alerts whose retention is over, damaged stores that were kept aside and those that no watch uses.
 
         Raises:
             StoreDamaged, StoreUnavailable: the store or the audit log cannot be written.
         """
         hours = self.config.store.retention_h
         now, retention = self.now(), timedelta(hours=hours)
-        erased = self.store.erase_due(now, retention)
+        erased = self.store.erase_due(now)
         if erased:
             with self._lock:
                 self._looks = {key: looks for key, looks in self._looks.items() if key[1] not in set(erased)}
             self._audit.record(
                 Event.ALERTS_DELETED,
-                {"store": "control room", "count": len(erased), "cause": f"older than {hours} hours"},
+                {
+                    "store": "control room",
+                    "count": len(erased),
+                    "cause": f"as their van said, {hours} hours at most",
+                },
             )
         gone = erase_kept(self.store, now, retention)
         if gone:
             self.damages = self.store.damages()
+        for name in erase_unused(self.store.path.parent, now, retention):
+            cause = f"the whole store: no watch has used it for {hours} hours"
+            self._audit.record(Event.ALERTS_DELETED, {"store": name, "count": 0, "cause": cause})
         if erased or gone:
             self.on_change()
 
@@ -300,14 +307,14 @@ class ControlRoom:
         shown = [c for c in self.store.cases() if c.closed_at is None or now - c.closed_at < ARCHIVE_AFTER]
         return sorted(shown, key=lambda c: (c.state is not State.NEW, -c.received_at.timestamp()))
 
-    def open_alert(self, alert_id: UUID, officer: Officer) -> tuple[Case, Stored | None]:
+    def open_alert(self, ref: AlertRef, officer: Officer) -> tuple[Case, Stored | None]:
         """An officer opens an alert: it counts as seen, the look begins, and the log says so.
 
         Raises:
             BadInput: there is no such alert.
         """
-        case = self.store.change(alert_id, lambda c: cases.see(c, officer, self.now()), self._told(officer))
-        stored = self.store.alert(alert_id)
+        case = self.store.change(ref, lambda c: cases.see(c, officer, self.now()), self._told(officer))
+        stored = self.store.alert(ref)
         if stored is not None:
             self._audit.record(
                 Event.ENTRY_CONSULTED,
@@ -315,51 +322,51 @@ class ControlRoom:
                     "list": stored.alert.watchlist,
                     "reference": stored.alert.reference,
                     "by": officer.number,
-                    "purpose": f"alert {alert_id}",
+                    "purpose": f"alert {ref}",
                 },
             )
         else:
-            self._audit.record(Event.ALERT_VIEWED, {"alert": str(alert_id), "what": "case", "by": officer.number})
+            self._audit.record(Event.ALERT_VIEWED, {"alert": str(ref), "what": "case", "by": officer.number})
         self.on_change()
         return case, stored
 
-    def picture(self, alert_id: UUID, which: str, officer: Officer) -> bytes:
+    def picture(self, ref: AlertRef, which: str, officer: Officer) -> bytes:
         """One of an alert's two pictures, ``probe`` or ``reference``; the log says so before it is handed out.
 
         Raises:
             BadInput: the alert is not known or its pictures were erased.
             NotYours: the list's picture was asked for first.
         """
-        stored = self.store.alert(alert_id)
+        stored = self.store.alert(ref)
         if which not in {"probe", "reference"}:
             raise BadInput(f"picture {which}", "is not one that an alert has", "Open the alert from the list")
         if stored is None:
             raise BadInput(
-                f"alert {alert_id}",
+                f"alert {ref}",
                 "has no pictures any more: they were erased when their retention was over",
                 "Ask the van's crew",
             )
-        key = (officer.number, alert_id)
+        key = (officer.number, ref)
         if which == "reference" and "probe" not in self._looks.get(key, {}):
             raise NotYours(
-                f"alert {alert_id}", "shows the camera's picture before the list's", "Open the alert from the list"
+                f"alert {ref}", "shows the camera's picture before the list's", "Open the alert from the list"
             )
-        self._audit.record(Event.ALERT_VIEWED, {"alert": str(alert_id), "what": which, "by": officer.number})
+        self._audit.record(Event.ALERT_VIEWED, {"alert": str(ref), "what": which, "by": officer.number})
         with self._lock:
             self._looks.setdefault(key, {}).setdefault(which, self._clock.monotonic_ns())
         return stored.alert.probe_jpeg if which == "probe" else stored.alert.reference_jpeg
 
-    def looked(self, alert_id: UUID, officer: Officer) -> timedelta:
+    def looked(self, ref: AlertRef, officer: Officer) -> timedelta:
         """For how long this officer has had both pictures in front of them."""
-        since = self._looks.get((officer.number, alert_id), {}).get("reference")
+        since = self._looks.get((officer.number, ref), {}).get("reference")
         return timedelta(0) if since is None else timedelta(seconds=(self._clock.monotonic_ns() - since) / NS_PER_S)
 
-    def decide(self, alert_id: UUID, officer: Officer, *, engage: bool, reason: str) -> Case:
+    def decide(self, ref: AlertRef, officer: Officer, *, engage: bool, reason: str) -> Case:
         """See :func:`edge.controlroom.cases.decide`."""
         minimum = timedelta(seconds=self.config.console.look_s)
-        looked = self.looked(alert_id, officer)
+        looked = self.looked(ref, officer)
         case = self.store.change(
-            alert_id,
+            ref,
             lambda c: cases.decide(
                 c, officer, engage=engage, reason=reason, looked=looked, minimum=minimum, now=self.now()
             ),
@@ -370,7 +377,7 @@ class ControlRoom:
 
     def close(
         self,
-        alert_id: UUID,
+        ref: AlertRef,
         officer: Officer,
         *,
         correct: bool | None,
@@ -379,7 +386,7 @@ class ControlRoom:
     ) -> Case:
         """See :func:`edge.controlroom.cases.close`."""
         case = self.store.change(
-            alert_id,
+            ref,
             lambda c: cases.close(
                 c, officer, correct=correct, result=result, demographics=demographics, now=self.now()
             ),
@@ -393,9 +400,7 @@ class ControlRoom:
         if case.state is State.CLOSED:
             known = {True: "correct", False: "incorrect", None: "not known"}[case.correct]
             verdict = f"closed: {known}, {case.result}"
-        self._audit.record(
-            Event.ALERT_ADJUDICATED, {"alert": str(case.alert_id), "verdict": verdict, "by": officer.number}
-        )
+        self._audit.record(Event.ALERT_ADJUDICATED, {"alert": str(case.ref), "verdict": verdict, "by": officer.number})
         if self.receiver is not None:
             self.receiver.wake()
         self.on_change()

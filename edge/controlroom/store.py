@@ -2,8 +2,12 @@
 
 An alert and its case are stored in one transaction, and only what is stored is confirmed to the van: an alert that
 has its receipt is on the page, whatever happens in between. What comes again (the broker or a van repeats after an
-outage) is known by its identifier. Identifiers and numbers outlive the pictures by as long as a late repeat could
-still be in date, so that nothing old can come back as new. Cases hold no picture and stay for the record.
+outage) is known by its van, its identifier and the digest of its message. They outlive the pictures by as long as a
+late repeat could still be in date, so that nothing old can come back as new. Cases hold no picture and stay for the
+record.
+
+An alert is kept until the moment that the van signed into it, and no longer than this control room keeps any. From
+then on it is not read any more, even where nothing has erased it yet.
 
 Sequence numbers tell what is missing: a number that was skipped is remembered until it arrives. A van whose
 outbox was made anew starts again from 1; that is reported and its numbering begins afresh.
@@ -11,6 +15,7 @@ outbox was made anew starts again from 1; that is reported and its numbering beg
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,10 +32,10 @@ from edge.clock import Clock, SystemClock
 from edge.controlroom.cases import Case, open_case
 from edge.controlroom.officers import Officers
 from edge.errors import BadInput, StoreUnavailable
-from edge.records import Alert
+from edge.records import Alert, AlertRef
 from edge.trust.sealed import Connection, SealedStore, StoreKind
 
-__all__ = ["KIND", "Acceptance", "AlertStore", "Damage", "Stored", "Verdict"]
+__all__ = ["KIND", "Acceptance", "AlertStore", "Damage", "Stored", "Verdict", "name_rows"]
 
 Kind = TypeVar("Kind")
 MEMORY = timedelta(days=15)
@@ -94,16 +99,22 @@ CREATE TABLE staff_changes (
 );
 """
 """Version 2: what marks browsers, and changes of the staff that are not in the audit log yet."""
+_REFS = """
+ALTER TABLE known ADD COLUMN digest TEXT;
+ALTER TABLE alerts ADD COLUMN erase_at REAL;
+"""
+"""Version 3: ``alert_id`` holds an :class:`AlertRef` in all three tables (:func:`name_rows`). What came before has no
+digest and no last moment: it goes when this control room's retention is over."""
 KIND = StoreKind(
     "the control room's store",
     0x4C465252,  # "LFRR"
-    (_SCHEMA, _STAFF),
+    (_SCHEMA, _STAFF, _REFS),
     "Restart the control room: it keeps the damaged file and carries over what can still be read",
 )
 
 _ENCODER = msgspec.msgpack.Encoder()
-_ALERT = msgspec.msgpack.Decoder(Alert)
 _CASE = msgspec.msgpack.Decoder(Case)
+_FIELDS = msgspec.msgpack.Decoder(dict[str, Any])
 
 
 class Verdict(StrEnum):
@@ -113,6 +124,8 @@ class Verdict(StrEnum):
     LATE = "late"
     """Its number had been missing."""
     DUPLICATE = "duplicate"
+    CONTRADICTION = "contradiction"
+    """Another alert of this van has its identifier already; nothing was stored."""
     RESTARTED = "restarted"
     """The van's numbering began again."""
 
@@ -170,7 +183,8 @@ class AlertStore:
         key: 32 bytes.
         opens_cases: whether an alert opens a case. Without, somebody else shows it and says so with
             :meth:`mark_shown`.
-        clock: for what is queued for the vans.
+        retention: how long an alert is kept at most, from its arrival.
+        clock: for what is queued for the vans, and for what may still be read.
 
     Raises:
         KeyUnusable: the key does not open it.
@@ -178,12 +192,23 @@ class AlertStore:
         StoreUnavailable: the disk refuses. Every other method may raise it too.
     """
 
-    def __init__(self, path: Path, key: bytes, *, opens_cases: bool = True, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        key: bytes,
+        *,
+        opens_cases: bool = True,
+        retention: timedelta = timedelta(hours=24),
+        clock: Clock | None = None,
+    ) -> None:
         self.path = path
         self._opens_cases = opens_cases
+        self._retention = retention
         self._clock: Clock = clock or SystemClock()
         self.sealed = SealedStore(path, key, KIND, create=True)
         self.officers = Officers(self.sealed)
+        with self.writing() as db:
+            name_rows(db)
 
     def close(self) -> None:
         """Close the file; safe to call twice."""
@@ -209,26 +234,44 @@ class AlertStore:
 
     # -- alerts ----------------------------------------------------------------------------------
 
-    def accept(self, alert: Alert, now: datetime) -> Acceptance:
+    def accept(self, alert: Alert, digest: str, now: datetime) -> Acceptance:
         """Take an authentic alert in and open its case, unless it is known already.
+
+        Args:
+            alert: what the van signed.
+            digest: of the message that it came in.
+            now: when.
 
         Raises:
             StoreDamaged, StoreUnavailable: nothing was stored, and the alert must not be confirmed.
         """
+        ref = str(alert.ref)
         with self.writing() as db:
-            if db.execute("SELECT 1 FROM known WHERE alert_id = ?", (str(alert.alert_id),)).fetchone():
-                return Acceptance(Verdict.DUPLICATE)
+            known = db.execute("SELECT digest FROM known WHERE alert_id = ?", (ref,)).fetchone()
+            if known is not None:
+                return Acceptance(Verdict.DUPLICATE if known[0] in (None, digest) else Verdict.CONTRADICTION)
             db.execute(
-                "INSERT INTO known VALUES (?, ?, ?, ?)",
-                (str(alert.alert_id), alert.van, alert.sequence, alert.expires_at.timestamp()),
+                "INSERT INTO known (alert_id, van, sequence, expires_at, digest) VALUES (?, ?, ?, ?, ?)",
+                (ref, alert.van, alert.sequence, alert.expires_at.timestamp(), digest),
             )
             db.execute(
-                "INSERT INTO alerts (alert_id, received_at, shown, body) VALUES (?, ?, ?, ?)",
-                (str(alert.alert_id), now.timestamp(), int(self._opens_cases), _ENCODER.encode(asdict(alert))),
+                "INSERT INTO alerts (alert_id, received_at, shown, body, erase_at) VALUES (?, ?, ?, ?, ?)",
+                (
+                    ref,
+                    now.timestamp(),
+                    int(self._opens_cases),
+                    _ENCODER.encode(asdict(alert)),
+                    alert.erase_at.timestamp(),
+                ),
             )
             if self._opens_cases:
                 self.add_case(open_case(alert, now))
             return _numbered(db, alert)
+
+    def came(self) -> list[tuple[AlertRef, int]]:
+        """Every alert that is remembered, and its number, in order of arrival."""
+        rows = self.sealed.read("SELECT alert_id, sequence FROM known ORDER BY rowid")
+        return [(_ref(row[0]), row[1]) for row in rows]
 
     def missing(self, van: str) -> list[int]:
         """Numbers of this van that were skipped and have not arrived since."""
@@ -239,51 +282,60 @@ class AlertStore:
         """Alerts that were accepted but not shown: left over from an end at a bad moment."""
         return self._alerts("WHERE shown = 0 ORDER BY received_at, number", ())
 
-    def mark_shown(self, *alert_ids: UUID) -> None:
-        """Remember that a person or a program has been shown these alerts."""
+    def forget_shown(self, *refs: AlertRef) -> None:
+        """A person or a program has been shown these alerts: who only shows them keeps none, but that they came."""
         with self.writing() as db:
-            values = [(str(alert_id),) for alert_id in alert_ids]
-            db.executemany("UPDATE alerts SET shown = 1 WHERE alert_id = ?", values)
+            db.executemany("DELETE FROM alerts WHERE alert_id = ?", [(str(ref),) for ref in refs])
+        if refs:
+            self.sealed.fold()
 
-    def alert(self, alert_id: UUID) -> Stored | None:
-        """The alert of this identifier, unless it was erased."""
-        found = self._alerts("WHERE alert_id = ?", (str(alert_id),))
+    def alert(self, ref: AlertRef) -> Stored | None:
+        """The alert, unless it was erased or has to be."""
+        found = self._alerts("WHERE alert_id = ?", (str(ref),))
         return found[0] if found else None
 
     def alerts(self) -> list[Stored]:
-        """Every alert that is held, in order of arrival."""
+        """Every alert that may still be held, in order of arrival."""
         return self._alerts("ORDER BY received_at, number", ())
 
     def alerts_without(self, table: Literal["known", "cases"]) -> list[Stored]:
         """Alerts that lack what was stored with them: only after something was carried over from another store."""
-        return self._alerts(f"WHERE alert_id NOT IN (SELECT alert_id FROM {table}) ORDER BY received_at, number", ())  # noqa: S608
+        where = f"WHERE alert_id NOT IN (SELECT alert_id FROM {table}) ORDER BY received_at, number"  # noqa: S608 - ours
+        return self._alerts(where, (), over=True)
 
-    def erase_due(self, now: datetime, retention: timedelta) -> list[UUID]:
-        """Erase the alerts that were received longer than ``retention`` ago, for good; returns their identifiers."""
-        due = (now - retention).timestamp()
+    def erase_due(self, now: datetime) -> list[AlertRef]:
+        """Erase, for good, the alerts that nobody may hold any more at ``now``; returns which."""
         with self.writing() as db:
-            rows = db.execute("SELECT alert_id FROM alerts WHERE received_at <= ?", (due,)).fetchall()
-            db.execute("DELETE FROM alerts WHERE received_at <= ?", (due,))
+            rows = db.execute("SELECT alert_id, received_at, erase_at FROM alerts").fetchall()
+            due = [row[0] for row in rows if self._over(row[1], row[2], now)]
+            db.executemany("DELETE FROM alerts WHERE alert_id = ?", [(ref,) for ref in due])
             db.execute("DELETE FROM known WHERE expires_at <= ?", ((now - MEMORY).timestamp(),))
-        if rows:
+        if due:
             self.sealed.fold()
-        return [UUID(row[0]) for row in rows]
+        return [_ref(text) for text in due]
 
-    def _alerts(self, where: str, values: tuple[Any, ...]) -> list[Stored]:
-        rows = self.sealed.read(f"SELECT received_at, body FROM alerts {where}", values)  # noqa: S608 - ours
-        return [Stored(_moment(row[0]), self._decoded(_ALERT, row[1])) for row in rows]
+    def _over(self, received_at: float, erase_at: float | None, now: datetime) -> bool:
+        last = received_at + self._retention.total_seconds()
+        return now.timestamp() >= (last if erase_at is None else min(last, erase_at))
+
+    def _alerts(self, where: str, values: tuple[Any, ...], *, over: bool = False) -> list[Stored]:
+        """Alerts of the table; with ``over`` those too that have to be erased."""
+        rows = self.sealed.read(f"SELECT received_at, erase_at, body FROM alerts {where}", values)  # noqa: S608 - ours
+        now = self._clock.now()
+        held = [row for row in rows if over or not self._over(row[0], row[1], now)]
+        return [Stored(_moment(row[0]), self._alert(row[2])) for row in held]
 
     # -- cases -----------------------------------------------------------------------------------
 
     def add_case(self, case: Case) -> bool:
         """Begin a case; False when it is there already."""
-        row = (str(case.alert_id), int(case.closed_at is None), _ENCODER.encode(asdict(case)))
+        row = (str(case.ref), int(case.closed_at is None), _ENCODER.encode(asdict(case)))
         with self.writing() as db:
             return bool(db.execute("INSERT OR IGNORE INTO cases (alert_id, open, body) VALUES (?, ?, ?)", row).rowcount)
 
-    def case(self, alert_id: UUID) -> Case | None:
+    def case(self, ref: AlertRef) -> Case | None:
         """The case of this alert."""
-        rows = self.sealed.read("SELECT body FROM cases WHERE alert_id = ?", (str(alert_id),))
+        rows = self.sealed.read("SELECT body FROM cases WHERE alert_id = ?", (str(ref),))
         return self._decoded(_CASE, rows[0][0]) if rows else None
 
     def cases(self, *, open_only: bool = False) -> list[Case]:
@@ -293,7 +345,7 @@ class AlertStore:
         return [self._decoded(_CASE, row[0]) for row in rows]
 
     def change(
-        self, alert_id: UUID, rule: Callable[[Case], Case], outgoing: Callable[[Case], tuple[str, bytes] | None]
+        self, ref: AlertRef, rule: Callable[[Case], Case], outgoing: Callable[[Case], tuple[str, bytes] | None]
     ) -> Case:
         """Apply a rule of :mod:`edge.controlroom.cases` and queue what the van must be told: both or neither.
 
@@ -302,12 +354,12 @@ class AlertStore:
             PolicyRefusal: the rule refuses.
         """
         with self.writing() as db:
-            before = self.case(alert_id)
+            before = self.case(ref)
             if before is None:
-                raise BadInput(f"alert {alert_id}", "is not known here", "Open it from the list")
+                raise BadInput(f"alert {ref}", "is not known here", "Open it from the list")
             after = rule(before)
             if after != before:
-                row = (int(after.closed_at is None), _ENCODER.encode(asdict(after)), str(alert_id))
+                row = (int(after.closed_at is None), _ENCODER.encode(asdict(after)), str(ref))
                 db.execute("UPDATE cases SET open = ?, body = ? WHERE alert_id = ?", row)
                 if told := outgoing(after):
                     values = (self._clock.now().timestamp(), *told)
@@ -350,13 +402,42 @@ class AlertStore:
         with self.writing() as db:
             db.execute("DELETE FROM damage WHERE kept = ?", (damage.kept,))
 
+    def _alert(self, body: bytes) -> Alert:
+        content = self._decoded(_FIELDS, body)
+        content.setdefault("erase_at", content.get("expires_at"))  # before version 3 the row alone said when
+        try:
+            return msgspec.convert(content, Alert)
+        except msgspec.ValidationError:
+            raise self._other_version() from None
+
     def _decoded(self, decoder: msgspec.msgpack.Decoder[Kind], body: bytes) -> Kind:
         try:
             return decoder.decode(body)
         except msgspec.DecodeError:
-            raise StoreUnavailable(
-                str(self.path), "holds an alert or case of another version", "Run the version that wrote it"
-            ) from None
+            raise self._other_version() from None
+
+    def _other_version(self) -> StoreUnavailable:
+        return StoreUnavailable(
+            str(self.path), "holds an alert or case of another version", "Run the version that wrote it"
+        )
+
+
+def name_rows(db: Connection) -> None:
+    """Give every row the name of its alert; before version 3 and in what is carried over it may be the bare identifier.
+
+    A row whose alert is there under its name already is the same one, and goes.
+    """
+    bare = "WHERE instr(alert_id, '/') = 0"
+    db.execute(f"UPDATE OR IGNORE known SET alert_id = van || '/' || alert_id {bare}")  # noqa: S608
+    db.execute(f"DELETE FROM known {bare}")  # noqa: S608
+    for table in ("alerts", "cases"):
+        for number, body in db.execute(f"SELECT number, body FROM {table} {bare}").fetchall():  # noqa: S608
+            with contextlib.suppress(msgspec.DecodeError, KeyError):
+                content = _FIELDS.decode(body)
+                name = str(AlertRef(content["van"], content["alert_id"]))
+                statement = f"UPDATE OR IGNORE {table} SET alert_id = ? WHERE number = ?"  # noqa: S608
+                if db.execute(statement, (name, number)).rowcount == 0:
+                    db.execute(f"DELETE FROM {table} WHERE number = ?", (number,))  # noqa: S608
 
 
 def _numbered(db: Connection, alert: Alert) -> Acceptance:
@@ -376,6 +457,11 @@ def _numbered(db: Connection, alert: Alert) -> Acceptance:
     db.execute("UPDATE vans SET last = ? WHERE van = ?", (alert.sequence, alert.van))
     db.execute("DELETE FROM missing WHERE van = ?", (alert.van,))
     return Acceptance(Verdict.RESTARTED)
+
+
+def _ref(text: str) -> AlertRef:
+    van, _, alert_id = text.rpartition("/")
+    return AlertRef(van, UUID(alert_id))
 
 
 def _moment(posix: float) -> datetime:

@@ -1,7 +1,9 @@
 """``lfr-control watch``: alerts as lines for people or for machines, pictures as files where a person asks for them.
 
-The pictures that ``--pictures`` writes are outside the sealed store and outside its retention: whoever asks for
-them erases them.
+What has been shown is kept no longer, but for its identifier: the store is only a queue. The pictures that
+``--pictures`` writes lie outside it in plain files; they are erased when their retention is over, while a watch runs
+and when the next one starts. A store that no watch has used for as long is erased by the control room
+(:func:`edge.controlroom.recovery.erase_unused`).
 """
 
 from __future__ import annotations
@@ -9,13 +11,13 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import re
 import sys
 import threading
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
-from uuid import UUID
 
 import msgspec
 from rich.console import Console
@@ -36,8 +38,9 @@ from edge.controlroom.receive import (
 )
 from edge.controlroom.recovery import erase_kept, former_inbox, open_store
 from edge.controlroom.store import AlertStore, Verdict
+from edge.custody.shred import shred
 from edge.errors import BrokerUnavailable, EdgeError, EnvironmentFault, StoreDamaged
-from edge.records import Alert
+from edge.records import Alert, AlertRef
 from edge.trust.secret import CREDENTIAL, read_secret
 from edge.worker import Supervisor, Worker
 
@@ -45,6 +48,8 @@ __all__ = ["Watch"]
 
 CHECK_S, ERASE_S = 1.0, 60.0
 """How often it is looked whether all is well, and for what is to be erased."""
+PICTURE = re.compile(r".+-\d{6,}-[0-9a-f-]{36}-(probe|reference)\.jpg")
+"""Names of the files that ``--pictures`` writes, and no others."""
 MOST_WAITING = 100
 """Events that may wait to be printed; after a kill as many may be printed a second time."""
 
@@ -79,7 +84,7 @@ class Watch:
         self._health = health
         self._waiting: queue.Queue[ReceiverEvent] = queue.Queue(MOST_WAITING)
         self._ending = threading.Event()
-        self._printed: list[UUID] = []
+        self._printed: list[AlertRef] = []
         self._console = Console(highlight=False, soft_wrap=True)
         self._problems = Console(stderr=True, highlight=False, soft_wrap=True)
         self._receiver: Receiver | None = None
@@ -152,13 +157,23 @@ class Watch:
         while not worker.stopping:
             try:
                 now = self._clock.now()
-                self._store.erase_due(now, self._retention)
+                os.utime(self._store.path)  # in use, however quiet it is
+                self._store.erase_due(now)
                 erase_kept(self._store, now, self._retention)
+                self._erase_pictures(now)
             except StoreDamaged:
                 raise
+            except OSError as error:
+                self._complain(f"what is old cannot be erased ({error.strerror}): check the disk")
             except EnvironmentFault as error:
                 self._complain(error)
             worker.wait(ERASE_S)
+
+    def _erase_pictures(self, now: datetime) -> None:
+        """Erase the pictures that a watch wrote longer ago than the retention."""
+        for path in self._pictures.glob("*.jpg") if self._pictures is not None else ():
+            if PICTURE.fullmatch(path.name) and path.stat().st_mtime <= (now - self._retention).timestamp():
+                shred(path)
 
     def run(self, count: int | None, timeout: float | None) -> None:
         """Print until ``count`` alerts were shown or ``timeout`` seconds have passed.
@@ -259,11 +274,11 @@ class Watch:
             },
             _for_people(alert, paths),
         )  # fmt: skip
-        self._printed.append(alert.alert_id)
+        self._printed.append(alert.ref)
 
     def _mark_shown(self) -> None:
         if self._printed:
-            self._store.mark_shown(*self._printed)
+            self._store.forget_shown(*self._printed)
             self._printed.clear()
 
     def _write_pictures(self, alert: Alert) -> dict[str, str]:

@@ -44,7 +44,7 @@ from edge.controlroom.cases import (
 from edge.controlroom.door import Door, Headers, SignedOut, read_form
 from edge.controlroom.service import ControlRoom
 from edge.errors import BadInput, EdgeError, StoreDamaged
-from edge.records import AGE_BANDS, Alert
+from edge.records import AGE_BANDS, Alert, AlertRef
 from edge.system.journal import get_logger
 
 __all__ = ["Page", "create_app"]
@@ -173,22 +173,22 @@ class Page:
         }
 
     async def alert(self, request: Request) -> Response:
-        officer, alert_id = await self.door.officer(request), _identifier(request)
-        await asyncio.to_thread(self._room.open_alert, alert_id, officer)
-        return await asyncio.to_thread(self._detail, alert_id, officer)
+        officer, ref = await self.door.officer(request), _ref(request)
+        await asyncio.to_thread(self._room.open_alert, ref, officer)
+        return await asyncio.to_thread(self._detail, ref, officer)
 
     async def picture(self, request: Request) -> Response:
-        officer, alert_id = await self.door.officer(request), _identifier(request)
-        content = await asyncio.to_thread(self._room.picture, alert_id, request.path_params["which"], officer)
+        officer, ref = await self.door.officer(request), _ref(request)
+        content = await asyncio.to_thread(self._room.picture, ref, request.path_params["which"], officer)
         return Response(content, media_type="image/jpeg")
 
     async def decision(self, request: Request) -> Response:
-        officer, alert_id, form = await self.door.officer(request), _identifier(request), await read_form(request)
+        officer, ref, form = await self.door.officer(request), _ref(request), await read_form(request)
         return await self._act(
-            alert_id,
+            ref,
             officer,
             lambda: self._room.decide(
-                alert_id,
+                ref,
                 officer,
                 engage=_choice(form, "engage", {"yes": True, "no": False}),
                 reason=form.get("reason", ""),
@@ -196,7 +196,7 @@ class Page:
         )
 
     async def outcome(self, request: Request) -> Response:
-        officer, alert_id, form = await self.door.officer(request), _identifier(request), await read_form(request)
+        officer, ref, form = await self.door.officer(request), _ref(request), await read_form(request)
 
         def act() -> object:
             correct = _choice(form, "correct", {"yes": True, "no": False, "unknown": None})
@@ -204,26 +204,26 @@ class Page:
             if correct is False:
                 demographics = Demographics(*(form.get(name, "") for name in ("age_band", "sex", "ethnicity")))
             result = _choice(form, "result", {str(result): result for result in Result})
-            return self._room.close(alert_id, officer, correct=correct, result=result, demographics=demographics)
+            return self._room.close(ref, officer, correct=correct, result=result, demographics=demographics)
 
-        return await self._act(alert_id, officer, act)
+        return await self._act(ref, officer, act)
 
-    async def _act(self, alert_id: UUID, officer: Officer, act: Callable[[], object]) -> Response:
+    async def _act(self, ref: AlertRef, officer: Officer, act: Callable[[], object]) -> Response:
         try:
             await asyncio.to_thread(act)
         except StoreDamaged:
             raise
         except EdgeError as error:
-            return await asyncio.to_thread(self._detail, alert_id, officer, 409, str(error))
-        return await asyncio.to_thread(self._detail, alert_id, officer)
+            return await asyncio.to_thread(self._detail, ref, officer, 409, str(error))
+        return await asyncio.to_thread(self._detail, ref, officer)
 
-    def _detail(self, alert_id: UUID, officer: Officer, status: int = 200, error: str | None = None) -> Response:
-        case = self._room.store.case(alert_id)
+    def _detail(self, ref: AlertRef, officer: Officer, status: int = 200, error: str | None = None) -> Response:
+        case = self._room.store.case(ref)
         if case is None:
             return self._html("problem.html", status=404, error="There is no such alert.")
-        stored = self._room.store.alert(alert_id)
+        stored = self._room.store.alert(ref)
         alert = stored.alert if stored else None
-        left = self._room.config.console.look_s - self._room.looked(alert_id, officer).total_seconds()
+        left = self._room.config.console.look_s - self._room.looked(ref, officer).total_seconds()
         return self._html(
             "detail.html",
             status=status,
@@ -278,9 +278,9 @@ class Page:
         return self._html("problem.html", status=500, error=words)
 
 
-def _identifier(request: Request) -> UUID:
+def _ref(request: Request) -> AlertRef:
     try:
-        return UUID(request.path_params["alert_id"])
+        return AlertRef(request.path_params["van"], UUID(request.path_params["alert_id"]))
     except ValueError:
         raise BadInput("alert", "is not a valid address", "Open the alert from the list") from None
 
@@ -317,10 +317,10 @@ def create_app(page: Page) -> Starlette:
         ("GET", "/", page.home),
         ("GET", "/queue", page.queue),
         ("GET", "/events", page.events),
-        ("GET", "/alerts/{alert_id}", page.alert),
-        ("GET", "/alerts/{alert_id}/{which:str}.jpg", page.picture),
-        ("POST", "/alerts/{alert_id}/decision", page.decision),
-        ("POST", "/alerts/{alert_id}/outcome", page.outcome),
+        ("GET", "/alerts/{van}/{alert_id}", page.alert),
+        ("GET", "/alerts/{van}/{alert_id}/{which:str}.jpg", page.picture),
+        ("POST", "/alerts/{van}/{alert_id}/decision", page.decision),
+        ("POST", "/alerts/{van}/{alert_id}/outcome", page.outcome),
         ("GET", "/static/{name}", page.static),
     ]
     app = Starlette(

@@ -40,7 +40,16 @@ class Salvage(DamagedReader):
         self.damaged: set[str] = set()
 
     def rows(self, table: str, columns: str) -> Iterator[tuple[Any, ...]]:
-        """Every row of ``table`` that can be read: its ``columns``, which are separated by commas."""
+        """Every row of ``table`` that can be read: its ``columns``, which are separated by commas.
+
+        A store of an earlier version lacks some: the value in such a column is None, and such a table has no rows.
+        """
+        known = self.read("SELECT name FROM pragma_table_info(?)", (table,))
+        if known is not None:
+            names = {row[0] for row in known}
+            if not names:
+                return
+            columns = ", ".join(name if name in names else "NULL" for name in columns.split(", "))
         highest = self._highest(table)
         ranges = deque((low, min(low + TOGETHER - 1, highest)) for low in range(1, highest + 1, TOGETHER))
         failures = 0

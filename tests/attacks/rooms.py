@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from edge.alert.receipt import message_digest
 from edge.controlroom.cases import Officer, Role
 from edge.controlroom.config import load
 from edge.controlroom.recovery import open_room_store
@@ -108,10 +109,10 @@ def hold_alerts(site: Site, *numbers: int, store: AlertStore | None = None) -> l
     now = datetime.now(UTC)
     alerts = [make_alert(n, probe_jpeg=JPEG + b"p", reference_jpeg=JPEG + b"r") for n in numbers]
     for alert in alerts:
-        opened.accept(alert, now)
+        opened.accept(alert, message_digest(b""), now)
     if store is None:
         opened.close()
-    return [str(alert.alert_id) for alert in alerts]
+    return [str(alert.ref) for alert in alerts]
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import UUID
 
 import cv2
 import numpy as np
@@ -33,6 +34,7 @@ from edge.controlroom.listen import server as web_server
 from edge.controlroom.service import ControlRoom
 from edge.controlroom.web import Page, create_app
 from edge.errors import ConfigInvalid
+from edge.records import AlertRef
 from edge.trust.audit import read_log
 from edge.trust.events import Event
 from edge.trust.keys import KnownSigners, SigningKey
@@ -61,7 +63,7 @@ class Console:
     decisions: list[tuple[str, bytes]]
 
     def raise_alert(self, **changes: object) -> str:
-        """A van raises an alert; returns its identifier."""
+        """A van raises an alert; returns how the page names it."""
         alert = self.desk.submit(
             lambda number: make_alert(
                 number,
@@ -71,12 +73,11 @@ class Console:
                 **changes,
             )
         )
-        return str(alert.alert_id)
+        return str(alert.ref)
 
-    def case_is(self, alert_id: str, state: State) -> bool:
-        from uuid import UUID
-
-        case = self.room.store.case(UUID(alert_id))
+    def case_is(self, alert: str, state: State) -> bool:
+        van, alert_id = alert.split("/")
+        case = self.room.store.case(AlertRef(van, UUID(alert_id)))
         return case is not None and case.state is state
 
     def audited(self, event: Event) -> list[dict[str, object]]:

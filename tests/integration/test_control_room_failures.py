@@ -14,6 +14,7 @@ import pytest
 
 from edge.alert.link import LinkLost, SessionTakenOver, SessionWatch, raise_if_ended
 from edge.alert.outbox import Outbox
+from edge.alert.receipt import message_digest
 from edge.alert.submit import AlertSubmitter
 from edge.controlroom.cases import Officer, Role
 from edge.controlroom.config import load
@@ -177,7 +178,7 @@ class TestNothingIsLost:
         with van_of(site) as van:
             sent = van.submit()
             assert van.publisher.wait_empty(20)
-            case = room.store.case(sent.alert_id)
+            case = room.store.case(sent.ref)
             assert case is not None, "confirmed to the van, and nobody will ever see it"
             assert [each.alert_id for each in room.listed()] == [sent.alert_id]
             assert len(refused) == 3
@@ -186,7 +187,7 @@ class TestNothingIsLost:
     def test_retention_goes_on_while_the_broker_is_away(self, site: Site, port: int) -> None:
         old = make_alert(1)
         with open_room_store(load(site.room / "control.toml")) as store:
-            store.accept(old, datetime.now(UTC) - timedelta(hours=25))
+            store.accept(old, message_digest(b"old"), datetime.now(UTC) - timedelta(hours=25))
         site.stop_broker()
         with console(site.room, port, "quick retention") as room:
             room.until("No connection to the broker", "van-1 no. 1")
@@ -194,8 +195,8 @@ class TestNothingIsLost:
             while not (deleted := audited(site, Event.ALERTS_DELETED)):
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
-            assert deleted == [{"store": "control room", "count": 1, "cause": "older than 24 hours"}]
-            assert room.ask("GET", f"/alerts/{old.alert_id}/probe.jpg")[0] == 400
+            assert deleted == [{"store": "control room", "count": 1, "cause": "as their van said, 24 hours at most"}]
+            assert room.ask("GET", f"/alerts/{old.ref}/probe.jpg")[0] == 400
         site.start_broker()
 
 
@@ -205,7 +206,7 @@ class TestDamage:
         with open_room_store(load(site.room / "control.toml")) as store:
             for number in range(1, 13):
                 alert = make_alert(number, alert_id=UUID(int=number), reference_jpeg=JPEG + b"%04d" % number * 3000)
-                store.accept(alert, datetime.now(UTC))
+                store.accept(alert, message_digest(b"%d" % number), datetime.now(UTC))
         return site.room / "control-state" / "control-room.db"
 
     def damage(self, site: Site, path: Path) -> None:
@@ -219,7 +220,7 @@ class TestDamage:
         with console(site.room, port, "small cache") as room:
             room.until("Connected to the broker", "12 unseen alerts")
             self.damage(site, path)
-            assert room.ask("GET", f"/alerts/{UUID(int=7)}")[0] == 503
+            assert room.ask("GET", f"/alerts/van-1/{UUID(int=7)}")[0] == 503
             room.until("The control room has stopped working", "store", "is damaged on the disk", seconds=2)
             code, errors = room.end()
             assert code == 5

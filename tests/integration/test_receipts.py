@@ -14,12 +14,11 @@ import pytest
 from edge.alert.link import Link
 from edge.alert.outbox import Outbox
 from edge.alert.publish import LinkState, Publisher
-from edge.alert.receipt import MOST_TOGETHER, RECEIPT, sign_receipts
+from edge.alert.receipt import MOST_TOGETHER, RECEIPT, Held, message_digest, sign_receipts
 from edge.alert.submit import AlertSubmitter
-from edge.controlroom.intake import Intake, Message
+from edge.controlroom.intake import Intake, Message, Opened
 from edge.controlroom.receive import Arrived, Receiver
 from edge.errors import AlertRejected, EdgeError, SignatureInvalid
-from edge.records import Alert
 from edge.trust.keys import KnownSigners, SigningKey
 from edge.trust.secret import read_secret
 from tests.broker import PROBE, Heard, Site, Van, make_alert, opened
@@ -76,10 +75,10 @@ def test_what_a_broker_acknowledged_and_then_lost_arrives_all_the_same_and_in_or
 def test_a_receipt_that_is_lost_is_asked_for_by_a_repeat_and_the_alert_is_shown_once(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lost: list[Alert] = []
+    lost: list[Opened] = []
     say = Receiver._confirm
 
-    def loses_the_first(receiver: Receiver, link: Link, alerts: Sequence[Alert]) -> None:
+    def loses_the_first(receiver: Receiver, link: Link, alerts: Sequence[Opened]) -> None:
         if alerts and not lost:
             lost.extend(alerts)
             return
@@ -100,7 +99,7 @@ def test_a_receipt_that_is_lost_is_asked_for_by_a_repeat_and_the_alert_is_shown_
         assert publisher.wait_empty(10)
         publisher.stop()
     receiver.stop()
-    assert lost[0].sequence == 1
+    assert lost[0].alert.sequence == 1
     assert receiver.intake.counts.accepted == 1
     assert receiver.intake.counts.duplicates >= 1
 
@@ -114,8 +113,8 @@ def test_an_alert_that_got_lost_is_sent_again_although_later_ones_are_confirmed_
 
     def loses_number_two(intake: Intake, message: Message) -> object:
         opened = read(intake, message)
-        if isinstance(opened, Alert) and opened.sequence == 2 and not dropped:
-            dropped.append(opened.sequence)
+        if isinstance(opened, Opened) and opened.alert.sequence == 2 and not dropped:
+            dropped.append(opened.alert.sequence)
             raise AlertRejected("alert", "is lost for this test", "Nothing")
         return opened
 
@@ -178,11 +177,14 @@ def test_a_forged_receipt_is_reported_and_frees_no_alert(site: Site) -> None:
         alert = desk.submit(make_alert)
         room = opened(site, site.room, PROBE)
         now = datetime.now(UTC)
+        ours = Held(alert_id=alert.alert_id, digest=message_digest(outbox.message(alert.alert_id) or b""))
+        anothers = Held(alert_id=alert.alert_id, digest=message_digest(b"the alert of another van"))
         honest = SigningKey.load("control-signing.jwk", site.room)
         forged = [
-            (sign_receipts("van-1", [alert.alert_id], now, SigningKey.generate())[0], SignatureInvalid),
-            (sign_receipts("van-2", [alert.alert_id], now, honest)[0], AlertRejected),
-            (honest.sign(b'{"v":1,"van":"van-1","alerts":[]}', RECEIPT.jws_type), AlertRejected),
+            (sign_receipts("van-1", [ours], now, SigningKey.generate())[0], SignatureInvalid),
+            (sign_receipts("van-2", [ours], now, honest)[0], AlertRejected),
+            (sign_receipts("van-1", [anothers], now, honest)[0], AlertRejected),
+            (honest.sign(b'{"v":2,"van":"van-1","alerts":[]}', RECEIPT.jws_type), AlertRejected),
             (honest.sign(b"{}", "lfr-adjudication+json"), SignatureInvalid),
             (b"x" * (RECEIPT.limit + 1), AlertRejected),
         ]
@@ -192,7 +194,7 @@ def test_a_forged_receipt_is_reported_and_frees_no_alert(site: Site) -> None:
             kind, refusal = reported.get(timeout=10)
             assert (kind, type(refusal)) == ("receipt", error)
         assert outbox.counters().waiting == 1
-        room.publish("lfr/1/van-1/receipt", sign_receipts("van-1", [alert.alert_id], now, honest)[0])
+        room.publish("lfr/1/van-1/receipt", sign_receipts("van-1", [ours], now, honest)[0])
         assert publisher.wait_empty(10)
         room.close()
         publisher.stop()
@@ -210,10 +212,10 @@ def test_a_van_may_be_told_to_believe_the_broker_for_a_control_room_that_gives_n
         publisher.stop()
 
 
-def test_many_alerts_are_confirmed_in_receipts_of_no_more_than_a_hundred() -> None:
+def test_many_alerts_are_confirmed_in_receipts_of_no_more_than_fifty() -> None:
     key = SigningKey.generate()
     rooms = KnownSigners.of([key.public_jwk(owner="control-room")])
-    alerts = [uuid4() for _ in range(2 * MOST_TOGETHER + 1)]
+    alerts = [Held(alert_id=uuid4(), digest=message_digest(bytes([n]))) for n in range(2 * MOST_TOGETHER + 1)]
     receipts = [RECEIPT.read(each, rooms, "van-1") for each in sign_receipts("van-1", alerts, datetime.now(UTC), key)]
     assert [len(each.alerts) for each in receipts] == [MOST_TOGETHER, MOST_TOGETHER, 1]
     assert [alert for each in receipts for alert in each.alerts] == alerts
