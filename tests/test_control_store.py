@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,7 +15,7 @@ import pytest
 from edge.alert.receipt import message_digest
 from edge.controlroom import recovery
 from edge.controlroom.cases import State
-from edge.controlroom.recovery import erase_kept, former_casebook, former_inbox, open_store
+from edge.controlroom.recovery import erase_kept, erase_unused, former_casebook, former_inbox, open_store
 from edge.controlroom.store import AlertStore, Verdict
 from edge.errors import StoreDamaged, StoreUnavailable
 from edge.records import AlertRef
@@ -139,6 +140,20 @@ class TestAlerts:
         assert store.alert(alert.ref) is None
         assert store.case(alert.ref) is not None
         assert store.accept(alert, DIGEST, NOW + DAY).verdict is Verdict.DUPLICATE
+
+
+class TestStoresOfWatches:
+    def test_one_that_no_watch_has_used_for_as_long_as_alerts_are_kept_is_erased_whole(self, tmp_path: Path) -> None:
+        used, unused = tmp_path / "a.watch.db", tmp_path / "b.watch.db"
+        room, aside = tmp_path / "control-room.db", tmp_path / "a.watch.db.damaged-20261101T000000Z"
+        for path in (used, unused, room, aside):
+            with AlertStore(path, KEY, opens_cases=False, clock=Clock()) as store:
+                store.accept(make_alert(), DIGEST, NOW)
+        for path, age in ((used, 23), (unused, 24), (room, 99), (aside, 99)):
+            os.utime(path, ((NOW - timedelta(hours=age)).timestamp(),) * 2)
+        assert erase_unused(tmp_path, NOW, DAY) == [aside.name, unused.name]
+        assert sorted(path.name for path in tmp_path.iterdir()) == [used.name, room.name]
+        assert erase_unused(tmp_path, NOW, DAY) == []
 
 
 def take_over(folder: Path) -> AlertStore:

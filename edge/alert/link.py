@@ -14,7 +14,7 @@ import queue
 import re
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,9 @@ from paho.mqtt.client import Client, MQTTMessage, MQTTv5, MQTTv311
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from edge.alert import topics
 from edge.clock import NS_PER_S, Clock
 from edge.errors import BrokerUnavailable
 
@@ -365,14 +367,24 @@ class Link:
             LinkLost: no answer.
             BrokerUnavailable: the broker refuses: its access rules must be corrected.
         """
-        _, mid = self._client.subscribe([(name, 1) for name in filters])
+        _, mid = self._client.subscribe(self._wanted(filters))
         reason = self.wait("subscribed", mid)
         if reason >= FAILED:
             raise refused(f"subscription to {', '.join(filters)}", reason)
 
     def ask_for(self, *filters: str) -> None:
         """Subscribe with QoS 1 without waiting: the answer comes as an event, behind what the broker kept for us."""
-        self._client.subscribe([(name, 1) for name in filters])
+        self._client.subscribe(self._wanted(filters))
+
+    def _wanted(self, filters: Iterable[str]) -> list[tuple[str, int]] | list[tuple[str, SubscribeOptions]]:
+        """What the broker was made to keep on a topic of a kind that is never kept does not come again and again."""
+        unkept = set(topics.KINDS) - set(topics.RETAINED)
+        if self.version == 4:  # MQTT 3.1.1 cannot say so
+            return [(name, 1) for name in filters]
+        return [
+            (name, SubscribeOptions(qos=1, retainHandling=2 if name.rpartition("/")[2] in unkept else 0))
+            for name in filters
+        ]
 
     def acknowledge(self, message: MQTTMessage) -> None:
         """Tell the broker that a message is safe with us; for the owner to call only with ``manual_ack``."""

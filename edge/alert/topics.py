@@ -29,6 +29,7 @@ __all__ = [
     "HEALTH",
     "KINDS",
     "RECEIPT",
+    "RETAINED",
     "REVOCATION",
     "ROOT",
     "STATE",
@@ -46,6 +47,9 @@ RECEIPT = "receipt"
 ADJUDICATION = "adjudication"
 REVOCATION = "revocation"
 KINDS = (ALERT, STATE, HEALTH, CHECKPOINT, RECEIPT, ADJUDICATION, REVOCATION)
+
+RETAINED = (STATE, REVOCATION)
+"""Kinds of which the broker keeps the newest; of another kind, what somebody had it keep is nothing that we want."""
 
 _TOPIC = re.compile(rf"{ROOT}/({NAME})/({'|'.join(KINDS)})")
 

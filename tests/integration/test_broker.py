@@ -10,10 +10,12 @@ import signal
 import ssl
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -23,9 +25,11 @@ from edge.alert.message import seal
 from edge.controlroom.receive import Arrived, Receiver, ReceiverEvent, Refused
 from edge.errors import AlertRejected, BrokerUnavailable, EdgeError, SignatureInvalid
 from edge.trust.keys import SigningKey
+from edge.trust.secret import read_secret
 from provisioning.broker import write_broker
 from provisioning.site import add_watcher, enrol_van, init_site, revoke_van
-from tests.broker import PROBE, Heard, Site, Van, link, make_alert, opened
+from tests.broker import JPEG, PROBE, Heard, Site, Van, link, make_alert, opened
+from tests.sealedpages import decrypted_pages
 
 pytestmark = pytest.mark.broker
 
@@ -233,6 +237,23 @@ class TestWatch:
         assert Path(alert["probe_path"]).read_bytes() == sent.probe_jpeg
         assert Path(alert["reference_path"]).read_bytes() == sent.reference_jpeg
         assert Path(alert["probe_path"]).stat().st_mode & 0o077 == 0
+
+    def test_watch_keeps_nothing_of_what_it_has_shown_and_erases_old_pictures(
+        self, site: Site, van: Van, tmp_path: Path
+    ) -> None:
+        mine = tmp_path / f"van-1-000001-{uuid4()}-probe.jpg"
+        foreign = tmp_path / "holiday.jpg"
+        for path in (mine, foreign):
+            path.write_bytes(JPEG)
+            os.utime(path, (time.time() - 25 * 3600,) * 2)
+        sent = van.submit()
+        ended = self.watch(site, "--json", "--count", "1", "--timeout", "30", "--pictures", tmp_path)
+        assert ended.returncode == 0, ended.stderr
+        assert sorted(path.name for path in tmp_path.glob("*.jpg")) == [
+            foreign.name, *(f"van-1-{sent.sequence:06d}-{sent.alert_id}-{kind}.jpg" for kind in ("probe", "reference")),
+        ]  # fmt: skip
+        path = site.room / "control-state" / "control-room-watch.watch.db"
+        assert b"S-0042" not in decrypted_pages(path, read_secret("control-store.key", site.room))
 
     def test_watch_reports_a_tampered_alert_and_goes_on(self, site: Site) -> None:
         raw = opened(site, site.van("van-1"))

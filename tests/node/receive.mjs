@@ -1,6 +1,7 @@
 // A control room in another language: subscribes, decrypts, verifies and prints alerts, and gives the van its receipt.
 //   node receive.mjs ROOM-FOLDER PORT COUNT
 // ROOM-FOLDER is the control room's part of a site. Uses npm's jose and mqtt and nothing of LFR Edge.
+import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { CompactSign, compactVerify, createLocalJWKSet, generalDecrypt, importJWK } from "jose";
@@ -11,8 +12,12 @@ const read = (name) => readFileSync(join(folder, name));
 const decryption = JSON.parse(read("control-decryption.jwks")).keys;
 const vans = JSON.parse(read("vans.jwks")).keys;
 const signing = JSON.parse(read("control-signing.jwk"));
-const receiptFor = async (alert) =>
-  new CompactSign(Buffer.from(JSON.stringify({ v: 1, van: alert.van, alerts: [alert.alert_id], at: new Date() })))
+const held = (alert, payload) => ({
+  alert_id: alert.alert_id,
+  digest: createHash("sha256").update(payload).digest("base64url"),
+});
+const receiptFor = async (alert, payload) =>
+  new CompactSign(Buffer.from(JSON.stringify({ v: 2, van: alert.van, alerts: [held(alert, payload)], at: new Date() })))
     .setProtectedHeader({ alg: "ES256", typ: "lfr-receipt+json", kid: signing.kid })
     .sign(await importJWK(signing, "ES256"));
 const keyFor = async (header) => {
@@ -50,7 +55,7 @@ client.on("message", async (topic, payload) => {
   if (alert.van !== signer || topic !== `lfr/1/${signer}/alert` || event.id !== alert.alert_id) throw new Error("not its own");
   for (const picture of ["probe_jpeg", "reference_jpeg"]) alert[picture] = Buffer.from(alert[picture], "base64url").length;
   console.log(JSON.stringify({ event: "alert", ...alert }));
-  client.publish(`lfr/1/${signer}/receipt`, await receiptFor(alert));
+  client.publish(`lfr/1/${signer}/receipt`, await receiptFor(alert, payload));
   left -= 1;
   if (left === 0) client.end(false, () => process.exit(0));
 });
