@@ -395,8 +395,7 @@ class Appliance:
     def incoming(self, kind: str, payload: bytes) -> None:
         """A message for this van; what it raises comes back to :meth:`disbelieved`. Called on the network thread."""
         if kind == topics.REVOCATION:
-            revocation = self.van.mandate.revoke(payload)
-            if revocation is not None:
+            for revocation in self.van.mandate.revoke(payload):
                 log.info("revoked", reference=revocation.reference)
         elif kind == topics.ADJUDICATION:
             self.van.trail.adjudicated(ADJUDICATION.read(payload, self.van.control_rooms, self._config.van.id))

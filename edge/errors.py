@@ -30,6 +30,7 @@ __all__ = [
     "AuthorityInvalid",
     "AuthorityMissing",
     "AuthorityNotYet",
+    "AuthorityWithdrawn",
     "BadInput",
     "BiometricErased",
     "BrokerUnavailable",
@@ -147,6 +148,10 @@ class AuthorityNotYet(PolicyRefusal):
 
 class AuthorityEnded(PolicyRefusal):
     """The authority is over."""
+
+
+class AuthorityWithdrawn(AuthorityEnded):
+    """Whoever may revoke has said that the deployment must not go on."""
 
 
 class VanNotNamed(PolicyRefusal):

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from edge.commandline import PARTLY, AsJson, commands, complain, counted, say, show, table
 from edge.errors import EntryNotFound, KeyUnusable, NothingToEnrol
 from edge.trust.keys import SigningKey, write_private, write_public
-from edge.trust.revocation import REVOCATION, Revocation
+from edge.trust.revocation import EVERYBODY, REVOCATION, Revocation
 from edge.trust.secret import create_secret, read_secret
 from edge.watchlist.identity import ListMeta
 from edge.watchlist.store import WatchlistStore
@@ -267,7 +267,7 @@ def revoke(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Sign a revocation. Publish the line it prints to the van's revocation topic, or put it into the repository.
+    """Sign a revocation. Publish the line it prints: lfr-control revoke, or lfr-provision publish --revocations.
 
     With --list a reference that is on none of the lists is refused. Without it nothing is checked.
     """
@@ -279,6 +279,24 @@ def revoke(
     show({"reference": reference, "deployment": deployment, "revocation": token}, [token], as_json=as_json)
     if not built:
         complain("lfr-provision", f"{reference}: was not looked up on any list. Give --list to have it checked.")
+
+
+@app.command("withdraw")
+def withdraw(
+    key: Annotated[Path, typer.Option(help="the revoker's private key (JWK)")],
+    deployment: Annotated[str, typer.Option(help="whose authority ends now; * for every deployment's")],
+    cause: Annotated[str, typer.Option(help="why: the crew reads it, and it is in the audit log")],
+    as_json: Json = False,
+) -> None:
+    """Sign the withdrawal of an authority: the van stops matching within seconds and destroys its list.
+
+    Publish the line it prints as a revocation: lfr-control revoke, or lfr-provision publish --revocations. It ends
+    every authority of the deployment that was signed before this moment; one that is signed afterwards counts.
+    """
+    signer = SigningKey.load(str(key.absolute()))
+    found = Revocation(deployment=deployment, reference=EVERYBODY, cause=cause, issued_at=datetime.now(UTC))
+    token = signer.sign(msgspec.json.encode(found), REVOCATION).decode("ascii")
+    show({"deployment": deployment, "revocation": token}, [token], as_json=as_json)
 
 
 def _must_be_listed(reference: str, folders: list[Path]) -> None:

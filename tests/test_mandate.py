@@ -18,6 +18,7 @@ from edge.errors import (
     AuthorityEnded,
     AuthorityMissing,
     AuthorityNotYet,
+    AuthorityWithdrawn,
     EdgeError,
     OutsidePlace,
     SignatureInvalid,
@@ -30,7 +31,7 @@ from edge.trust.events import Event
 from edge.trust.keys import KnownSigners, SigningKey
 from edge.trust.place import Position
 from edge.trust.repository import VanRepository
-from edge.trust.revocation import REVOCATION, Revocation
+from edge.trust.revocation import EVERYBODY, REVOCATION, Revocation
 from provisioning.authority import publish_authority
 from provisioning.keyring import Keyring
 from provisioning.repository import Repository
@@ -66,7 +67,7 @@ class Deployment:
         self.site = Site(folder)
         self.site.enrol_van()
         self.stick = folder / "stick"
-        repository = Repository(self.stick, Keyring(folder / "keys"))
+        self.repository = repository = Repository(self.stick, Keyring(folder / "keys"))
         now = datetime.now(UTC)
         repository.init(now)
         people = [entry("R-1"), entry("R-2"), entry("R-3", review_by="2026-03-01" if expiring else None)]
@@ -80,6 +81,11 @@ class Deployment:
         self.place = Elsewhere(self.site)
         self.audit = self.site.audit()
         self.keeper = self.site.keeper(self.audit)
+
+    def publish_revocations(self, tokens: bytes) -> None:
+        now = datetime.now(UTC)
+        self.repository.add("revocations/D-1.jws", tokens, now)
+        self.repository.publish(now)
 
     def restart(self) -> None:
         self.keeper.close()
@@ -113,6 +119,67 @@ def out(tmp_path: Path) -> Iterator[Deployment]:
     yield made
     made.keeper.close()
     made.audit.close()
+
+
+def withdrawal(at: datetime, **changes: Any) -> bytes:
+    said = {"deployment": "D-1", "reference": EVERYBODY, "cause": "the superintendent stands it down", "issued_at": at}
+    return UNIT.sign(msgspec.json.encode(Revocation(**{**said, **changes})), REVOCATION)
+
+
+class TestWithdrawn:
+    def test_while_it_runs_the_next_check_destroys_the_list_and_says_why(self, out: Deployment) -> None:
+        mandate = out.mandate()
+        mandate.start()
+        assert len(mandate.revoke(withdrawal(START) + b"\n" + withdrawal(START, deployment="D-2"))) == 1
+        with pytest.raises(AuthorityWithdrawn, match="the superintendent stands it down"):
+            mandate.check()
+        assert out.keeper.held() is None
+        assert not out.keeper.sealed or not list(out.site.folder.rglob("watchlist.key"))
+        assert [data["cause"] for data in out.logged(Event.LIST_DESTROYED)] == ["the authority was withdrawn"]
+        assert [data["cause"] for data in out.logged(Event.AUTHORITY_ENDED)] == ["the authority was withdrawn"]
+        assert out.logged(Event.REFUSED)[-1]["error"] == "AuthorityWithdrawn"
+
+    def test_the_stick_does_not_bring_it_back(self, out: Deployment) -> None:
+        mandate = out.mandate()
+        mandate.start()
+        mandate.revoke(withdrawal(START))
+        with pytest.raises(AuthorityWithdrawn):
+            mandate.check()
+        out.restart()
+        with pytest.raises(AuthorityWithdrawn):
+            out.mandate().start()
+        assert out.keeper.held() is None
+        assert len(out.logged(Event.LIST_IMPORTED)) == 1, "nor was the list taken in for a moment"
+
+    def test_an_authority_that_is_signed_afterwards_counts(self, out: Deployment) -> None:
+        mandate = out.mandate()
+        mandate.start()
+        mandate.revoke(withdrawal(out.authority.authorised_at - timedelta(seconds=1)))
+        assert mandate.check() == out.authority
+
+    def test_on_the_stick_it_keeps_the_list_from_being_taken_in(self, out: Deployment) -> None:
+        out.publish_revocations(withdrawal(START))
+        with pytest.raises(AuthorityWithdrawn):
+            out.mandate().start()
+        assert out.logged(Event.LIST_IMPORTED) == []
+        out.restart()
+        with pytest.raises(AuthorityWithdrawn):
+            out.mandate().start()
+
+    def test_a_message_of_one_line_that_is_forged_does_not_hide_the_others(self, out: Deployment) -> None:
+        mandate = out.mandate()
+        mandate.start()
+        with pytest.raises(SignatureInvalid):
+            mandate.revoke(b"forged\n" + withdrawal(START, reference="R-2") + b"\n" + withdrawal(START))
+        with pytest.raises(AuthorityWithdrawn):
+            mandate.check()
+
+    def test_more_than_one_message_may_bring_is_refused(self, out: Deployment) -> None:
+        mandate = out.mandate()
+        mandate.start()
+        with pytest.raises(SignatureInvalid, match="too long"):
+            mandate.revoke((withdrawal(START) + b"\n") * 300)
+        mandate.check()
 
 
 def test_a_van_with_everything_starts_and_goes_on(out: Deployment) -> None:
@@ -250,9 +317,9 @@ def test_a_revocation_over_mqtt_takes_somebody_off_and_a_forged_one_nobody(out: 
     mandate = out.mandate()
     store = mandate.start()
     word = Revocation(deployment="D-1", reference="R-2", cause="deletion was granted", issued_at=START)
-    assert mandate.revoke(UNIT.sign(msgspec.json.encode(word), REVOCATION)) == word
+    assert mandate.revoke(UNIT.sign(msgspec.json.encode(word), REVOCATION)) == (word,)
     assert store.references() == ("R-1", "R-3")
-    assert mandate.revoke(UNIT.sign(msgspec.json.encode(word), REVOCATION)) is None
+    assert mandate.revoke(UNIT.sign(msgspec.json.encode(word), REVOCATION)) == ()
     with pytest.raises(SignatureInvalid):
         mandate.revoke(SigningKey.generate().sign(msgspec.json.encode(word), REVOCATION))
     mandate.check()

@@ -15,7 +15,7 @@ from edge.errors import EntryNotFound, SignatureInvalid
 from edge.match.index import Index
 from edge.trust.events import Event
 from edge.trust.keys import KnownSigners, SigningKey
-from edge.trust.revocation import REVOCATION, Revocation, apply_all, parse_revocation
+from edge.trust.revocation import EVERYBODY, REVOCATION, Revocation, apply_all, parse_revocation
 from edge.trust.secret import read_secret
 from tests.lists import Site, entry, events, import_into
 from tests.sealedpages import decrypted_pages
@@ -57,10 +57,10 @@ def test_a_revocation_takes_somebody_out_of_store_index_and_pages_at_once(tmp_pa
         assert before.reference == "R-2"
 
         began = time.monotonic()
-        gone = apply_all([token(), b"", token()], KNOWN, deployment="D-1", remove=keeper.remove)
+        gone = apply_all([token(), b"", token()], KNOWN, deployment="D-1", remove=keeper.remove, withdraw=never)
         took = time.monotonic() - began
 
-        assert gone == ("R-2",)
+        assert [each.reference for each in gone] == ["R-2"]
         after = index[0].search(probe).best
         assert after is not None
         assert after.reference != "R-2"
@@ -73,6 +73,10 @@ def test_a_revocation_takes_somebody_out_of_store_index_and_pages_at_once(tmp_pa
         keeper.close()
     (removed,) = events(site, Event.ENTRY_REMOVED)
     assert removed["cause"] == "revoked: deletion of the custody image was granted"
+
+
+def never(*said: object) -> None:
+    raise AssertionError(said)
 
 
 def test_a_revocation_of_another_deployment_changes_nothing() -> None:
@@ -95,11 +99,8 @@ def test_a_revocation_of_another_deployment_changes_nothing() -> None:
     ids=["a stranger's key", "another type", "tampered", "nonsense", "malformed", "too long"],
 )
 def test_a_revocation_that_must_not_be_believed_removes_nobody(forged: bytes, message: str) -> None:
-    def never(reference: str, cause: str) -> None:
-        raise AssertionError((reference, cause))
-
     with pytest.raises(SignatureInvalid, match=message):
-        apply_all([forged], KNOWN, deployment="D-1", remove=never)
+        apply_all([forged], KNOWN, deployment="D-1", remove=never, withdraw=never)
 
 
 def body(**changes: Any) -> bytes:
@@ -173,11 +174,12 @@ def test_those_that_concern_nobody_here_do_not_keep_the_others_from_being_applie
         b"  \n", body(reference="R-gone"), body(deployment="D-2"), body(reference="R-1"), b"",
         body(reference="R-2", deployment="*", cause="deleted"),
     ]  # fmt: skip
-    assert apply_all(tokens, KNOWN, deployment="D-1", remove=remove) == ("R-1", "R-2")
+    done = apply_all(tokens, KNOWN, deployment="D-1", remove=remove, withdraw=never)
+    assert [each.reference for each in done] == ["R-1", "R-2"]
     assert removed == [("R-1", "revoked: granted"), ("R-2", "revoked: deleted")]
 
 
-def test_one_that_must_not_be_believed_ends_it_and_those_before_it_are_applied() -> None:
+def test_one_that_must_not_be_believed_is_reported_and_all_the_others_are_applied() -> None:
     removed: list[str] = []
     with pytest.raises(SignatureInvalid):
         apply_all(
@@ -185,5 +187,20 @@ def test_one_that_must_not_be_believed_ends_it_and_those_before_it_are_applied()
             KNOWN,
             deployment="D-1",
             remove=lambda reference, _: removed.append(reference),
+            withdraw=never,
         )
-    assert removed == ["R-2"]
+    assert removed == ["R-2", "R-3"]
+
+
+def test_one_for_everybody_withdraws_the_authority_and_takes_nobody_off_by_name() -> None:
+    withdrawn: list[tuple[bytes, str]] = []
+    for_all, for_another = body(reference=EVERYBODY, cause="stand down"), body(reference=EVERYBODY, deployment="D-2")
+    done = apply_all(
+        [for_all + b" ", for_another],
+        KNOWN,
+        deployment="D-1",
+        remove=never,
+        withdraw=lambda token, found: withdrawn.append((token, found.cause)),
+    )
+    assert withdrawn == [(for_all, "stand down")]
+    assert len(done) == 1

@@ -17,7 +17,7 @@ from edge.alert.message import CONTENT_TYPE, JWS_TYPE, MAX_MESSAGE, MEDIA_TYPE, 
 from edge.alert.receipt import RECEIPT, ReceiptBody
 from edge.alert.status import MAX_STATUS, HealthBody, StateBody
 from edge.trust.audit import CHECKPOINT as AUDIT_CHECKPOINT
-from edge.trust.revocation import MAX_BYTES as LONGEST_REVOCATION
+from edge.trust.revocation import MAX_MESSAGE as LONGEST_REVOCATIONS
 from edge.trust.revocation import REVOCATION as SIGNED_REVOCATION
 from edge.trust.revocation import Revocation
 
@@ -118,8 +118,10 @@ _ABOUT = {
         "Revocation",
         "application/jose",
         (
-            f"A compact JWS of type {SIGNED_REVOCATION} by one who may revoke; the signed body is revocation-body. The "
-            f"van believes the signature and not the topic. At most {LONGEST_REVOCATION} bytes. Published with QoS 1, "
+            f"One or more lines, each a compact JWS of type {SIGNED_REVOCATION} by one who may revoke; the signed body "
+            "is revocation-body. Whoever publishes one publishes all that still count with it, since the broker keeps "
+            "the newest message alone. The van believes the signatures and not the topic. At most "
+            f"{LONGEST_REVOCATIONS} bytes. Published with QoS 1, "
             "retained."
         ),
         "",

@@ -13,9 +13,7 @@ from edge.errors import TargetMissing
 from edge.trust.audit import AuditLog
 from edge.trust.authority import Authority
 from edge.trust.events import Event
-from edge.trust.keys import KnownSigners
 from edge.trust.repository import VanRepository
-from edge.trust.revocation import apply_all
 from edge.watchlist.bundle import AgeIdentity
 from edge.watchlist.lifecycle import ListLifecycle
 from edge.watchlist.store import WatchlistStore
@@ -91,16 +89,9 @@ def fetch_list(
     return store
 
 
-def fetch_revocations(
-    repository: VanRepository, keeper: ListLifecycle, revokers: KnownSigners, deployment: str
-) -> tuple[str, ...]:
-    """Apply the revocations that the repository holds for ``deployment``; none is no error.
-
-    Raises:
-        SignatureInvalid: one of them is not to be believed.
-    """
+def fetch_revocations(repository: VanRepository, deployment: str) -> list[bytes]:
+    """The revocations that the repository holds for ``deployment``, not verified yet; none is no error."""
     try:
-        tokens = repository.read(f"revocations/{deployment}.jws", limit=MAX_REVOCATIONS).splitlines()
+        return repository.read(f"revocations/{deployment}.jws", limit=MAX_REVOCATIONS).splitlines()
     except TargetMissing:
-        return ()
-    return apply_all(tokens, revokers, deployment=deployment, remove=keeper.remove)
+        return []

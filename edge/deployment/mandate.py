@@ -8,7 +8,7 @@ is gone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,15 +18,17 @@ from edge.custody.shred import shred
 from edge.deployment.fetch import accept_authority, fetch_list, fetch_revocations
 from edge.deployment.gate import Gate, ListFacts
 from edge.deployment.position import PositionSource
+from edge.deployment.withdrawals import Withdrawals
 from edge.errors import (
     AuthorityEnded,
     AuthorityInvalid,
     AuthorityMissing,
+    AuthorityWithdrawn,
     EdgeError,
-    EntryNotFound,
     MetadataExpired,
     PolicyRefusal,
     RepositoryUnavailable,
+    SignatureInvalid,
     StoreUnavailable,
     WatchlistGone,
 )
@@ -36,7 +38,7 @@ from edge.trust.authority import Authority, authority_digest, parse_authority
 from edge.trust.events import Event
 from edge.trust.keys import KnownSigners
 from edge.trust.repository import VanRepository
-from edge.trust.revocation import Revocation, parse_revocation
+from edge.trust.revocation import MAX_MESSAGE, Revocation, apply_all
 from edge.watchlist.bundle import AgeIdentity
 from edge.watchlist.destruction import destroy_keys
 from edge.watchlist.identity import DestructionReceipt
@@ -48,6 +50,7 @@ __all__ = ["Mandate", "VanFacts", "end_what_is_over"]
 AUTHORITY_FILE = "authority.json"
 EXPIRY_EVERY_NS = 60 * NS_PER_S
 ENDED = "the authority ended"
+WITHDRAWN = "the authority was withdrawn"
 
 
 def end_what_is_over(state: Path, lists: Path, *, now: datetime, clock_confirmed: Callable[[], bool]) -> None:
@@ -133,6 +136,7 @@ class Mandate:
         self._on_refused = on_refused
         self._refused = ""
         self._expired_at_ns = 0
+        self._withdrawals = Withdrawals(folder, revokers, facts.deployment)
 
     # -- start ---------------------------------------------------------------------------------
 
@@ -152,7 +156,9 @@ class Mandate:
         self._keeper.recover()
         try:
             authority = self._fetch()
-            if self._clock.now() < authority.ends:
+            said = fetch_revocations(self._repository, self._facts.deployment)
+            self._withdrawals.take(said)
+            if self._clock.now() < authority.ends and self._withdrawals.end(authority) is None:
                 fetch_list(
                     self._repository,
                     self._keeper,
@@ -163,7 +169,7 @@ class Mandate:
                     work=self._folder,
                     wipe=self._wipe,
                 )
-                fetch_revocations(self._repository, self._keeper, self._revokers, self._facts.deployment)
+                self._apply(said)
         except RepositoryUnavailable:
             if self._gate.authority is None:
                 self._restore()
@@ -257,7 +263,7 @@ class Mandate:
         """
         trouble: EdgeError | None = None
         try:
-            self.finish(ENDED)
+            self.finish(WITHDRAWN if isinstance(over, AuthorityWithdrawn) else ENDED)
         except EdgeError as error:
             if not self._keeper.sealed:
                 raise
@@ -282,6 +288,9 @@ class Mandate:
         return None
 
     def _judge(self) -> Authority:
+        authority = self._gate.authority
+        if authority is not None:
+            self._withdrawals.judge(authority)
         now, monotonic = self._clock.now(), self._clock.monotonic_ns()
         due = self._expired_at_ns == 0 or monotonic - self._expired_at_ns >= EXPIRY_EVERY_NS
         if due and self._gate.clock_confirmed():
@@ -331,20 +340,27 @@ class Mandate:
         if self._on_refused is not None:
             self._on_refused(error)
 
-    def revoke(self, token: bytes) -> Revocation | None:
-        """Apply a revocation as MQTT brings it. None when it is for another deployment, or they were gone already.
+    def revoke(self, message: bytes) -> tuple[Revocation, ...]:
+        """Apply revocations as MQTT brings them, one per line; returns those that changed something.
+
+        A withdrawal ends matching with the next :meth:`check`, within half a second.
 
         Raises:
-            SignatureInvalid: it must not be believed.
+            SignatureInvalid: one must not be believed, or there are too many; the others are applied.
+            StoreUnavailable: a withdrawal could not be written down; it holds until the next start.
         """
-        found = parse_revocation(token, self._revokers, deployment=self._facts.deployment)
-        if found is None:
-            return None
-        try:
-            self._keeper.remove(found.reference, f"revoked: {found.cause}")
-        except (EntryNotFound, WatchlistGone):
-            return None
-        return found
+        if len(message) > MAX_MESSAGE:
+            raise SignatureInvalid("revocations", f"are too long: {len(message)} bytes", "Find out who published them")
+        return self._apply(message.splitlines())
+
+    def _apply(self, tokens: Sequence[bytes]) -> tuple[Revocation, ...]:
+        return apply_all(
+            tokens,
+            self._revokers,
+            deployment=self._facts.deployment,
+            remove=self._keeper.remove,
+            withdraw=lambda token, _: self._withdrawals.take([token]),
+        )
 
     # -- the end -------------------------------------------------------------------------------
 

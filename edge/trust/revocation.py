@@ -1,8 +1,11 @@
-"""A signed word that somebody must leave the list now: over MQTT, or on a stick through the repository.
+"""A signed word that somebody must leave the list now, or everybody: then the deployment's authority is withdrawn.
 
-Over MQTT it is a compact JWS by a key that the van knows as a revoker's; its type can be taken for no
-other message of this system. The same token in the repository (``revocations/<deployment>.jws``, one per
-line) reaches a van that has no network. Saying it twice changes nothing, so a replay does no harm.
+Each is a compact JWS by a key that the van knows as a revoker's; its type can be taken for no other message of this
+system. They come as lines, over MQTT or in the repository (``revocations/<deployment>.jws``), which reaches a van that
+has no network. Whoever publishes one says all that were said before again, so that none takes another's place. Saying
+it twice changes nothing, so a replay does no harm.
+
+A withdrawal holds for every authority that was signed before it. One that is signed afterwards is another decision.
 """
 
 from __future__ import annotations
@@ -14,24 +17,32 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from edge.errors import EntryNotFound, SignatureInvalid
+from edge.errors import EntryNotFound, SignatureInvalid, WatchlistGone
 from edge.parsing import json_as
 from edge.trust.keys import KnownSigners
 
-__all__ = ["REVOCATION", "Revocation", "apply_all", "parse_revocation"]
+__all__ = ["EVERYBODY", "MAX_BYTES", "MAX_MESSAGE", "REVOCATION", "Revocation", "apply_all", "parse_revocation"]
 
 REVOCATION = "lfr-revocation"
 """Type of a signed revocation."""
 EVERY = "*"
+EVERYBODY = "*"
+"""As the reference: not one person leaves the list, but the authority is withdrawn and the list destroyed."""
 MAX_BYTES = 8192
+"""Of one."""
+MAX_MESSAGE = 64 * 1024
+"""Of all together that one message of MQTT brings: some 150."""
 
 
 class Revocation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One person must leave the list."""
+    """One person must leave the list, or everybody."""
 
     schema: Annotated[int, Meta(ge=1, le=1, description="version of this record")] = 1
     deployment: Annotated[str, Meta(min_length=1, max_length=64, description="whose list; `*` for every deployment's")]
-    reference: Annotated[str, Meta(min_length=1, max_length=64, description="who leaves it")]
+    reference: Annotated[
+        str,
+        Meta(min_length=1, max_length=64, description="who leaves it; `*` for everybody: the authority is withdrawn"),
+    ]
     cause: Annotated[
         str,
         Meta(
@@ -67,29 +78,45 @@ def parse_revocation(token: bytes, signers: KnownSigners, *, deployment: str) ->
 
 
 def apply_all(
-    tokens: Iterable[bytes], signers: KnownSigners, *, deployment: str, remove: Callable[[str, str], None]
-) -> tuple[str, ...]:
-    """Apply many, as a stick brings them; those already gone are passed over. Returns the references that left.
+    tokens: Iterable[bytes],
+    signers: KnownSigners,
+    *,
+    deployment: str,
+    remove: Callable[[str, str], None],
+    withdraw: Callable[[bytes, Revocation], None],
+) -> tuple[Revocation, ...]:
+    """Apply many; those already gone are passed over. Returns those that changed something.
 
     Args:
-        tokens: compact JWS.
+        tokens: compact JWS; empty ones are passed over.
         signers: the public keys of those who may revoke.
         deployment: the one this van is out for.
         remove: called with reference and cause, for example :meth:`edge.watchlist.lifecycle.ListLifecycle.remove`.
+        withdraw: called with the token and what it says, for each that withdraws the authority.
 
     Raises:
-        SignatureInvalid: one of them is not to be believed; those before it are applied.
+        SignatureInvalid: one of them is not to be believed; all the others are applied.
     """
-    gone: list[str] = []
+    done: list[Revocation] = []
+    unbelieved: SignatureInvalid | None = None
     for token in tokens:
         if not token.strip():
             continue
-        found = parse_revocation(token, signers, deployment=deployment)
+        try:
+            found = parse_revocation(token, signers, deployment=deployment)
+        except SignatureInvalid as error:
+            unbelieved = unbelieved or error
+            continue
         if found is None:
             continue
-        try:
-            remove(found.reference, f"revoked: {found.cause}")
-        except EntryNotFound:
-            continue
-        gone.append(found.reference)
-    return tuple(gone)
+        if found.reference == EVERYBODY:
+            withdraw(token.strip(), found)
+        else:
+            try:
+                remove(found.reference, f"revoked: {found.cause}")
+            except (EntryNotFound, WatchlistGone):
+                continue
+        done.append(found)
+    if unbelieved is not None:
+        raise unbelieved
+    return tuple(done)

@@ -82,6 +82,39 @@ def test_a_revoked_subject_leaves_store_index_and_memory_within_five_seconds(sit
     assert last["list_entries"] == 0
 
 
+def test_an_authority_that_is_withdrawn_ends_within_seconds_and_no_start_brings_it_back(site: Site, van: Van) -> None:
+    """Said over MQTT by the control room, signed by the intelligence unit; then the stick is plugged in again."""
+    stick = van.content["repository"]["source"]
+    van.fetches().watches("obama2.jpg", frames=900)
+    process = started(van)
+    listening = Eavesdropper(site)
+    key = van.office.folder / "intelligence-unit.jwk"
+    lines = [
+        subprocess.run(
+            [str(COMMANDS / "lfr-provision"), "watchlist", *what, "--key", str(key), "--deployment", "op-1",
+             "--cause", "stand down"],
+            capture_output=True, text=True, check=True,
+        ).stdout.strip()
+        for what in (["revoke", "--reference", "SUBJECT-001"], ["withdraw"])
+    ]  # fmt: skip
+    listening.say("lfr/1/van-1/revocation", "\n".join(lines).encode())
+    said = time.monotonic()
+    destroyed = wait_for_event(van, "list.destroyed", seconds=5)
+    assert time.monotonic() - said < 5
+    assert destroyed["data"]["cause"] == "the authority was withdrawn"
+    listening.stop()
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 0, errors
+    assert not van.list_files
+    van.content["repository"]["source"] = stick
+    van.write()
+    again = van.run("run")
+    assert again.returncode == 3
+    assert "was withdrawn at" in again.stderr
+    assert "stand down" in again.stderr
+    assert not van.list_files
+
+
 def test_a_decision_of_the_control_room_comes_back_to_the_vans_log(site: Site, van: Van) -> None:
     van.fetches().watches("biden.jpg", frames=900)
     process = started(van)
