@@ -267,7 +267,7 @@ def revoke(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Sign a revocation. Publish the line it prints: lfr-control revoke, or lfr-provision publish --revocations.
+    """Sign a revocation. Publish the line it prints with lfr-control revoke or lfr-provision publish.
 
     With --list a reference that is on none of the lists is refused. Without it nothing is checked.
     """
@@ -290,7 +290,7 @@ def withdraw(
 ) -> None:
     """Sign the withdrawal of an authority: the van stops matching within seconds and destroys its list.
 
-    Publish the line it prints as a revocation: lfr-control revoke, or lfr-provision publish --revocations. It ends
+    Publish the line it prints with lfr-control revoke or, among the revocations, with lfr-provision publish. It ends
     every authority of the deployment that was signed before this moment; one that is signed afterwards counts.
     """
     signer = SigningKey.load(str(key.absolute()))

@@ -117,7 +117,7 @@ class TestStore:
             store.change(case.ref, seen, fails)
         assert store.case(case.ref) == case
         store.change(case.ref, seen, lambda _: ("topic", b"signed"))
-        assert [(topic, payload) for _, topic, payload in store.outgoing()] == [("topic", b"signed")]
+        assert [(topic, payload) for _, topic, payload in store.to_vans.outgoing()] == [("topic", b"signed")]
         store.close()
         store = AlertStore(tmp_path / "c.db", bytes(32))
         again = store.case(case.ref)

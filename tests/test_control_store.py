@@ -15,8 +15,9 @@ import pytest
 from edge.alert.receipt import message_digest
 from edge.controlroom import recovery
 from edge.controlroom.cases import State
+from edge.controlroom.numbering import Verdict
 from edge.controlroom.recovery import erase_kept, erase_unused, former_casebook, former_inbox, open_store
-from edge.controlroom.store import AlertStore, Verdict
+from edge.controlroom.store import AlertStore
 from edge.errors import StoreDamaged, StoreUnavailable
 from edge.records import AlertRef
 from edge.trust.sealed import companions, damaged_files
@@ -170,7 +171,7 @@ def check_taken_over(folder: Path, store: AlertStore) -> None:
     decided = store.case(AlertRef("van-1", UUID(int=1)))
     assert decided is not None
     assert (decided.decided_by, decided.reason) == ("op-1", "same person")
-    assert [payload for _, _, payload in store.outgoing()] == [b"signed seen", b"signed engage"]
+    assert [payload for _, _, payload in store.to_vans.outgoing()] == [b"signed seen", b"signed engage"]
     assert [officer.number for officer in store.officers.all()] == ["eo-1", "op-1"]
     assert store.officers.authenticate("op-1", "correct horse battery")[0].number == "op-1"
     assert store.missing("van-1") == [3]

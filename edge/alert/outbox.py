@@ -12,14 +12,15 @@ carries over what can still be read when the van starts again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Self
 from uuid import UUID
 
-from edge.errors import SOFTWARE_FAULT, OutboxFull, RecordInvalid, StoreUnavailable
+from edge.alert.receipt import Held, message_digest
+from edge.errors import SOFTWARE_FAULT, AlertRejected, OutboxFull, RecordInvalid, StoreUnavailable
 from edge.records import Alert
 from edge.trust.sealed import SealedStore, StoreConflict, StoreKind
 
@@ -214,6 +215,29 @@ class Outbox:
         """What is published for an alert; None when it is not here any more."""
         rows = self._store.read("SELECT message FROM outbox WHERE alert_id = ?", (str(alert),))
         return bytes(rows[0][0]) if rows else None
+
+    def recognised(self, receipt: Iterable[Held]) -> tuple[list[UUID], list[AlertRejected]]:
+        """Which alerts of a receipt are those that are waiting here, word for word, and what is wrong with the others.
+
+        One that is not here any more is neither.
+        """
+        ours: list[UUID] = []
+        strangers: list[AlertRejected] = []
+        for held in receipt:
+            message = self.message(held.alert_id)
+            if message is None:
+                continue
+            if message_digest(message) == held.digest:
+                ours.append(held.alert_id)
+            else:
+                strangers.append(
+                    AlertRejected(
+                        f"receipt of alert {held.alert_id}",
+                        "is for another alert with the same identifier",
+                        "Look for a second machine with this van's identity; the alert is sent again",
+                    )
+                )
+        return ours, strangers
 
     def delivered(self, *alerts: UUID) -> int:
         """Remove alerts that are safe elsewhere; returns how many were still here.

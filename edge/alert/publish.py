@@ -43,10 +43,10 @@ from edge.alert.link import (
     refused,
 )
 from edge.alert.outbox import Outbox, Pending
-from edge.alert.receipt import RECEIPT, Held, message_digest
+from edge.alert.receipt import RECEIPT, Held
 from edge.alert.status import HealthBody, StateBody
 from edge.clock import NS_PER_S, Clock, SystemClock
-from edge.errors import AlertRejected, BrokerUnavailable, EdgeError, EnvironmentFault, StoreDamaged
+from edge.errors import BrokerUnavailable, EdgeError, EnvironmentFault, StoreDamaged
 from edge.trust.keys import KnownSigners
 from edge.worker import Supervisor, Worker
 
@@ -324,19 +324,9 @@ class Publisher:
 
     def _confirmed(self, receipt: Sequence[Held]) -> None:
         """Let go what the control room holds just as we sent it."""
-        ours: list[UUID] = []
-        for held in receipt:
-            message = self._outbox.message(held.alert_id)
-            if message is None:
-                continue
-            if message_digest(message) == held.digest:
-                ours.append(held.alert_id)
-            elif self._on_refused:
-                error = AlertRejected(
-                    f"receipt of alert {held.alert_id}",
-                    "is for another alert with the same identifier",
-                    "Look for a second machine with this van's identity; the alert is sent again",
-                )
+        ours, strangers = self._outbox.recognised(receipt)
+        for error in strangers:
+            if self._on_refused:
                 self._on_refused(topics.RECEIPT, error)
         self._delivered(*ours)
 

@@ -9,7 +9,7 @@ topic                                 from → to       retained  content
 ``lfr/1/<van>/checkpoint``            van → control   no        signed checkpoints of the van's audit log
 ``lfr/1/<van>/receipt``               control → van   no        which alerts the control room holds, signed
 ``lfr/1/<van>/adjudication``          control → van   no        what a person decided on an alert, signed
-``lfr/1/<van>/revocation``            control → van   yes       who must leave the list now, signed
+``lfr/1/<van>/revocation``            control → van   yes       who must leave the list now, or that all is over
 ====================================  ==============  ========  ================================================
 
 The ``1`` is the version of the contract: a change that an old reader would misunderstand takes another.

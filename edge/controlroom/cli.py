@@ -89,6 +89,43 @@ def record(
     typer.echo(made.as_json().decode().rstrip() if as_json else f"{out}/record.html")
 
 
+@app.command()
+def revoke(
+    file: Annotated[Path, typer.Argument(help="signed revocations or withdrawals, one per line; - for a pipe")],
+    van: Annotated[list[str] | None, typer.Option(help="which van; once for each. Without: every van")] = None,
+    config: ConfigOption = Path("control.toml"),
+    as_json: Json = False,
+) -> None:
+    """Take people off the lists of vans that are out, or withdraw an authority: the running console says it to them.
+
+    The lines come from lfr-provision watchlist revoke and withdraw. All that were handed over in the last 31 days are
+    said together, also to a van that connects later, so none takes another's place. The audit log has who did it.
+    """
+    from edge.controlroom import config as configuration
+    from edge.controlroom.to_vans import read_lines
+    from edge.errors import BadInput
+    from edge.trust.keys import KnownSigners
+    from edge.trust.revocation import EVERYBODY
+
+    settings = configuration.load(config)
+    try:
+        found = read_lines(sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes())
+    except OSError as error:
+        raise BadInput(str(file), f"cannot be read ({error.strerror})", "Give the file of signed lines") from None
+    known = KnownSigners.load(settings.path(settings.keys.vans)).owners()
+    strangers = sorted(set(van or ()) - known)
+    if strangers:
+        raise BadInput(strangers[0], "is not a van of this control room", f"Choose from {', '.join(sorted(known))}")
+    with _store(config) as store:
+        fresh = {name: store.to_vans.stand(name, found, by=_who()) for name in sorted(van or known)}
+    lines = [
+        f"{'everybody' if said.reference == EVERYBODY else said.reference} of {said.deployment}: {said.cause}"
+        for said in found.values()
+    ]
+    lines.append(f"Said to {', '.join(fresh)} within seconds while the console runs.")
+    show({"revocations": len(found), "new": fresh}, lines, as_json=as_json)
+
+
 app.add_typer(audit_cli.app, name="audit")
 staff = commands("Who may sign in, and until when their training is in date.")
 app.add_typer(staff, name="staff")

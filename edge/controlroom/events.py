@@ -7,7 +7,7 @@ from datetime import datetime
 
 from edge.alert.publish import LinkState
 from edge.alert.status import HealthBody, StateBody
-from edge.controlroom.store import Acceptance
+from edge.controlroom.numbering import Acceptance
 from edge.errors import EdgeError
 from edge.records import Alert
 

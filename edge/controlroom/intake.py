@@ -28,7 +28,8 @@ from edge.alert.status import read_health, read_state
 from edge.clock import Clock, SystemClock
 from edge.controlroom.checkpoints import keep_checkpoint
 from edge.controlroom.events import Arrived, ReceiverEvent, Refused, VanCheckpoint, VanHealth, VanState
-from edge.controlroom.store import AlertStore, Verdict
+from edge.controlroom.numbering import Verdict
+from edge.controlroom.store import AlertStore
 from edge.errors import AlertRejected, EdgeError, EnvironmentFault, SignatureInvalid
 from edge.records import Alert
 from edge.trust.keys import DecryptionKeys, KnownSigners

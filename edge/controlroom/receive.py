@@ -38,7 +38,8 @@ from edge.controlroom.checkpoints import CHECKPOINTS
 from edge.controlroom.config import ControlConfig
 from edge.controlroom.events import Arrived, LinkChanged, ReceiverEvent, Refused, VanCheckpoint, VanHealth, VanState
 from edge.controlroom.intake import Intake, Opened
-from edge.controlroom.store import Acceptance, AlertStore, Verdict
+from edge.controlroom.numbering import Acceptance, Verdict
+from edge.controlroom.store import AlertStore
 from edge.errors import BrokerUnavailable, EdgeError, StoreDamaged
 from edge.trust.keys import DecryptionKeys, KnownSigners, SigningKey
 from edge.trust.tls import client_context
@@ -67,6 +68,14 @@ class Outgoing(Protocol):
         ...
 
     def sent(self, number: int) -> None:
+        """It has been acknowledged."""
+        ...
+
+    def standing(self, *, every: bool = False) -> list[tuple[str, str, bytes]]:
+        """What the broker is to keep and has not acknowledged, or ``every`` such message: van, topic and payload."""
+        ...
+
+    def stood(self, van: str, payload: bytes) -> None:
         """It has been acknowledged."""
         ...
 
@@ -117,6 +126,8 @@ class Receiver:
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._outgoing = outgoing
         self._fresh = True
+        self._stood = False
+        """Whether this connection's broker keeps what it is to keep."""
         self._worker: Worker | None = None
         self._told_leftovers = False
         self._session = SessionWatch(self._clock)
@@ -224,7 +235,7 @@ class Receiver:
         events.put(("message", message))
 
     def _serve(self, link: Link, worker: Worker) -> None:
-        rounded, self._fresh, online = -self.ROUND_NS, True, False
+        rounded, self._fresh, self._stood, online = -self.ROUND_NS, True, False, False
         while not worker.stopping:
             worker.beat()
             if self._clock.monotonic_ns() - rounded >= self.ROUND_NS:
@@ -249,9 +260,21 @@ class Receiver:
                 self._take(link, worker, content)
 
     def _send(self, link: Link) -> None:
-        """Send what waits for the vans, each van's in order; a van that the broker does not know gets it later."""
+        """Send what waits for the vans, each van's in order; a van that the broker does not know gets it later.
+
+        What the broker is to keep is said with each new connection, in case it has lost it.
+        """
+        if self._outgoing is None:
+            return
+        for van, topic, payload in self._outgoing.standing(every=not self._stood):
+            self.beat()
+            reason = link.publish(topic, payload, retain=True)
+            if reason >= FAILED:
+                raise refused(f"publishing to {topic}", reason)
+            self._outgoing.stood(van, payload)
+        self._stood = True
         unheard: set[str] = set()
-        for number, topic, payload in self._outgoing.outgoing() if self._outgoing else ():
+        for number, topic, payload in self._outgoing.outgoing():
             if topic in unheard:
                 continue
             self.beat()
@@ -260,7 +283,7 @@ class Receiver:
                 raise refused(f"publishing to {topic}", reason)
             if reason == NO_SUBSCRIBER:
                 unheard.add(topic)
-            elif self._outgoing:
+            else:
                 self._outgoing.sent(number)
 
     def _take(self, link: Link, worker: Worker, first: Any) -> None:

@@ -61,6 +61,8 @@ _ALL = {
     "damage": "kept, at, store, carried, lost, audited",
     "secrets": "name, value",
     "staff_changes": "number, at, officer, change, by_whom",
+    "standing": "van, lines, sent",
+    "handed_over": "number, van, count, by_whom",
 }
 """A rebuilt store keeps its order of arrival; one that is taken over is put behind what is there."""
 

@@ -27,10 +27,11 @@ from edge.clock import NS_PER_S, Clock, SystemClock
 from edge.controlroom import cases
 from edge.controlroom.cases import Case, Demographics, NotYours, Officer, Result, State
 from edge.controlroom.config import ControlConfig
+from edge.controlroom.numbering import Verdict
 from edge.controlroom.receive import Arrived, LinkChanged, Receiver, ReceiverEvent, Refused, VanState, connect
 from edge.controlroom.recovery import erase_kept, erase_unused, open_room_store
 from edge.controlroom.signin import Auditor, SignIns
-from edge.controlroom.store import AlertStore, Damage, Stored, Verdict
+from edge.controlroom.store import AlertStore, Damage, Stored
 from edge.errors import BadInput, ConfigInvalid, EdgeError, EnvironmentFault, StoreDamaged, WorkerFailed
 from edge.records import AlertRef
 from edge.system.journal import get_logger
@@ -132,7 +133,7 @@ class ControlRoom:
             store = open_room_store(config, clock, repair=True)
             parts.callback(store.close)
             room = cls(config, store=store, audit=audit, signing_key=signing_key, clock=clock)
-            room.receiver = connect(config, NAME, store, room.hear, outgoing=store, clock=clock)
+            room.receiver = connect(config, NAME, store, room.hear, outgoing=store.to_vans, clock=clock)
             room._report_damage()
             room._parts = parts.pop_all()
         return room
@@ -252,12 +253,18 @@ class ControlRoom:
         )
 
     def escalate(self) -> None:
-        """Escalate what was left unseen for too long, and write down what was done to the list of officers.
+        """Escalate what was left unseen for too long, and take up what the command line has left in the store.
 
         Raises:
             StoreDamaged, StoreUnavailable: the store or the audit log cannot be written; nothing of it was done.
         """
         self.audit_staff()
+        if self.store.to_vans.audit_handed_over(
+            lambda van, count, by: self._audit.record(
+                Event.REVOCATIONS_HANDED_OVER, {"van": van, "count": count, "by": by}
+            )
+        ):
+            self._wake()
         now, after = self.now(), timedelta(seconds=self.config.console.escalate_s)
         for case in self.store.cases(open_only=True):
             if not cases.due_for_escalation(case, now, after):
@@ -401,9 +408,12 @@ class ControlRoom:
             known = {True: "correct", False: "incorrect", None: "not known"}[case.correct]
             verdict = f"closed: {known}, {case.result}"
         self._audit.record(Event.ALERT_ADJUDICATED, {"alert": str(case.ref), "verdict": verdict, "by": officer.number})
+        self._wake()
+        self.on_change()
+
+    def _wake(self) -> None:
         if self.receiver is not None:
             self.receiver.wake()
-        self.on_change()
 
     def _told(self, officer: Officer) -> Callable[[Case], tuple[str, bytes]]:
         def message(case: Case) -> tuple[str, bytes]:

@@ -8,9 +8,6 @@ record.
 
 An alert is kept until the moment that the van signed into it, and no longer than this control room keeps any. From
 then on it is not read any more, even where nothing has erased it yet.
-
-Sequence numbers tell what is missing: a number that was skipped is remembered until it arrives. A van whose
-outbox was made anew starts again from 1; that is reported and its numbering begins afresh.
 """
 
 from __future__ import annotations
@@ -21,7 +18,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 from uuid import UUID
@@ -30,20 +26,18 @@ import msgspec
 
 from edge.clock import Clock, SystemClock
 from edge.controlroom.cases import Case, open_case
+from edge.controlroom.numbering import Acceptance, Verdict, follow
 from edge.controlroom.officers import Officers
+from edge.controlroom.to_vans import TABLES, ToVans
 from edge.errors import BadInput, StoreUnavailable
 from edge.records import Alert, AlertRef
 from edge.trust.sealed import Connection, SealedStore, StoreKind
 
-__all__ = ["KIND", "Acceptance", "AlertStore", "Damage", "Stored", "Verdict", "name_rows"]
+__all__ = ["KIND", "AlertStore", "Damage", "Stored", "name_rows"]
 
 Kind = TypeVar("Kind")
 MEMORY = timedelta(days=15)
 """How long an identifier is remembered after its alert expired: longer than any broker keeps a message."""
-MOST_MISSING = 100_000
-"""Missing numbers remembered per jump; a larger jump is reported but not listed."""
-UNSENT = timedelta(days=1)
-"""How long a decision waits for its van; later it is of no use on the street."""
 
 _SCHEMA = """
 CREATE TABLE known (
@@ -99,7 +93,8 @@ CREATE TABLE staff_changes (
 );
 """
 """Version 2: what marks browsers, and changes of the staff that are not in the audit log yet."""
-_REFS = """
+_REFS = f"""
+{TABLES}
 ALTER TABLE known ADD COLUMN digest TEXT;
 ALTER TABLE alerts ADD COLUMN erase_at REAL;
 """
@@ -115,32 +110,6 @@ KIND = StoreKind(
 _ENCODER = msgspec.msgpack.Encoder()
 _CASE = msgspec.msgpack.Decoder(Case)
 _FIELDS = msgspec.msgpack.Decoder(dict[str, Any])
-
-
-class Verdict(StrEnum):
-    """What an authentic alert turned out to be."""
-
-    NEW = "new"
-    LATE = "late"
-    """Its number had been missing."""
-    DUPLICATE = "duplicate"
-    CONTRADICTION = "contradiction"
-    """Another alert of this van has its identifier already; nothing was stored."""
-    RESTARTED = "restarted"
-    """The van's numbering began again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Acceptance:
-    """How an alert was taken in.
-
-    Attributes:
-        verdict: see :class:`Verdict`.
-        missing: first and last number that were skipped right before this one, or None.
-    """
-
-    verdict: Verdict
-    missing: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +151,7 @@ class AlertStore:
         path: the file; made when it is not there.
         key: 32 bytes.
         opens_cases: whether an alert opens a case. Without, somebody else shows it and says so with
-            :meth:`mark_shown`.
+            :meth:`forget_shown`.
         retention: how long an alert is kept at most, from its arrival.
         clock: for what is queued for the vans, and for what may still be read.
 
@@ -207,6 +176,7 @@ class AlertStore:
         self._clock: Clock = clock or SystemClock()
         self.sealed = SealedStore(path, key, KIND, create=True)
         self.officers = Officers(self.sealed)
+        self.to_vans = ToVans(self.sealed, self._clock)
         with self.writing() as db:
             name_rows(db)
 
@@ -266,7 +236,7 @@ class AlertStore:
             )
             if self._opens_cases:
                 self.add_case(open_case(alert, now))
-            return _numbered(db, alert)
+            return follow(db, alert)
 
     def came(self) -> list[tuple[AlertRef, int]]:
         """Every alert that is remembered, and its number, in order of arrival."""
@@ -362,23 +332,8 @@ class AlertStore:
                 row = (int(after.closed_at is None), _ENCODER.encode(asdict(after)), str(ref))
                 db.execute("UPDATE cases SET open = ?, body = ? WHERE alert_id = ?", row)
                 if told := outgoing(after):
-                    values = (self._clock.now().timestamp(), *told)
-                    db.execute("INSERT INTO outgoing (at, topic, payload) VALUES (?, ?, ?)", values)
+                    self.to_vans.queue(db, *told)
             return after
-
-    # -- what goes to the vans -------------------------------------------------------------------
-
-    def outgoing(self) -> list[tuple[int, str, bytes]]:
-        """What no broker has acknowledged, oldest first: number, topic and payload. A day old, it is dropped."""
-        with self.writing() as db:
-            db.execute("DELETE FROM outgoing WHERE at < ?", ((self._clock.now() - UNSENT).timestamp(),))
-            rows = db.execute("SELECT number, topic, payload FROM outgoing ORDER BY number LIMIT 1000").fetchall()
-        return [(row[0], row[1], bytes(row[2])) for row in rows]
-
-    def sent(self, number: int) -> None:
-        """A broker has acknowledged it."""
-        with self.writing() as db:
-            db.execute("DELETE FROM outgoing WHERE number = ?", (number,))
 
     # -- damage ----------------------------------------------------------------------------------
 
@@ -438,25 +393,6 @@ def name_rows(db: Connection) -> None:
                 statement = f"UPDATE OR IGNORE {table} SET alert_id = ? WHERE number = ?"  # noqa: S608
                 if db.execute(statement, (name, number)).rowcount == 0:
                     db.execute(f"DELETE FROM {table} WHERE number = ?", (number,))  # noqa: S608
-
-
-def _numbered(db: Connection, alert: Alert) -> Acceptance:
-    """Follow the van's numbering."""
-    row = db.execute("SELECT last FROM vans WHERE van = ?", (alert.van,)).fetchone()
-    if row is None or alert.sequence > row[0]:
-        # A van that was never heard here may have spoken before: its first number is no gap.
-        db.execute("INSERT OR REPLACE INTO vans VALUES (?, ?)", (alert.van, alert.sequence))
-        if row is None or alert.sequence == row[0] + 1:
-            return Acceptance(Verdict.NEW)
-        first, last = row[0] + 1, alert.sequence - 1
-        listed = range(first, min(last, first + MOST_MISSING) + 1)
-        db.executemany("INSERT OR IGNORE INTO missing VALUES (?, ?)", ((alert.van, n) for n in listed))
-        return Acceptance(Verdict.NEW, (first, last))
-    if db.execute("DELETE FROM missing WHERE van = ? AND sequence = ?", (alert.van, alert.sequence)).rowcount:
-        return Acceptance(Verdict.LATE)
-    db.execute("UPDATE vans SET last = ? WHERE van = ?", (alert.sequence, alert.van))
-    db.execute("DELETE FROM missing WHERE van = ?", (alert.van,))
-    return Acceptance(Verdict.RESTARTED)
 
 
 def _ref(text: str) -> AlertRef:

@@ -26,6 +26,7 @@ from rich.text import Text
 from edge.alert.publish import LinkState
 from edge.clock import Clock, SystemClock
 from edge.controlroom import config as configuration
+from edge.controlroom.numbering import Verdict
 from edge.controlroom.receive import (
     Arrived,
     LinkChanged,
@@ -37,7 +38,7 @@ from edge.controlroom.receive import (
     connect,
 )
 from edge.controlroom.recovery import erase_kept, former_inbox, open_store
-from edge.controlroom.store import AlertStore, Verdict
+from edge.controlroom.store import AlertStore
 from edge.custody.shred import shred
 from edge.errors import BrokerUnavailable, EdgeError, EnvironmentFault, StoreDamaged
 from edge.records import Alert, AlertRef

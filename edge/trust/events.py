@@ -46,6 +46,7 @@ class Event(StrEnum):
     SIGN_IN_REFUSED = "officer.refused"
     STAFF_CHANGED = "officer.changed"
     ALERT_VIEWED = "alert.viewed"
+    REVOCATIONS_HANDED_OVER = "revocations.handed-over"
 
 
 FIELDS: dict[Event, dict[str, type]] = {
@@ -74,6 +75,7 @@ FIELDS: dict[Event, dict[str, type]] = {
     Event.SIGN_IN_REFUSED: {"by": str, "error": str, "from": str, "unlogged": int},
     Event.STAFF_CHANGED: {"officer": str, "change": str, "by": str, "at": str},
     Event.ALERT_VIEWED: {"alert": str, "what": str, "by": str},
+    Event.REVOCATIONS_HANDED_OVER: {"van": str, "count": int, "by": str},
 }
 """Name and type of every field of every event; all are required. ``threshold_micro`` is a millionth of
 cosine similarity. ``copy`` tells one import of a list from another of the same list on the same van.

@@ -211,6 +211,10 @@ class KnownSigners:
         """
         return cls.of(_decode_set(_read_public(path), str(path)), str(path))
 
+    def owners(self) -> set[str]:
+        """Those of whom at least one key is believed."""
+        return {owner for owner, _, revoked in self._keys.values() if revoked is None}
+
     def verify(self, token: bytes, kind: str) -> Signed:
         """Verify a compact JWS that must be of type ``kind``.
 

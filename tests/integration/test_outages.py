@@ -20,8 +20,8 @@ from edge.alert.link import Broker
 from edge.alert.outbox import Outbox
 from edge.alert.publish import LinkState
 from edge.alert.submit import AlertSubmitter
+from edge.controlroom.numbering import Verdict
 from edge.controlroom.receive import Arrived, Receiver, VanState
-from edge.controlroom.store import Verdict
 from edge.errors import StoreUnavailable
 from edge.trust.keys import SigningKey
 from edge.trust.secret import read_secret
