@@ -85,6 +85,7 @@ topic read {root}/+/{checkpoint}
 topic write {root}/+/{receipt}
 topic write {root}/+/{adjudication}
 topic write {root}/+/{revocation}
+topic write {root}/{control_room}/{checkpoint}
 """
 _ACL_WATCHER = """
 # Hears what the control room hears, and says nothing.

@@ -41,6 +41,14 @@ def test_a_van_s_own_checkpoints_are_kept_in_the_order_in_which_they_came(tmp_pa
     assert verify(tmp_path / "van-1.jsonl", VANS, published=kept(folder)["van-1.jws"]).signed_to == 2
 
 
+def test_the_latest_that_is_said_again_is_kept_once(tmp_path: Path) -> None:
+    first, second = checkpoints(tmp_path, "van-1", ONE)
+    folder = tmp_path / "kept"
+    for token in (first, first, second, second):
+        keep_checkpoint(folder, "van-1", token.encode(), VANS)
+    assert kept(folder) == {"van-1.jws": [first, second]}
+
+
 def test_another_van_s_checkpoint_is_refused_and_kept_nowhere(tmp_path: Path) -> None:
     """Or a van that somebody else controls could vouch for entries that this one never wrote."""
     others = checkpoints(tmp_path, "van-2", OTHER)

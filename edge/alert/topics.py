@@ -7,6 +7,7 @@ topic                                 from → to       retained  content
 ``lfr/1/<van>/state``                 van → control   yes       birth, last will and changes of state
 ``lfr/1/<van>/health``                van → control   no        counters only
 ``lfr/1/<van>/checkpoint``            van → control   no        signed checkpoints of the van's audit log
+``lfr/1/control-room/checkpoint``     control → all   no        signed checkpoints of the control room's audit log
 ``lfr/1/<van>/receipt``               control → van   no        which alerts the control room holds, signed
 ``lfr/1/<van>/adjudication``          control → van   no        what a person decided on an alert, signed
 ``lfr/1/<van>/revocation``            control → van   yes       who must leave the list now, or that all is over
@@ -26,6 +27,7 @@ __all__ = [
     "ADJUDICATION",
     "ALERT",
     "CHECKPOINT",
+    "CONTROL_ROOM",
     "HEALTH",
     "KINDS",
     "RECEIPT",
@@ -39,6 +41,8 @@ __all__ = [
 ]
 
 ROOT = "lfr/1"
+CONTROL_ROOM = "control-room"
+"""In the place of a van, in whose topic the control room publishes its own checkpoints. No van may be called so."""
 ALERT = "alert"
 STATE = "state"
 HEALTH = "health"

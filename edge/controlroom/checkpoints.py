@@ -1,4 +1,7 @@
-"""Checkpoints of the vans' audit logs, kept where no van can reach them: nobody can cut a log's end off unseen."""
+"""Checkpoints of audit logs, kept off the machine that writes the log: nobody can cut its end off unseen.
+
+The vans' are kept by the control room and by every watch, the control room's own by the watches on other machines.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ MAX_CHECKPOINT = 4096
 
 
 def keep_checkpoint(folder: Path | None, van: str, token: bytes, vans: KnownSigners) -> VanCheckpoint:
-    """Add a checkpoint to the van's file, once it is known to be the van's own.
+    """Add a checkpoint to the file of the van, or of the control room, once it is known to be its own.
 
     Raises:
         AlertRejected: too large.
@@ -32,8 +35,10 @@ def keep_checkpoint(folder: Path | None, van: str, token: bytes, vans: KnownSign
         path = folder / f"{van}.jws"
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with path.open("ab") as file:
-                file.write(token + b"\n")
+            with path.open("a+b") as file:
+                file.seek(max(0, file.tell() - len(token) - 1))
+                if file.read() != token + b"\n":  # the latest is said again with every connection
+                    file.write(token + b"\n")
         except OSError as error:
             raise StoreUnavailable(str(path), f"cannot be written ({error.strerror})", "Check the disk") from None
     return VanCheckpoint(van)

@@ -90,7 +90,8 @@ class Intake:
         decryption: this control room's private keys.
         vans: whose alerts are believed.
         vans_file: the key set that ``vans`` was read from; :meth:`refresh_vans` reads it again when it has changed.
-        checkpoints: folder for the checkpoints of the vans' audit logs; None keeps none.
+        checkpoints: folder for the checkpoints of the audit logs of the vans and of the control room; None keeps none.
+        room: the control room's own key, by which its checkpoints are believed.
         clock: for expiry and the moment of arrival.
     """
 
@@ -102,6 +103,7 @@ class Intake:
         *,
         vans_file: Path | None = None,
         checkpoints: Path | None = None,
+        room: KnownSigners | None = None,
         clock: Clock | None = None,
     ) -> None:
         self.store = store
@@ -110,6 +112,7 @@ class Intake:
         self._vans_file = vans_file
         self._vans_changed = _changed_at(vans_file)
         self._checkpoints = checkpoints
+        self._room = room or KnownSigners.of([])
         self._clock: Clock = clock or SystemClock()
         self.counts = Counts()
 
@@ -162,7 +165,8 @@ class Intake:
         if kind == topics.HEALTH:
             return VanHealth(read_health(message.payload, van))
         if kind == topics.CHECKPOINT:
-            return keep_checkpoint(self._checkpoints, van, message.payload, self._vans)
+            signers = self._room if van == topics.CONTROL_ROOM else self._vans
+            return keep_checkpoint(self._checkpoints, van, message.payload, signers)
         if kind != topics.ALERT:
             raise AlertRejected(f"topic {name}", "is not one that vans send on", "Check the broker's access rules")
         alert = open_alert(message.payload, self._decryption, self._vans)

@@ -128,6 +128,9 @@ class Receiver:
         self._fresh = True
         self._stood = False
         """Whether this connection's broker keeps what it is to keep."""
+        self._link: Link | None = None
+        """While the broker has accepted it."""
+        self._checkpoint = b""
         self._worker: Worker | None = None
         self._told_leftovers = False
         self._session = SessionWatch(self._clock)
@@ -147,6 +150,13 @@ class Receiver:
     def wake(self) -> None:
         """There is something to send."""
         self._events.put(("wake", None))
+
+    def announce(self, checkpoint: str) -> None:
+        """Publish a checkpoint of the control room's audit log: now, or when there is a connection again."""
+        self._checkpoint = checkpoint.encode("ascii")
+        link = self._link
+        if link is not None:
+            link.tell(topics.topic(topics.CONTROL_ROOM, topics.CHECKPOINT), self._checkpoint)
 
     def beat(self) -> None:
         """For ``on_event``: there is progress, although it takes its time."""
@@ -180,6 +190,9 @@ class Receiver:
                 link.ask_for(*(topics.of_all(kind) for kind in FROM_VANS))
                 failures = 0
                 self._session.accepted()
+                self._link = link
+                if self._checkpoint:
+                    self.announce(self._checkpoint.decode("ascii"))
                 self._serve(link, worker)
             except LinkLost as lost:
                 if self._session.lost(lost):
@@ -192,6 +205,7 @@ class Receiver:
             except EdgeError as error:
                 self._set(LinkState.REFUSED, error)
             finally:
+                self._link = None
                 self._events = queue.SimpleQueue()  # whoever waits to put into the former one gives up
                 link.close()
             if not worker.stopping:
@@ -351,12 +365,14 @@ def connect(
         KeyUnusable: a key or certificate is missing, damaged or readable by others.
     """
     base = Path(config.base)
+    signing = SigningKey.load(config.keys.signing, base)
     intake = Intake(
         store,
         DecryptionKeys.load(config.keys.decryption, base),
         KnownSigners.load(config.path(config.keys.vans)),
         vans_file=config.path(config.keys.vans),
         checkpoints=config.path(config.store.directory) / CHECKPOINTS,
+        room=KnownSigners.of([signing.public_jwk(owner=topics.CONTROL_ROOM)]),
         clock=clock,
     )
     tls = client_context(config.broker.ca, config.broker.certificate, config.broker.certificate_key, base)
@@ -365,7 +381,7 @@ def connect(
         name,
         intake,
         on_event,
-        signing=SigningKey.load(config.keys.signing, base) if confirms else None,
+        signing=signing if confirms else None,
         session_s=config.broker.session_h * 3600,
         clock=clock,
         **options,

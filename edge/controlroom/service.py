@@ -133,7 +133,8 @@ class ControlRoom:
             store = open_room_store(config, clock, repair=True)
             parts.callback(store.close)
             room = cls(config, store=store, audit=audit, signing_key=signing_key, clock=clock)
-            room.receiver = connect(config, NAME, store, room.hear, outgoing=store.to_vans, clock=clock)
+            receiver = room.receiver = connect(config, NAME, store, room.hear, outgoing=store.to_vans, clock=clock)
+            audit.publish_to(receiver.announce)
             room._report_damage()
             room._parts = parts.pop_all()
         return room
@@ -280,6 +281,8 @@ class ControlRoom:
     def erase_due(self) -> None:
         """Erase alerts whose retention is over, damaged stores that were kept aside and those that no watch uses.
 
+        Then the audit log's end is signed, and published: a watch on another machine keeps it.
+
         Raises:
             StoreDamaged, StoreUnavailable: the store or the audit log cannot be written.
         """
@@ -303,6 +306,7 @@ class ControlRoom:
         for name in erase_unused(self.store.path.parent, now, retention):
             cause = f"the whole store: no watch has used it for {hours} hours"
             self._audit.record(Event.ALERTS_DELETED, {"store": name, "count": 0, "cause": cause})
+        self._audit.checkpoint()
         if erased or gone:
             self.on_change()
 

@@ -39,6 +39,8 @@ class Auditor(Protocol):
 
     def record(self, event: Event, data: Mapping[str, object]) -> object: ...
 
+    def checkpoint(self) -> object: ...
+
 
 class TooManyAtOnce(EnvironmentFault):
     """More people sign in than can be looked at."""

@@ -132,12 +132,13 @@ def running_site(folder: Path, console: str = "") -> Iterator[Site]:
 
 
 @contextmanager
-def running_room(site: Site) -> Iterator[Room]:
-    """``lfr-control console`` of a site, once it answers."""
+def running_room(site: Site, what: str = "") -> Iterator[Room]:
+    """``lfr-control console`` of a site, once it answers; with ``what``, see :mod:`tests.console_process`."""
     config = site.room / "control.toml"
     log = (site.room.parent / "console.log").open("ab")
     process = subprocess.Popen(
-        [sys.executable, "-m", "edge.controlroom.cli", "console", "--config", str(config)],
+        [sys.executable, "-m", *(["tests.console_process", what] if what else ["edge.controlroom.cli", "console"]),
+         "--config", str(config)],
         cwd=ROOT, stdout=log, stderr=log,
     )  # fmt: skip
     room = Room(site, load(config).console.port, process)

@@ -9,17 +9,25 @@ changing the staff in silence                every change is in the log, with th
 going on under a password that was changed   the session ends with it
 going on after leaving the staff             the session ends with it
 deciding without the list's picture          refused
+cutting off the end of the log               a watch elsewhere has kept its checkpoints: it shows
 ===========================================  ==================================================================
 """
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
+from edge.errors import AuditBroken
+from edge.trust.audit import checkpoints_of, verify
 from edge.trust.events import Event
-from tests.attacks.rooms import SOON, Room, hold_alerts
+from edge.trust.keys import KnownSigners, SigningKey
+from tests.attacks.rooms import SOON, Room, hold_alerts, running_room
 from tests.broker import Site
 from tests.console_process import PASSWORD
 
@@ -106,3 +114,34 @@ def test_nobody_decides_before_the_lists_picture_was_handed_out_and_looked_at(si
     assert officer.ask("POST", f"/alerts/{alert}/decision", form)[0] == 409
     time.sleep(1.2)
     assert officer.ask("POST", f"/alerts/{alert}/decision", form)[0] == 200
+
+
+def test_the_end_of_the_log_that_was_cut_off_is_missed_by_what_a_watch_has_kept(site: Site, tmp_path: Path) -> None:
+    elsewhere = shutil.copytree(site.room, tmp_path / "another machine")
+    shutil.rmtree(elsewhere / "control-state")
+    published = elsewhere / "control-state" / "checkpoints" / "control-room.jws"
+    log = site.room / "control-state" / "audit.log"
+    known = KnownSigners.of([SigningKey.load("control-signing.jwk", site.room).public_jwk(owner="control-room")])
+
+    def kept() -> list[str]:
+        return published.read_text("ascii").splitlines() if published.exists() else []
+
+    watch = subprocess.Popen(
+        [sys.executable, "-m", "edge.controlroom.cli", "watch", "--config", elsewhere / "control.toml"],
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        with running_room(site, "quick retention") as room:
+            assert room.browser().sign_in() == 303
+            room.until_audited(Event.SIGNED_IN)
+            deadline = time.monotonic() + 30
+            while not kept() or verify(log, known, published=kept()).signed_to < 2:
+                assert time.monotonic() < deadline, "the watch has kept no checkpoint"
+                time.sleep(0.05)
+    finally:
+        watch.terminate()
+        watch.wait(30)
+    log.write_bytes(log.read_bytes().splitlines(keepends=True)[0])
+    checkpoints_of(log).unlink()
+    with pytest.raises(AuditBroken, match="published checkpoint"):
+        verify(log, known, published=kept())
