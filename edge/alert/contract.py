@@ -89,7 +89,8 @@ _ABOUT = {
         (
             f"A compact JWS of type {AUDIT_CHECKPOINT} by the van: number and hash of its log's latest entry. Kept by "
             "the control room, it proves that the log was not cut off; QoS 0, each one vouches for all before it. "
-            f"The control room publishes its own with {topics.CONTROL_ROOM} in the place of the van, for watches elsewhere."
+            f"The control room publishes its own with {topics.CONTROL_ROOM} in the place of the van, for watches "
+            "elsewhere."
         ),
         "",
     ),
