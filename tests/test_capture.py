@@ -35,7 +35,7 @@ def custodian() -> Iterator[Custodian]:
 def a_video(path: Path, frames: int = 20, fps: float = 50.0) -> Path:
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), fps, (64, 48))
     for n in range(frames):
-        writer.write(np.full((48, 64, 3), 10 * n, np.uint8))
+        writer.write(np.full((48, 64, 3), min(10 * n, 255), np.uint8))
     writer.release()
     return path
 

@@ -45,7 +45,7 @@ SIGNATURES = (
     (b"\xd0\xcf\x11\xe0", "Word, PowerPoint or Excel"),
 )
 """How a file begins, and what it is then."""
-cv2.setLogLevel(0)
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 """What a decoder complains of is said once, in an error's words."""
 READ_HERE = {"JPEG", "PNG", "TIFF", "BMP", "WebP", ""}
 

@@ -28,7 +28,10 @@ __all__ = ["Model", "RuntimeName", "Tensor", "load"]
 
 RuntimeName = Literal["litert", "tflite-runtime"]
 
-_PACKAGES = {"litert": "ai-edge-litert", "tflite-runtime": "tflite-runtime==2.14.0"}
+_STEPS = {
+    "litert": "Run pip install ai-edge-litert",
+    "tflite-runtime": "Use litert; tflite-runtime needs an environment of its own (docs/models.md)",
+}
 _STANDARD_ERROR = Lock()
 
 
@@ -201,6 +204,8 @@ def _library(runtime: RuntimeName) -> Any:
     if runtime == "litert":
         from ai_edge_litert import interpreter  # noqa: PLC0415 - see above
     else:
+        if int(np.__version__.partition(".")[0]) > 1:
+            raise ImportError("its last release was built for numpy 1")
         from tflite_runtime import interpreter  # noqa: PLC0415 - see above
     return interpreter
 
@@ -209,9 +214,7 @@ def _interpreter(path: Path, content: bytes, runtime: RuntimeName, threads: int,
     try:
         library = _library(runtime)
     except ImportError as error:
-        raise RuntimeUnavailable(
-            f"runtime {runtime}", f"it cannot be imported ({error})", f"Run pip install {_PACKAGES[runtime]}"
-        ) from error
+        raise RuntimeUnavailable(f"runtime {runtime}", f"it cannot be imported ({error})", _STEPS[runtime]) from error
     delegates = []
     if delegate is not None:
         if not delegate.is_file():

@@ -20,8 +20,9 @@ import quantise
 import rounding
 import tomlkit
 from ai_edge_litert.tools import flatbuffer_utils
-from build import MODELS, describe, sha256
 from flatbuffer import Op, schema
+
+from build import MODELS, describe, sha256
 
 FACES = 400
 TWO_MORE = (  # after those that ship in float, what leaving a layer in float wins most by

@@ -71,7 +71,7 @@ def lock(
     mirror: Annotated[str, typer.Option(help="Debian archive or snapshot")] = "http://deb.debian.org",
     as_json: Json = False,
 ) -> None:
-    """Choose packages anew and write the three locks; review and commit the difference."""
+    """Choose packages anew and write the locks of the image, the control room and the office; review the difference."""
     from provisioning.image import debian
     from provisioning.image import lock as locks
     from provisioning.image.board import BOARDS
@@ -79,6 +79,9 @@ def lock(
     wheels, sources = locks.resolve_wheels(_repository())
     locks.WHEEL_LOCK.write_text(wheels)
     locks.SOURCE_LOCK.write_text(sources)
+    for_pc = locks.resolve_wheels(_repository(), "x86_64", "office")
+    for file, text in zip((locks.PC_WHEEL_LOCK, locks.PC_SOURCE_LOCK), for_pc, strict=True):
+        file.write_text(text)
     place = debian.Mirror(mirror)
     fresh = cache.resolve() / "lock"
     fresh.mkdir(parents=True, exist_ok=True)

@@ -19,6 +19,8 @@ from provisioning.image.tools import ImageUnusable, run
 __all__ = [
     "DEBIAN_LOCK",
     "LOCK_DIRECTORY",
+    "PC_SOURCE_LOCK",
+    "PC_WHEEL_LOCK",
     "SOURCE_LOCK",
     "WHEEL_LOCK",
     "Pin",
@@ -29,17 +31,21 @@ __all__ = [
     "pip",
     "platform_arguments",
     "resolve_wheels",
+    "wanted",
 ]
 
 LOCK_DIRECTORY = Path(__file__).parent
 DEBIAN_LOCK = LOCK_DIRECTORY / "debian-arm64.lock"
 WHEEL_LOCK = LOCK_DIRECTORY / "requirements-arm64.lock"
 SOURCE_LOCK = LOCK_DIRECTORY / "requirements-arm64-source.lock"
+PC_WHEEL_LOCK = LOCK_DIRECTORY / "requirements-x86-64.lock"
+PC_SOURCE_LOCK = LOCK_DIRECTORY / "requirements-x86-64-source.lock"
+"""What a control room and an office install, on a 64-bit PC: ``scripts/install-locked``."""
 
 BUILT_HERE = ("hnswlib", "systemd-python")
-"""No aarch64 wheel of these exists: their sources are locked, and Dockerfile.arm64 builds them."""
+"""No wheel of these exists: their sources are locked, and Dockerfile.arm64 or scripts/install-locked builds them."""
 
-BUILD_TOOLS = ("pybind11<3", "setuptools<81", "wheel<0.46", "numpy>=1.26,<2")
+BUILD_TOOLS = ("pybind11<3", "setuptools<81", "wheel<0.46", "numpy>=2,<3")
 
 _PLATFORMS = ("2_36", "2_34", "2_31", "2_28", "2_27", "2_17")
 """glibc versions that bookworm's 2.36 can run, newest first."""
@@ -54,10 +60,10 @@ class Pin:
     sha256: str
 
 
-def platform_arguments() -> list[str]:
-    """What tells pip to choose for the van's machine instead of this one."""
-    platforms = [f"--platform=manylinux_{glibc}_aarch64" for glibc in _PLATFORMS]
-    return [*platforms, "--platform=manylinux2014_aarch64", "--python-version=3.11", "--implementation=cp"]
+def platform_arguments(machine: str = "aarch64") -> list[str]:
+    """What tells pip to choose for the van's machine, or another, instead of this one."""
+    platforms = [f"--platform=manylinux_{glibc}_{machine}" for glibc in _PLATFORMS]
+    return [*platforms, f"--platform=manylinux2014_{machine}", "--python-version=3.11", "--implementation=cp"]
 
 
 def pip(*arguments: str, thing: str) -> str:
@@ -152,19 +158,25 @@ def _text(pins: Sequence[Pin], head: str) -> str:
     )
 
 
-def resolve_wheels(repository: Path) -> tuple[str, str]:
-    """Choose anew from the registry what ``setup.cfg`` asks for: texts of the wheel lock and of the source lock."""
+def wanted(repository: Path, *extras: str) -> list[str]:
+    """What ``setup.cfg`` asks for, and what it asks for with these extras."""
     setup = configparser.ConfigParser()
     setup.read(repository / "setup.cfg", encoding="utf-8")
-    wanted = setup["options"]["install_requires"].split("\n")
-    wanted = [w.strip() for w in wanted if w.strip() and not w.strip().startswith("#")]
-    binary = [w for w in wanted if not w.startswith(BUILT_HERE)]
-    wheels = _report(binary, [*platform_arguments(), "--only-binary=:all:"], "wheels for aarch64")
-    tools = _report(BUILD_TOOLS, [*platform_arguments(), "--only-binary=:all:"], "build tools for aarch64")
+    texts = [setup["options"]["install_requires"], *(setup["options.extras_require"][extra] for extra in extras)]
+    lines = [line.strip() for text in texts for line in text.split("\n")]
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def resolve_wheels(repository: Path, machine: str = "aarch64", *extras: str) -> tuple[str, str]:
+    """Choose anew from the registry what :func:`wanted` says: texts of the wheel lock and of the source lock."""
+    names = wanted(repository, *extras)
+    only = [*platform_arguments(machine), "--only-binary=:all:"]
+    wheels = _report([w for w in names if not w.startswith(BUILT_HERE)], only, f"wheels for {machine}")
+    tools = _report(BUILD_TOOLS, only, f"build tools for {machine}")
     sources = _report(
-        [w for w in wanted if w.startswith(BUILT_HERE)], ["--no-deps", "--no-binary=:all:"], "sources without a wheel"
+        [w for w in names if w.startswith(BUILT_HERE)], ["--no-deps", "--no-binary=:all:"], "sources without a wheel"
     )
     return (
-        _text(wheels, "Every wheel of the image that a registry carries for aarch64."),
-        _text([*sources, *tools], "Sources that Dockerfile.arm64 builds, and what it builds them with."),
+        _text(wheels, f"Every wheel that a registry carries for {machine}."),
+        _text([*sources, *tools], "Sources that are built, and what they are built with."),
     )
