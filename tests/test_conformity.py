@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE = (ROOT / "docs" / "conformity.md").read_text("utf-8")
-ROWS = re.findall(r"^\| (.+?) \| .+? \| `([^`]+)` \| `(test_\w+)` \|$", PAGE, re.MULTILINE)
+PAGE, THREATS = ((ROOT / "docs" / name).read_text("utf-8") for name in ("conformity.md", "threat-model.md"))
+ROW = re.compile(r"^\| (.+?) \| .+? \| `([^`]+)` \| `(test_\w+)` \|$", re.MULTILINE)
+ROWS = ROW.findall(PAGE)
 TESTS = {
     name
     for path in (ROOT / "tests").rglob("test_*.py")
@@ -17,7 +18,9 @@ TESTS = {
 }
 
 
-@pytest.mark.parametrize(("asked", "file", "test"), ROWS, ids=[row[0] for row in ROWS])
+@pytest.mark.parametrize(
+    ("asked", "file", "test"), [*ROWS, *ROW.findall(THREATS)], ids=lambda value: value if " " in value else ""
+)
 def test_each_requirement_names_a_file_and_a_test_that_exist(asked: str, file: str, test: str) -> None:
     assert (ROOT / file).is_file()
     assert test in TESTS
@@ -28,3 +31,11 @@ def test_no_line_of_a_requirement_is_without_them() -> None:
     lines = [line for line in before_people.splitlines() if line.startswith("| ") and not line.startswith("| Asked")]
     lines = [line for line in lines if not line.startswith(("| Principle", "| Topic", "| Article"))]
     assert len(lines) == len(ROWS) > 25
+
+
+def test_every_threat_and_every_provision_has_its_answer() -> None:
+    tables = [part for part in re.split(r"^## ", THREATS, flags=re.MULTILINE) if "| File | Test |" in part]
+    assert len(tables) == 3
+    for table in tables:
+        lines = [line for line in table.splitlines() if line.startswith("| ") and "| File | Test |" not in line]
+        assert len(ROW.findall(table)) == len(lines) > 5, table[:40]

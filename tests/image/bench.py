@@ -155,6 +155,7 @@ def request_from(disk: Path, out: Path) -> Path:
 def answer_to(disk: Path, answer: Path) -> None:
     """Put the answer on the van's medium."""
     where = f"{disk}@@{qemu.cfg_offset(disk)}"
+    subprocess.run(["mmd", "-D", "s", "-i", where, "::enrol"], check=False, capture_output=True)  # it may be there
     for path in sorted(answer.iterdir()):
         subprocess.run(["mcopy", "-o", "-i", where, str(path), f"::enrol/{path.name}"], check=True, capture_output=True)
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.vanroot.answer import Settings
+from edge.vanroot.answer import REQUEST, REQUEST_CODE, Settings, request_code
 from provisioning.demo.office import PLACE, Office
 from provisioning.image import enrol
 from tests.broker import Site, free_port
 from tests.image import bench, qemu
 from tests.image.bench import Ring
 
-__all__ = ["Enrolled", "enrolled", "fallen_back", "first_start", "retired", "van_with_something_to_lose"]
+__all__ = ["Enrolled", "attacked", "enrolled", "fallen_back", "first_start", "retired", "van_with_something_to_lose"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,50 @@ def enrolled(disk: Path, site: Site, place: Path) -> Enrolled:
     enrol.answer(settings, asked, site.folder, place / "answer", root=root, revokers=revokers, secret=secret)
     bench.answer_to(disk, place / "answer")
     return Enrolled(office, (asked / "van.age.pub").read_text().strip())
+
+
+def attacked(disk: Path, place: Path, log: Path) -> None:
+    """Start an enrolled van that is out for nothing, after a thief had its card for a minute and put sticks into it.
+
+    The thief has an authority of his own and the request that the van once left on its open partition. He edits
+    that, puts in a foreign medium labelled like it, and a deployment whose ``lfr.toml`` names his own root of trust.
+    """
+    forged, theirs = _thiefs_answer(disk, place), place / "thief-deployment"
+    theirs.mkdir()
+    (theirs / "lfr.toml").write_text(
+        '[deployment]\nid = "op-thief"\n[camera]\nsource = "street.mp4"\n[repository]\nroot = "root.json"\n'
+    )
+    (theirs / "root.json").write_text("{}")
+    bench.answer_to(disk, forged)
+    foreign = place / "foreign-cfg"
+    shutil.copytree(forged, foreign / "enrol")
+    sticks = [
+        qemu.stick(place / "thief-cfg.img", "cfg", [foreign / "enrol"]),
+        qemu.stick(place / "thief-deploy.img", "LFR-DEPLOY", sorted(theirs.iterdir())),
+    ]
+    before = [stick.read_bytes() for stick in sticks]
+    with qemu.van(disk, log, sticks) as van:
+        van.wait("LFR-ENROL refused: ", 400, unless="LFR-ENROL enrolled")
+        van.wait(r"LFR-DEPLOY refused: .*repository", 400, unless="the deployment is on the van")
+        van.wait("LFR-COMMIT slot is good", 900)
+        assert not van.lines("LFR-ENROL enrolled")
+    assert [stick.read_bytes() for stick in sticks] == before, "nothing is written to a stranger's medium"
+
+
+def _thiefs_answer(disk: Path, place: Path) -> Path:
+    """A whole answer to the van's own request, by an authority and with a secret of the thief's."""
+    thief = bench.make_site(place / "thief-site", free_port())
+    secret = bytes(32)
+    request = Path(shutil.copytree(place / "request", place / "thief-request"))
+    files = {name: (request / name).read_bytes() for name in REQUEST}
+    (request / REQUEST_CODE).write_text(request_code(secret, files))
+    root = place / "thief-root.json"
+    root.write_text("{}")
+    revokers = place / "thief-revokers.jwks"
+    revokers.write_text('{"keys": []}')
+    settings = Settings(bench.VAN, "thief.example", 8883, fixed=PLACE)
+    enrol.answer(settings, request, thief, place / "thief-answer", root=root, revokers=revokers, secret=secret)
+    return place / "thief-answer"
 
 
 def retired(disk: Path, log: Path, place: Path) -> None:

@@ -193,6 +193,10 @@ def test_no_update_is_taken_while_a_deployment_is_on_and_a_retired_list_cannot_b
     chapters.retired(disk, LOG, place)
 
 
+def test_whoever_had_the_card_for_a_minute_or_puts_sticks_in_is_refused_by_name(disk: Path, place: Path) -> None:
+    chapters.attacked(disk, place, LOG)
+
+
 def spoiled(second: Path, ring: Ring, place: Path) -> list[Path]:
     """Bundles that must be refused, named by the refusal that is expected."""
     folder = place / "refused"
