@@ -83,6 +83,10 @@ SOFTWARE_FAULT = "This is a fault in the software: call the engineer"
 """The next step where a part was given what no part should give another. Nobody who reads it can correct that."""
 
 
+LONGEST_PART = 1000
+"""Characters of one of the three parts of an error."""
+
+
 class EdgeError(Exception):
     """The root: something stopped, and a person is told what, why and what to do.
 
@@ -97,10 +101,15 @@ class EdgeError(Exception):
     """Whether a van's crew can do the next step, without a shell and without the configuration."""
 
     def __init__(self, thing: str, cause: str, next_step: str) -> None:
-        self.thing = thing
-        self.cause = cause
-        self.next_step = next_step
-        super().__init__(f"{thing}: {cause}. {next_step}.")
+        self.thing = _one_line(thing)
+        self.cause = _one_line(cause)
+        self.next_step = _one_line(next_step)
+        super().__init__(f"{self.thing}: {self.cause}. {self.next_step}.")
+
+
+def _one_line(text: str) -> str:
+    """What a stranger's message makes an error say cannot steer a terminal, turn words round or fill a log."""
+    return "".join(c if c.isprintable() else "?" for c in text[:LONGEST_PART])
 
 
 def for_crew(error: EdgeError) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
 
 from edge.errors import ConfigInvalid
+from edge.parsing import DecodeError, toml_as
 
 __all__ = ["BrokerSection", "ConsoleSection", "ControlConfig", "KeysSection", "StoreSection", "load", "parse"]
 
@@ -97,7 +98,7 @@ def parse(text: str, *, name: str = "configuration", base: str = "") -> ControlC
         ConfigInvalid: no TOML, or a key that is unknown or out of range; names the key.
     """
     try:
-        raw = msgspec.toml.decode(text)
+        raw = toml_as(text, dict[str, Any])
     except msgspec.DecodeError as error:
         raise ConfigInvalid(name, f"is not valid TOML ({error})", "Correct the line that is named") from error
     raw.pop("base", None)
@@ -128,3 +129,22 @@ def load(path: Path) -> ControlConfig:
             str(path), f"cannot be read ({cause})", "Give the control.toml of the site's control-room folder"
         ) from error
     return parse(text, name=str(path), base=str(path.resolve().parent))
+
+
+def load_siblings(config: ControlConfig) -> dict[str, list[str]]:
+    """Known siblings and look-alikes of people on lists, by reference; empty where the file names none.
+
+    Raises:
+        ConfigInvalid: the list cannot be read.
+    """
+    if not config.console.siblings:
+        return {}
+    path = config.path(config.console.siblings)
+    try:
+        return toml_as(path.read_bytes(), dict[str, list[str]])
+    except (OSError, DecodeError) as error:
+        raise ConfigInvalid(
+            str(path),
+            f"is not a valid list of siblings ({error})",
+            'Write lines such as "S-0042" = ["brother of S-0077"]',
+        ) from None

@@ -36,6 +36,7 @@ from msgspec import Meta, Struct
 
 from edge.controlroom.cases import Case, Result
 from edge.errors import BadInput
+from edge.parsing import toml_as
 
 __all__ = ["BlueList", "Facts", "Record", "Share", "load_facts", "make_record"]
 
@@ -172,7 +173,7 @@ def load_facts(path: Path) -> Facts:
         BadInput: it cannot be read, or a value is missing, unknown or out of range.
     """
     try:
-        return msgspec.toml.decode(path.read_bytes(), type=Facts)
+        return toml_as(path.read_bytes(), Facts)
     except (OSError, ValueError, msgspec.DecodeError) as error:
         raise BadInput(
             str(path), f"is not a valid description of a deployment ({error})", "See docs/control-room.md"

@@ -11,14 +11,12 @@ red, is written to the audit log and to the journal, and ends the process: see :
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Self
-
-import msgspec
 
 from edge.alert import topics
 from edge.alert.adjudication import ADJUDICATION, AdjudicationBody
@@ -26,13 +24,13 @@ from edge.alert.publish import LinkState
 from edge.clock import NS_PER_S, Clock, SystemClock
 from edge.controlroom import cases
 from edge.controlroom.cases import Case, Demographics, NotYours, Officer, Result, State
-from edge.controlroom.config import ControlConfig
+from edge.controlroom.config import ControlConfig, load_siblings
 from edge.controlroom.numbering import Verdict
 from edge.controlroom.receive import Arrived, LinkChanged, Receiver, ReceiverEvent, Refused, VanState, connect
 from edge.controlroom.recovery import erase_kept, erase_unused, open_room_store
 from edge.controlroom.signin import Auditor, SignIns
 from edge.controlroom.store import AlertStore, Damage, Stored
-from edge.errors import BadInput, ConfigInvalid, EdgeError, EnvironmentFault, StoreDamaged, WorkerFailed
+from edge.errors import BadInput, EdgeError, EnvironmentFault, StoreDamaged, WorkerFailed
 from edge.records import AlertRef
 from edge.system.journal import get_logger
 from edge.trust.audit import AuditLog
@@ -108,7 +106,7 @@ class ControlRoom:
         self.delayed: dict[str, EnvironmentFault] = {}
         """What cannot be done at the moment and is tried again, by the name of the worker."""
         self.damages: list[Damage] = []
-        self.siblings = _siblings(config)
+        self.siblings = load_siblings(config)
         self.sign_ins = SignIns(store.officers, audit, self._clock)
         self.receiver: Receiver | None = None
         self._supervisor: Supervisor | None = None
@@ -435,17 +433,3 @@ class ControlRoom:
             return topics.topic(case.van, topics.ADJUDICATION), ADJUDICATION.sign(body, self._signing_key)
 
         return message
-
-
-def _siblings(config: ControlConfig) -> Mapping[str, list[str]]:
-    if not config.console.siblings:
-        return {}
-    path = config.path(config.console.siblings)
-    try:
-        return msgspec.toml.decode(path.read_bytes(), type=dict[str, list[str]])
-    except (OSError, msgspec.DecodeError) as error:
-        raise ConfigInvalid(
-            str(path),
-            f"is not a valid list of siblings ({error})",
-            'Write lines such as "S-0042" = ["brother of S-0077"]',
-        ) from None

@@ -122,12 +122,16 @@ class Gpsd:
                 line = lines.readline(MAX_LINE)
                 if not line:
                     return
-                try:
-                    report = json.loads(line)
-                except (ValueError, RecursionError):
-                    continue
-                if isinstance(report, dict) and report.get("class") == "TPV":
-                    self._take(report)
+                self.take_line(line)
+
+    def take_line(self, line: bytes) -> None:
+        """Take in one line of gpsd's; what is none is passed over."""
+        try:
+            report = json.loads(line)
+        except (ValueError, RecursionError):
+            return
+        if isinstance(report, dict) and report.get("class") == "TPV":
+            self._take(report)
 
     def _take(self, report: dict[str, Any]) -> None:
         found = _position(report, self._clock.now())

@@ -64,10 +64,10 @@ def compose(deployment: bytes, answer: bytes) -> tuple[str, str]:
     asked = _read(deployment)
     for table, content in asked.items():
         if not isinstance(content, dict):
-            raise ValueError(f"lfr.toml sets {table}, which no deployment may set")  # noqa: TRY004 - it was read
+            raise ValueError(f"lfr.toml sets {_name(table)}, which no deployment may set")  # noqa: TRY004 - it was read
         for key, value in content.items():
             if key not in ALLOWED.get(table, ()):
-                raise ValueError(f"lfr.toml sets {table}.{key}, which no deployment may set")
+                raise ValueError(f"lfr.toml sets {_name(table)}.{_name(key)}, which no deployment may set")
             _judge(f"{table}.{key}", value)
     source = _source(asked)
     if source and not is_live(source) and ("/" in source or "\\" in source or source.startswith(".")):
@@ -78,6 +78,11 @@ def compose(deployment: bytes, answer: bytes) -> tuple[str, str]:
         lines.append(f"[{table}]")
         lines += [f"{key} = {_text(value)}" for key, value in content.items()]
     return "\n".join(lines) + "\n", source
+
+
+def _name(text: str) -> str:
+    """A name out of a stranger's file, as it may be said."""
+    return "".join(c if c.isprintable() else "?" for c in text[:60])
 
 
 def source_of(configuration: bytes) -> str:
@@ -97,7 +102,7 @@ def _read(deployment: bytes) -> dict[str, Any]:
     try:
         return tomllib.loads(deployment.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"lfr.toml cannot be read ({str(error)[:200] or 'it is too deep'})") from None
+        raise ValueError(f"lfr.toml cannot be read ({_name(str(error)) or 'it is too deep'})") from None
 
 
 def _judge(key: str, value: object) -> None:
@@ -117,7 +122,7 @@ def _enrolled(answer: bytes) -> dict[str, dict[str, Any]]:
         broker = {"host": str(said["broker"]["host"]), "port": int(said["broker"]["port"])}
         fixed, gpsd = said["position"]["fixed"], str(said["position"]["gpsd"])
         position = {"fixed": [float(fixed[0]), float(fixed[1])]} if fixed is not None else {"gpsd": gpsd}
-    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
+    except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError):
         raise ValueError("this van's enrolment cannot be read; enrol it again") from None
     return {**_IMAGE, "van": {"id": van}, "position": position, "alert": {**_IMAGE["alert"], **broker}}
 

@@ -285,13 +285,11 @@ def test_a_gpsd_that_says_anything_at_all_ends_nothing() -> None:
 
 
 def test_json_and_toml_from_outside_are_parsed_in_one_place() -> None:
-    """The control room's parsers are its own matter."""
     root = Path(provisioning.demo.__file__).parents[2]
     found = {
         str(path.relative_to(root))
         for folder in ("edge", "provisioning")
         for path in (root / folder).rglob("*.py")
         if re.search(r"msgspec\.(json|toml)\.decode\(|tomllib\.load", path.read_text())
-        and "controlroom" not in path.parts
     }
     assert found == {"edge/parsing.py", "edge/vanroot/compose.py"}
