@@ -174,6 +174,16 @@ class TestWithdrawn:
         with pytest.raises(AuthorityWithdrawn):
             mandate.check()
 
+    def test_what_the_broker_says_again_is_not_done_again(self, out: Deployment) -> None:
+        mandate = out.mandate()
+        mandate.start()
+        message = b"\n".join([b"forged", withdrawal(START, reference="R-2"), withdrawal(START, reference="R-none")])
+        with pytest.raises(SignatureInvalid):
+            mandate.revoke(message)
+        assert mandate.revoke(message) == ()
+        assert [data["reference"] for data in out.logged(Event.ENTRY_REMOVED)] == ["R-2"]
+        assert [data["reference"] for data in out.logged(Event.ENTRY_ABSENT)] == ["R-none"]
+
     def test_more_than_one_message_may_bring_is_refused(self, out: Deployment) -> None:
         mandate = out.mandate()
         mandate.start()

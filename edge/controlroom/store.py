@@ -107,6 +107,11 @@ KIND = StoreKind(
     "Restart the control room: it keeps the damaged file and carries over what can still be read",
 )
 
+_BARE = " UNION ALL ".join(
+    f"SELECT * FROM (SELECT 1 FROM {table} WHERE instr(alert_id, '/') = 0 LIMIT 1)"  # noqa: S608 - ours
+    for table in ("known", "alerts", "cases")
+)
+"""Whether a row has no name yet."""
 _ENCODER = msgspec.msgpack.Encoder()
 _CASE = msgspec.msgpack.Decoder(Case)
 _FIELDS = msgspec.msgpack.Decoder(dict[str, Any])
@@ -177,8 +182,9 @@ class AlertStore:
         self.sealed = SealedStore(path, key, KIND, create=True)
         self.officers = Officers(self.sealed)
         self.to_vans = ToVans(self.sealed, self._clock)
-        with self.writing() as db:
-            name_rows(db)
+        if self.sealed.read(_BARE):
+            with self.writing() as db:
+                name_rows(db)
 
     def close(self) -> None:
         """Close the file; safe to call twice."""

@@ -134,8 +134,11 @@ class Watch:
                 ) from None
         key = read_secret(settings.store.key, Path(settings.base))
         folder, retention = settings.path(settings.store.directory), timedelta(hours=settings.store.retention_h)
+        path = folder / f"{Path(name).name}.watch.db"
+        with contextlib.suppress(OSError):
+            os.utime(path)  # or the control room, to whom it is unused, might erase it this very moment
         store = open_store(
-            folder / f"{Path(name).name}.watch.db",
+            path,
             key,
             opens_cases=False,
             former=[former_inbox(folder / f"{Path(name).name}.db")],

@@ -136,6 +136,8 @@ class Mandate:
         self._on_refused = on_refused
         self._refused = ""
         self._expired_at_ns = 0
+        self._applied: set[bytes] = set()
+        """Lines of revocations that need no second look: no list is taken in while this van runs."""
         self._withdrawals = Withdrawals(folder, revokers, facts.deployment)
 
     # -- start ---------------------------------------------------------------------------------
@@ -343,7 +345,8 @@ class Mandate:
     def revoke(self, message: bytes) -> tuple[Revocation, ...]:
         """Apply revocations as MQTT brings them, one per line; returns those that changed something.
 
-        A withdrawal ends matching with the next :meth:`check`, within half a second.
+        The broker says them again with every connection: a line that was taken in is passed over then. A withdrawal
+        ends matching with the next :meth:`check`, within half a second.
 
         Raises:
             SignatureInvalid: one must not be believed, or there are too many; the others are applied.
@@ -351,7 +354,14 @@ class Mandate:
         """
         if len(message) > MAX_MESSAGE:
             raise SignatureInvalid("revocations", f"are too long: {len(message)} bytes", "Find out who published them")
-        return self._apply(message.splitlines())
+        fresh = [token for token in message.splitlines() if token not in self._applied]
+        try:
+            done = self._apply(fresh)
+        except SignatureInvalid:
+            self._applied.update(fresh)  # the others were applied; what is wrong was said once
+            raise
+        self._applied.update(fresh)
+        return done
 
     def _apply(self, tokens: Sequence[bytes]) -> tuple[Revocation, ...]:
         return apply_all(
