@@ -32,7 +32,7 @@ def toml_as(content: bytes | str, kind: type[Kind]) -> Kind:
     """TOML as a value of ``kind``.
 
     Raises:
-        DecodeError: it is not TOML, not UTF-8, too deep, holds a number that is too long, or not of this kind; says which.
+        DecodeError: it is not TOML, not UTF-8, too deep, not of this kind, or a number is too long; says which.
     """
     with _one_error():
         return msgspec.toml.decode(content, type=kind)
@@ -45,6 +45,6 @@ def _one_error() -> Iterator[None]:
     except UnicodeDecodeError:
         raise msgspec.DecodeError("It is not UTF-8 text") from None
     except ValueError:  # a number of more digits than Python converts
-        raise DecodeError("a number is too long") from None
+        raise DecodeError("A number is too long") from None
     except RecursionError:
         raise msgspec.DecodeError("It is nested too deeply") from None
