@@ -109,7 +109,7 @@ class EdgeError(Exception):
 
 def _one_line(text: str) -> str:
     """What a stranger's message makes an error say cannot steer a terminal, turn words round or fill a log."""
-    return "".join(c if c.isprintable() else "?" for c in text[:LONGEST_PART])
+    return "".join(c if c.isprintable() else " " for c in text[:LONGEST_PART])
 
 
 def for_crew(error: EdgeError) -> str:

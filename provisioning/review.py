@@ -95,6 +95,7 @@ def review(
             }
             for reference, faces in sorted(enrolment.faces.items())
         },
+        "turned_upright": [list(each) for each in enrolment.turned],
         "probably_one_person": [list(pair) for pair in pairs if pair[2] >= ONE_PERSON][:MOST_PAIRS],
         "lookalikes": [list(pair) for pair in pairs if pair[2] < ONE_PERSON][:MOST_PAIRS],
         "known_lookalikes": {

@@ -25,7 +25,9 @@ from edge.watchlist.store import WatchlistStore
 from provisioning.bundle import recipient, write_bundle
 from provisioning.encoder import make_encoder
 from provisioning.enrol import Enrolment, FaceEncoder, enrol
+from provisioning.pick import cut_out, marked, write_picture
 from provisioning.policy import apply_policy, same
+from provisioning.reading import PictureReader
 from provisioning.review import review
 from provisioning.rows import read_list
 from provisioning.sources import Record, Refusal, Source, custody_source, read_folder
@@ -136,6 +138,8 @@ def _print_report(report: dict[str, Any], out: Path) -> None:
     say(f"Custody images: {report['custody_images']}. First date to run out: {report['first_date'] or 'none'}.")
     for reference, rationale in report["under_18"].items():
         say(f"{reference} is under 18: {rationale}")
+    for reference, file, degrees in report["turned_upright"]:
+        say(f"{reference}: {file} lay {'upside down' if degrees == 180 else 'on its side'} and was turned upright.")
     for one, other, score in report["probably_one_person"]:
         say(f"{one} and {other} are probably one person (similarity {score}): merge or check.")
     for one, other, score in report["lookalikes"]:
@@ -229,6 +233,30 @@ def build(
             "Read why; if that is meant, say --allow-partial.",
         )
         raise typer.Exit(PARTLY)
+
+
+@app.command("face")
+def face(
+    picture: Annotated[Path, typer.Argument(help="a picture of several people")],
+    out: Annotated[Path, typer.Option(help="file to write: .jpg or .png")],
+    number: Annotated[int | None, typer.Option("--face", min=1, help="which one to cut out, as numbered")] = None,
+    detector: Annotated[str, typer.Option(help="pack:variant of the detector")] = "",
+    as_json: Json = False,
+) -> None:
+    """Number the faces of a group picture, or cut one of them out with --face for the list.
+
+    First without --face: look at the numbers. Then with it: what is written shows that face only.
+    """
+    with PictureReader() as reader:
+        image = reader.read(picture)
+    upright, found = make_encoder(detector).faces(image, str(picture))
+    if number is None:
+        write_picture(marked(upright, found), out)
+        lines = [f"{out}: {len(found)} faces, numbered from the left. Cut one out with --face and another --out."]
+    else:
+        write_picture(cut_out(upright, found, number, str(picture)), out)
+        lines = [f"{out}: face {number} of {len(found)}, with the others painted over."]
+    show({"file": str(out), "faces": len(found), "face": number}, lines, as_json=as_json)
 
 
 @app.command("template")
