@@ -9,7 +9,7 @@ face that is enrolled as it lies there finds nobody, or somebody else.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -63,7 +63,7 @@ CLEAR_LEAD = 0.05
 refused, 4 of them for this (scripts/bench-turns)."""
 
 CUT_OUT = "Cut out the one that is meant with lfr-provision watchlist face"
-TURN_IT = "Turn it upright and crop it closer, or find another"
+TURN_IT = "Turn it upright and crop it closer, or find another; if all are upright, say --as-they-lie"
 _ADVICE = {
     QualityReason.TOO_SMALL: "Find a larger picture of this person",
     QualityReason.TURNED_AWAY: "Find a picture that looks into the camera",
@@ -126,6 +126,7 @@ class ModelEncoder:
         embedder: makes a template of a chip and its mirror image.
         model: the embedder's digest, as :attr:`edge.sight.embed.Embedder.digest` gives it.
         limits: what a reference picture must be.
+        turns: quarter turns to the left in which a picture is looked at; ``(0,)`` where it is known to be upright.
     """
 
     def __init__(
@@ -136,12 +137,14 @@ class ModelEncoder:
         *,
         model: str,
         limits: QualitySection = ENROLMENT,
+        turns: Sequence[int] = range(4),
     ) -> None:
         self._detector = detector
         self._align = align
         self._embedder = embedder
         self._model = model
         self._limits = limits
+        self._turns = tuple(turns)
 
     @property
     def model(self) -> str:
@@ -161,7 +164,7 @@ class ModelEncoder:
         if report.reason is not None:
             raise FaceNotEnrollable(name, _cause(report, self._limits), _ADVICE[report.reason])
         others = [view.fit for view in views[1:] if view.report.reason is None]
-        if best.turns and any(best.fit - fit < CLEAR_LEAD for fit in others):
+        if any(best.fit - fit < CLEAR_LEAD for fit in others):
             raise FaceNotEnrollable(name, "may lie on its side: it does not say which way is up", TURN_IT)
         chip = self._chip(best.image, best.face, report.eye_distance)
         template = self._embedder.embed_flipped(chip)
@@ -185,7 +188,7 @@ class ModelEncoder:
 
     def _views(self, image: NDArray[np.uint8], name: str) -> list[_View]:
         """The turns in which there is a face, the one that fits best first; never empty."""
-        views = [view for turns in range(4) if (view := self._view(image, turns)) is not None]
+        views = [view for turns in self._turns if (view := self._view(image, turns)) is not None]
         if not views:
             raise FaceNotEnrollable(name, "holds no face", "Find a picture in which the face is plain to see")
         return sorted(views, key=lambda view: -view.fit)
@@ -277,9 +280,14 @@ def _picture(image: NDArray[np.uint8], box: NDArray[np.float32]) -> bytes:
 
 
 def make_encoder(
-    detector: str = "", embedder: str = "", *, models: Path | None = None, threads: int = 1
+    detector: str = "",
+    embedder: str = "",
+    *,
+    models: Path | None = None,
+    threads: int = 1,
+    turns: Sequence[int] = range(4),
 ) -> ModelEncoder:
-    """The encoder over model packs; an empty name is the configuration's default.
+    """The encoder over model packs; an empty name is the configuration's default, ``turns`` see :class:`ModelEncoder`.
 
     Raises:
         ModelRejected, RuntimeUnavailable: see :func:`edge.sight.runtime.load`.
@@ -290,4 +298,4 @@ def make_encoder(
         runtime.load(embedder or names.embedder, kind="embedder", directory=models, threads=threads)
     )
     cut = partial(alignment.align, template=vectors.template)
-    return ModelEncoder(detect.Detector(found), cut, vectors, model=vectors.digest)
+    return ModelEncoder(detect.Detector(found), cut, vectors, model=vectors.digest, turns=turns)

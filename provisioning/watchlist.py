@@ -175,6 +175,9 @@ def build(
     review_by: Annotated[
         datetime | None, typer.Option(formats=["%Y-%m-%d"], help="last day without a review, for --images")
     ] = None,
+    as_they_lie: Annotated[
+        bool, typer.Option("--as-they-lie", help="every picture is upright: look at no other turn of it")
+    ] = False,
     allow_partial: Annotated[
         bool, typer.Option("--allow-partial", help=f"end with 0, not {PARTLY}, although something was left out")
     ] = False,
@@ -210,7 +213,7 @@ def build(
         source,
         out,
         deployment,
-        make_encoder(detector, embedder),
+        make_encoder(detector, embedder, turns=(0,) if as_they_lie else range(4)),
         quiet=as_json,
         day=(day or datetime.now(UTC)).date(),
         approved=tuple(approved),

@@ -135,10 +135,12 @@ def test_a_face_that_is_as_good_in_two_turns_is_refused_and_not_guessed(
         encoder.encode(portrait("obama2"), "given.jpg")
     fits[1] = 2.80 + CLEAR_LEAD + 0.001
     assert encoder.encode(portrait("obama2"), "given.jpg").turned == 270
-    fits[1] = 2.79
-    assert encoder.encode(portrait("obama2"), "given.jpg").turned == 0, (
-        "as people hand it in, unless something speaks for a turn"
-    )
+    fits[1] = 2.80 - CLEAR_LEAD + 0.001
+    with pytest.raises(FaceNotEnrollable) as caught:
+        encoder.encode(portrait("obama2"), "given.jpg")
+    assert "if all are upright, say --as-they-lie" in caught.value.next_step
+    monkeypatch.setattr(encoder, "_turns", (0,))
+    assert encoder.encode(portrait("obama2"), "given.jpg").turned == 0
 
 
 def test_the_build_says_which_pictures_it_has_turned(tmp_path: Path) -> None:
