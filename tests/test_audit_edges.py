@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from edge.errors import AuditBroken, StoreUnavailable
+from edge.trust import audit
 from edge.trust.audit import CHECKPOINT, CHECKPOINT_EVERY, AuditLog, checkpoints_of, read_log, verify
 from edge.trust.canonical import canonical, sha256
 from edge.trust.events import Event
@@ -426,3 +427,15 @@ def test_a_log_closed_by_the_van_ends_with_its_farewell(path: Path) -> None:
     with new_log(path) as log:
         log.record(Event.STOPPED, {"cause": "x"})
     assert verify(path, SIGNERS).closed
+
+
+def test_a_log_that_claims_a_number_beyond_all_measure_is_broken_at_once(tmp_path: Path) -> None:
+    """Whoever has no key can still chain an entry of any number: it must cost no memory to say what is missing."""
+    with pytest.raises(AuditBroken, match="entries 2, 3, 4, 5, 6 … were removed"):
+        audit._check_order(tmp_path / "log", [1, 10**15])
+    with pytest.raises(AuditBroken, match="entry 2 was removed"):
+        audit._check_order(tmp_path / "log", [1, 3])
+    with pytest.raises(AuditBroken, match="entries 1, 3 were removed"):
+        audit._check_order(tmp_path / "log", [2, 4])
+    with pytest.raises(AuditBroken, match="entry 0 stands at place 1"):
+        audit._check_order(tmp_path / "log", [0, 1])
