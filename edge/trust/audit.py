@@ -295,8 +295,6 @@ def _missing(found: list[int]) -> list[int]:
     for number in sorted({each for each in found if each > 0}):
         missing += range(before + 1, min(number, before + 8))
         before = number
-        if len(missing) > 5:
-            break
     return missing
 
 
