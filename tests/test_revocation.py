@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from edge.errors import EntryNotFound, SignatureInvalid
+from edge.errors import EntryNotFound, SignatureInvalid, WatchlistGone
 from edge.match.index import Index
 from edge.trust.events import Event
 from edge.trust.keys import KnownSigners, SigningKey
@@ -190,6 +190,13 @@ def test_one_that_must_not_be_believed_is_reported_and_all_the_others_are_applie
             withdraw=never,
         )
     assert removed == ["R-2", "R-3"]
+
+
+def test_those_for_a_list_that_is_gone_already_change_nothing() -> None:
+    def remove(reference: str, cause: str) -> None:
+        raise WatchlistGone("the watchlist", "was destroyed", "Nothing")
+
+    assert apply_all([body(), body(reference="R-3")], KNOWN, deployment="D-1", remove=remove, withdraw=never) == ()
 
 
 def test_one_for_everybody_withdraws_the_authority_and_takes_nobody_off_by_name() -> None:
