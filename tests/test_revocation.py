@@ -15,7 +15,7 @@ from edge.errors import EntryNotFound, SignatureInvalid, WatchlistGone
 from edge.match.index import Index
 from edge.trust.events import Event
 from edge.trust.keys import KnownSigners, SigningKey
-from edge.trust.revocation import EVERYBODY, REVOCATION, Revocation, apply_all, parse_revocation
+from edge.trust.revocation import EVERYBODY, REVOCATION, Revocation, apply_all, lines_of, parse_revocation
 from edge.trust.secret import read_secret
 from tests.lists import Site, entry, events, import_into
 from tests.sealedpages import decrypted_pages
@@ -190,6 +190,13 @@ def test_one_that_must_not_be_believed_is_reported_and_all_the_others_are_applie
             withdraw=never,
         )
     assert removed == ["R-2", "R-3"]
+
+
+def test_one_message_brings_64_kib_of_lines_and_no_more() -> None:
+    line = b"x" * 1023
+    assert lines_of(b"\n".join([line] * 64) + b"\n") == [line] * 64
+    with pytest.raises(SignatureInvalid, match="are too long: 65537 bytes"):
+        lines_of(b"x" * 65537)
 
 
 def test_those_for_a_list_that_is_gone_already_change_nothing() -> None:

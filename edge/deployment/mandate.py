@@ -38,7 +38,7 @@ from edge.trust.authority import Authority, authority_digest, parse_authority
 from edge.trust.events import Event
 from edge.trust.keys import KnownSigners
 from edge.trust.repository import VanRepository
-from edge.trust.revocation import MAX_MESSAGE, Revocation, apply_all
+from edge.trust.revocation import Revocation, apply_all, lines_of
 from edge.watchlist.bundle import AgeIdentity
 from edge.watchlist.destruction import destroy_keys
 from edge.watchlist.identity import DestructionReceipt
@@ -352,9 +352,7 @@ class Mandate:
             SignatureInvalid: one must not be believed, or there are too many; the others are applied.
             StoreUnavailable: a withdrawal could not be written down; it holds until the next start.
         """
-        if len(message) > MAX_MESSAGE:
-            raise SignatureInvalid("revocations", f"are too long: {len(message)} bytes", "Find out who published them")
-        fresh = [token for token in message.splitlines() if token not in self._applied]
+        fresh = [token for token in lines_of(message) if token not in self._applied]
         try:
             done = self._apply(fresh)
         except SignatureInvalid:

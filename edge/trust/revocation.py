@@ -21,7 +21,16 @@ from edge.errors import EntryNotFound, SignatureInvalid, WatchlistGone
 from edge.parsing import json_as
 from edge.trust.keys import KnownSigners
 
-__all__ = ["EVERYBODY", "MAX_BYTES", "MAX_MESSAGE", "REVOCATION", "Revocation", "apply_all", "parse_revocation"]
+__all__ = [
+    "EVERYBODY",
+    "MAX_BYTES",
+    "MAX_MESSAGE",
+    "REVOCATION",
+    "Revocation",
+    "apply_all",
+    "lines_of",
+    "parse_revocation",
+]
 
 REVOCATION = "lfr-revocation"
 """Type of a signed revocation."""
@@ -52,6 +61,17 @@ class Revocation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         ),
     ]
     issued_at: Annotated[datetime, Meta(tz=True, description="when it was signed")]
+
+
+def lines_of(message: bytes) -> list[bytes]:
+    """The revocations that one message brings, not verified yet.
+
+    Raises:
+        SignatureInvalid: it is longer than :data:`MAX_MESSAGE`.
+    """
+    if len(message) > MAX_MESSAGE:
+        raise SignatureInvalid("revocations", f"are too long: {len(message)} bytes", "Find out who published them")
+    return message.splitlines()
 
 
 def parse_revocation(token: bytes, signers: KnownSigners, *, deployment: str) -> Revocation | None:
