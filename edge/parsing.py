@@ -42,6 +42,8 @@ def toml_as(content: bytes | str, kind: type[Kind]) -> Kind:
 def _one_error() -> Iterator[None]:
     try:
         yield
+    except DecodeError:
+        raise
     except UnicodeDecodeError:
         raise msgspec.DecodeError("It is not UTF-8 text") from None
     except ValueError:  # a number of more digits than Python converts

@@ -187,11 +187,14 @@ class ModelEncoder:
         return best.image, Detections(best.found.boxes[order], best.found.scores[order], best.found.landmarks[order])
 
     def _views(self, image: NDArray[np.uint8], name: str) -> list[_View]:
-        """The turns in which there is a face, the one that fits best first; never empty."""
+        """The turns in which there is a face, the one that fits best first; never empty.
+
+        Landmarks that form no face tell that the detector saw something into a face on its side: it comes last.
+        """
         views = [view for turns in self._turns if (view := self._view(image, turns)) is not None]
         if not views:
             raise FaceNotEnrollable(name, "holds no face", "Find a picture in which the face is plain to see")
-        return sorted(views, key=lambda view: -view.fit)
+        return sorted(views, key=lambda view: (view.report.reason is QualityReason.IMPLAUSIBLE, -view.fit))
 
     def _view(self, image: NDArray[np.uint8], turns: int) -> _View | None:
         """The picture after so many quarter turns to the left, with its largest face; None without one."""
