@@ -31,10 +31,9 @@ import tomlkit
 import torch
 import trials
 from ai_edge_litert.interpreter import Interpreter
+from build import MODELS, describe, sha256
 from student import Student
 from torch.nn import functional
-
-from build import MODELS, describe, sha256
 
 FLOAT = MODELS / "mobilefacenet/build/mobilefacenet-float.tflite"
 BATCH = 16

@@ -15,7 +15,6 @@ import dlib_resnet
 import mobilefacenet
 import quantise
 import tomlkit
-
 from build import describe, sha256
 
 SCHEME = "dynamic int8: weights of CONV_2D per output channel, symmetric; activations quantised per picture as they run"

@@ -20,9 +20,8 @@ import quantise
 import rounding
 import tomlkit
 from ai_edge_litert.tools import flatbuffer_utils
-from flatbuffer import Op, schema
-
 from build import MODELS, describe, sha256
+from flatbuffer import Op, schema
 
 FACES = 400
 TWO_MORE = (  # after those that ship in float, what leaving a layer in float wins most by
