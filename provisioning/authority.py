@@ -29,7 +29,13 @@ def target_name(deployment: str) -> str:
 
 
 def draft_authority(
-    file: Path, manifest: Manifest, now: datetime, *, report: dict[str, Any] | None = None, force: Place | None = None
+    file: Path,
+    manifest: Manifest,
+    now: datetime,
+    *,
+    report: dict[str, Any] | None = None,
+    page: str = "",
+    force: Place | None = None,
 ) -> tuple[Authority, bytes]:
     """Read the officer's TOML, add what the reviewed list says, and check that the two agree.
 
@@ -39,6 +45,7 @@ def draft_authority(
         manifest: of the list whose report the officer has read.
         now: when it is signed.
         report: of the list, as ``watchlist build`` wrote it; tells of under 18s.
+        page: ``sha256:…`` of the page that the officer looked at.
         force: the area in which the force may deploy.
 
     Returns:
@@ -56,7 +63,11 @@ def draft_authority(
         raise BadInput(str(file), f"is not valid TOML ({error})", "Correct the line that is named") from None
     raw.setdefault("schema", 1)
     raw.setdefault("authorised_at", now.replace(microsecond=0))
-    for name, value in (("watchlist", manifest.watchlist), ("model", manifest.model)):
+    for name, value in (
+        ("watchlist", manifest.watchlist),
+        ("model", manifest.model),
+        *((("report", page),) if page else ()),
+    ):
         if raw.setdefault(name, value) != value:
             raise AuthorityInvalid(
                 f"{file}: {name}", "is not that of the reviewed list", "Correct it, or review the list that is meant"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edge.commandline import commands, run
-from provisioning import cli_authority, cli_publish, cli_site
+from provisioning import cli_authority, cli_look, cli_publish, cli_revoke, cli_site
 from provisioning.image.cli import app as image
 from provisioning.watchlist import app as watchlist
 
@@ -11,6 +11,8 @@ __all__ = ["app", "main"]
 
 app = commands("Keys, vans, watchlists, authorities and images.", name="lfr-provision")
 cli_site.register(app)
+cli_look.register(watchlist)
+cli_revoke.register(watchlist)
 app.add_typer(watchlist, name="watchlist")
 cli_authority.register(app)
 cli_publish.register(app)

@@ -31,6 +31,11 @@ def sign(
     manifest: Annotated[Path, typer.Option(help="manifest.json of the list whose report you have read")],
     repository: RepositoryOption,
     keys: KeysOption,
+    page: Annotated[
+        Path | None, typer.Option("--report", help="the page you looked at: it must be that list's, and is signed for")
+    ] = None,
+    page_key: Annotated[Path | None, typer.Option("--key", help="your private age key, for an encrypted page")] = None,
+    unit: Annotated[Path | None, typer.Option(help="the unit's public keys (.jwks): the page must be theirs")] = None,
     within: Annotated[Path | None, typer.Option(help="the force's area as TOML: a place outside is refused")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
     as_json: JsonOption = False,
@@ -47,8 +52,11 @@ def sign(
         described = parse_manifest(manifest.read_bytes(), str(manifest))
     except OSError as error:
         raise BadInput(str(manifest), f"cannot be read ({error.strerror})", "Give the list's manifest.json") from None
+    if page is None and (page_key is not None or unit is not None):
+        raise typer.BadParameter("--key and --unit are about the page: name it with --report")
+    looked_at = _looked_at(page, page_key, unit, described.watchlist) if page is not None else ""
     force = read_force(within) if within is not None else None
-    authority, content = draft_authority(file, described, now, report=_report(manifest), force=force)
+    authority, content = draft_authority(file, described, now, report=_report(manifest), page=looked_at, force=force)
     if not as_json:
         _show(content, described.entries)
     if not yes:
@@ -56,6 +64,14 @@ def sign(
     name = publish_authority(Repository(repository, Keyring(keys)), authority, content, now)
     lines = [f"Signed as {name}. Vans see it after lfr-provision publish."]
     show({"signed": name, "authority": authority}, lines, as_json=as_json)
+
+
+def _looked_at(page: Path, key: Path | None, unit: Path | None, watchlist: str) -> str:
+    from edge.trust.keys import KnownSigners
+    from provisioning.list_page import page_of_list, read_page
+
+    known = KnownSigners.load(unit) if unit is not None else None
+    return page_of_list(page, read_page(page, key), watchlist, known)
 
 
 def _report(manifest: Path) -> dict[str, Any]:
@@ -97,6 +113,7 @@ def _show(content: bytes, entries: int | None) -> None:
         f"When {authority.starts:%Y-%m-%d %H:%M %Z} to {authority.ends:%Y-%m-%d %H:%M %Z}",
         f"Vans {', '.join(authority.vans)}",
         f"List {people}{authority.watchlist}",
+        *((f"Page of that list, looked at {authority.report}",) if authority.report else ()),
         f"Model {authority.model}",
         f"Threshold {authority.threshold_floor:.3f} at least, one false alert in {authority.budget_one_in:,} at most",
         f"Alerts are kept for {authority.retention_h} hours",

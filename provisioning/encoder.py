@@ -26,7 +26,8 @@ from edge.records import Detections, QualityReason, QualityReport, TrackedFace
 from edge.sight import align as alignment
 from edge.sight import detect, embed, runtime
 from edge.sight.quality import assess
-from provisioning.enrol import EncodedFace
+from provisioning.enrol import EncodedFace, Seen
+from provisioning.standard_terms import measure
 
 __all__ = ["ENROLMENT", "ModelEncoder", "make_encoder"]
 
@@ -104,6 +105,7 @@ class _View:
         found: every face of it.
         face: its largest face.
         rivals: faces that are nearly as large, that one included.
+        second: height of the second largest face as a share of the largest; 0 where there is one.
         report: how good the face is.
         fit: how well it fits an upright face; the highest of the four is taken.
     """
@@ -113,6 +115,7 @@ class _View:
     found: Detections
     face: TrackedFace
     rivals: int
+    second: float
     report: QualityReport
     fit: float
 
@@ -154,11 +157,13 @@ class ModelEncoder:
     def dimension(self) -> int:
         return self._embedder.dimension
 
-    def encode(self, image: NDArray[np.uint8], name: str) -> EncodedFace:
+    def encode(self, image: NDArray[np.uint8], name: str, seen: Seen | None = None) -> EncodedFace:
         """See :meth:`provisioning.enrol.FaceEncoder.encode`."""
         views = self._views(image, name)
         best = views[0]
         report = best.report
+        if seen is not None:
+            seen(best.image, self._good(best.found))
         if best.rivals > 1:
             raise FaceNotEnrollable(name, f"holds {best.rivals} faces", CUT_OUT)
         if report.reason is not None:
@@ -177,14 +182,19 @@ class ModelEncoder:
             yaw=report.yaw,
             pitch=report.pitch,
             turned=-90 * best.turns % 360,
+            components=measure(best.image, best.face, report, best.second),
         )
 
     def faces(self, image: NDArray[np.uint8], name: str) -> tuple[NDArray[np.uint8], Detections]:
         """See :meth:`provisioning.pick.Finder.faces`."""
         best = self._views(image, name)[0]
-        good = np.flatnonzero(best.found.scores >= self._limits.min_score)
-        order = good[np.argsort(best.found.boxes[good, 0])]
-        return best.image, Detections(best.found.boxes[order], best.found.scores[order], best.found.landmarks[order])
+        return best.image, self._good(best.found)
+
+    def _good(self, found: Detections) -> Detections:
+        """The faces that are faces for sure, from left to right."""
+        good = np.flatnonzero(found.scores >= self._limits.min_score)
+        order = good[np.argsort(found.boxes[good, 0])]
+        return Detections(found.boxes[order], found.scores[order], found.landmarks[order])
 
     def _views(self, image: NDArray[np.uint8], name: str) -> list[_View]:
         """The turns in which there is a face, the one that fits best first; never empty.
@@ -210,7 +220,8 @@ class ModelEncoder:
         face = TrackedFace(NO_TRACK, found.boxes[at], float(found.scores[at]), found.landmarks[at], 1)
         report = assess(turned, face, self._limits)
         fit = face.score + AGREEMENT * self._agreement(turned, face, report)
-        return _View(turned, turns, found, face, rivals, report, fit)
+        second = float(np.sort(heights)[-2] / heights[largest]) if len(heights) > 1 else 0.0
+        return _View(turned, turns, found, face, rivals, second, report, fit)
 
     def _agreement(self, image: NDArray[np.uint8], face: TrackedFace, report: QualityReport) -> float:
         """Likeness of the face to its mirror image, cosine."""

@@ -8,8 +8,9 @@ show two.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -17,11 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import FaceNotEnrollable, ImageUnreadable
-from edge.records import WatchlistEntry
+from edge.records import Detections, WatchlistEntry
+from provisioning.album import Album
 from provisioning.reading import PictureReader
 from provisioning.sources import Refusal, Source, Subject
 
-__all__ = ["EncodedFace", "Enrolment", "FaceEncoder", "enrol"]
+__all__ = ["EncodedFace", "Enrolment", "FaceEncoder", "Seen", "enrol"]
+
+Seen = Callable[[NDArray[np.uint8], Detections], None]
+"""Told of a picture, upright, and of every face in it, before one of them is judged."""
 
 MAX_PICTURES = 10
 """Pictures per reference that are used; more add search time and hardly any accuracy."""
@@ -45,6 +50,9 @@ class EncodedFace:
         yaw: degrees to the side.
         pitch: degrees up or down.
         turned: degrees to the right by which the picture was turned, because it lay on its side or upside down.
+        components: how good it is, in the terms of :mod:`provisioning.standard_terms`.
+        file: the picture, as it was handed in.
+        sha256: of that file, in hexadecimal.
     """
 
     template: NDArray[np.float32] = field(repr=False, compare=False)
@@ -54,6 +62,9 @@ class EncodedFace:
     yaw: float
     pitch: float
     turned: int = 0
+    components: Mapping[str, float] = field(default_factory=dict)
+    file: str = ""
+    sha256: str = ""
 
 
 class FaceEncoder(Protocol):
@@ -69,8 +80,10 @@ class FaceEncoder(Protocol):
         """Length of a template."""
         ...
 
-    def encode(self, image: NDArray[np.uint8], name: str) -> EncodedFace:
+    def encode(self, image: NDArray[np.uint8], name: str, seen: Seen | None = None) -> EncodedFace:
         """Encode the one face of ``image``, ``(H, W, 3)`` uint8 BGR; ``name`` is for the error.
+
+        ``seen`` is told of every face, also when none of them can be enrolled.
 
         Raises:
             FaceNotEnrollable: no face, several, or one that is too small, turned or blurred.
@@ -99,23 +112,45 @@ class Enrolment:
     turned: list[tuple[str, str, int]] = field(default_factory=list)
 
 
-def enrol(source: Source, encoder: FaceEncoder, *, progress: Callable[[Subject], None] | None = None) -> Enrolment:
+def enrol(
+    source: Source,
+    encoder: FaceEncoder,
+    *,
+    progress: Callable[[Subject], None] | None = None,
+    album: Album | None = None,
+) -> Enrolment:
     """Enrol every subject of ``source`` that can be, and say why the others cannot.
 
     A subject is enrolled when at least one picture is good; its other pictures' refusals are listed all
-    the same. The reference picture is the one with the most pixels between the eyes.
+    the same. The reference picture is the one with the most pixels between the eyes. ``album`` takes a small copy of
+    every picture that can be read.
     """
     result = Enrolment(refused=list(source.refused))
     with PictureReader() as reader:
+        desk = _Desk(encoder, reader, result, album)
         for subject in source.subjects:
             if progress is not None:
                 progress(subject)
-            _enrol_one(subject, encoder, reader, result)
+            _enrol_one(subject, desk)
     return result
 
 
-def _enrol_one(subject: Subject, encoder: FaceEncoder, reader: PictureReader, result: Enrolment) -> None:
-    seen = list(_faces(subject, encoder, reader, result))
+@dataclass(frozen=True, slots=True)
+class _Desk:
+    """What is at hand while pictures are enrolled, and where it goes."""
+
+    encoder: FaceEncoder
+    reader: PictureReader
+    result: Enrolment
+    album: Album | None
+
+    def refuse(self, reference: str, file: str, reason: str, next_step: str) -> None:
+        self.result.refused.append(Refusal(reference, file, reason, next_step))
+
+
+def _enrol_one(subject: Subject, desk: _Desk) -> None:
+    result = desk.result
+    seen = list(_faces(subject, desk))
     faces = _one_person(subject.reference, seen, result) if seen else []
     if seen and not faces:
         return
@@ -158,39 +193,41 @@ def _one_person(reference: str, seen: list[tuple[str, EncodedFace]], result: Enr
     return [seen[number][1] for number in largest]
 
 
-def _faces(
-    subject: Subject, encoder: FaceEncoder, reader: PictureReader, result: Enrolment
-) -> Iterator[tuple[str, EncodedFace]]:
+def _faces(subject: Subject, desk: _Desk) -> Iterator[tuple[str, EncodedFace]]:
     for number, path in enumerate(subject.pictures):
-        result.pictures += 1
+        desk.result.pictures += 1
         if number >= MAX_PICTURES:
             reason = f"is one too many: {MAX_PICTURES} pictures of a person are used"
-            result.refused.append(Refusal(subject.reference, str(path), reason, "Keep the best ones"))
+            desk.refuse(subject.reference, str(path), reason, "Keep the best ones")
             continue
-        face = _face(subject.reference, path, encoder, reader, result)
+        face = _face(subject.reference, path, desk)
         if face is not None:
-            result.used += 1
+            desk.result.used += 1
             yield str(path), face
 
 
-def _face(
-    reference: str, path: Path, encoder: FaceEncoder, reader: PictureReader, result: Enrolment
-) -> EncodedFace | None:
+def _face(reference: str, path: Path, desk: _Desk) -> EncodedFace | None:
+    def seen(upright: NDArray[np.uint8], found: Detections | None) -> None:
+        if desk.album is not None:
+            desk.album.take(reference, str(path), upright, found)
+
     try:
-        image = reader.read(path)
+        image = desk.reader.read(path)
     except ImageUnreadable as error:
-        result.refused.append(Refusal(reference, str(path), error.cause, error.next_step))
+        desk.refuse(reference, str(path), error.cause, error.next_step)
         return None
     try:
-        face = encoder.encode(image, str(path))
+        seen(image, None)
+        face = desk.encoder.encode(image, str(path), seen)
     except FaceNotEnrollable as error:
-        result.refused.append(Refusal(reference, str(path), error.cause, error.next_step))
+        desk.refuse(reference, str(path), error.cause, error.next_step)
         return None
     finally:
         image.fill(0)
     if face.turned:
-        result.turned.append((reference, str(path), face.turned))
-    return face
+        desk.result.turned.append((reference, str(path), face.turned))
+    with path.open("rb") as file:
+        return replace(face, file=str(path), sha256=hashlib.file_digest(file, "sha256").hexdigest())
 
 
 def _entry(subject: Subject, faces: list[EncodedFace]) -> WatchlistEntry:

@@ -11,8 +11,10 @@ import numpy as np
 
 from edge.watchlist.identity import ListMeta
 from edge.watchlist.store import TemplateMatrix
-from provisioning.enrol import Enrolment
-from provisioning.sources import Source
+from provisioning.encoder import ENROLMENT
+from provisioning.enrol import EncodedFace, Enrolment
+from provisioning.sources import Record, Source
+from provisioning.standard_terms import limits_of
 
 __all__ = ["LOOKALIKE", "ONE_PERSON", "alike", "review"]
 
@@ -87,14 +89,11 @@ def review(
         "under_18": {
             entry.reference: records[entry.reference].age_rationale for entry in entries if entry.age_band == "under 18"
         },
-        "quality": {
-            reference: {
-                "pictures": len(faces),
-                "eye_distance": round(max(face.eye_distance for face in faces), 1),
-                "sharpness": round(max(face.sharpness for face in faces), 1),
-            }
-            for reference, faces in sorted(enrolment.faces.items())
+        "records": {
+            entry.reference: _record(entry.reference, records, enrolment.faces[entry.reference], day)
+            for entry in entries
         },
+        "limits": limits_of(ENROLMENT),
         "turned_upright": [list(each) for each in enrolment.turned],
         "probably_one_person": [list(pair) for pair in pairs if pair[2] >= ONE_PERSON][:MOST_PAIRS],
         "lookalikes": [list(pair) for pair in pairs if pair[2] < ONE_PERSON][:MOST_PAIRS],
@@ -106,6 +105,19 @@ def review(
         "budget_one_in": budget_one_in,
         "false_alerts_per_10000_passages": round(10_000 / budget_one_in, 2),
         "refused": [asdict(refusal) for refusal in enrolment.refused],
+    }
+
+
+def _record(reference: str, records: dict[str, Record], faces: list[EncodedFace], day: date) -> dict[str, Any]:
+    """What is known of one entry, and how good each of its pictures is, in standard terms."""
+    record = asdict(records[reference])
+    return {
+        **{name: value for name, value in record.items() if value not in ("", None, ())},
+        "image_age": _age(record["image_taken"], day),
+        "pictures": [
+            {"file": face.file, "sha256": face.sha256, "turned": face.turned, "quality": dict(face.components)}
+            for face in faces
+        ],
     }
 
 

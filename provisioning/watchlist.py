@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import sys
 from collections.abc import Callable, Iterable
@@ -10,21 +9,22 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-import msgspec
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from edge.commandline import PARTLY, AsJson, commands, complain, counted, say, show, table
-from edge.errors import EntryNotFound, KeyUnusable, NothingToEnrol
-from edge.trust.keys import SigningKey, write_private, write_public
-from edge.trust.revocation import EVERYBODY, REVOCATION, Revocation
+from edge.errors import NothingToEnrol
+from edge.trust.keys import SigningKey
 from edge.trust.secret import create_secret, read_secret
 from edge.watchlist.identity import ListMeta
 from edge.watchlist.store import WatchlistStore
+from provisioning.album import Album
 from provisioning.bundle import recipient, write_bundle
+from provisioning.changes import compare, read_report
 from provisioning.encoder import make_encoder
 from provisioning.enrol import Enrolment, FaceEncoder, enrol
+from provisioning.list_page import check_name, page, sign_page, write_page
 from provisioning.pick import cut_out, marked, write_picture
 from provisioning.policy import apply_policy, same
 from provisioning.reading import PictureReader
@@ -53,6 +53,8 @@ def build_store(
     day: date | None = None,
     approved: tuple[str, ...] = (),
     budget_one_in: int = 6000,
+    last: dict[str, Any] | None = None,
+    album: Album | None = None,
     on_nobody: Callable[[list[Refusal]], None] | None = None,
 ) -> dict[str, Any]:
     """Enrol ``source`` into ``out/watchlist.db`` with a fresh ``out/watchlist.key``, and return the report.
@@ -67,6 +69,8 @@ def build_store(
             lists of nobody in particular.
         approved: categories that the authorising officer approved; nobody of another one is on the list.
         budget_one_in: the false-alert budget, for the report.
+        last: report of the last list, to say what changed.
+        album: takes a small copy of every picture, for the page.
         on_nobody: told of everything that was left out when nobody could be enrolled.
 
     Raises:
@@ -77,7 +81,7 @@ def build_store(
     handed_in = source
     if day is not None:
         source = apply_policy(source, day, approved)
-    enrolment = _enrol_with_progress(source, encoder, quiet=quiet)
+    enrolment = _enrol_with_progress(source, encoder, quiet=quiet, album=album)
     if not enrolment.entries:
         first = enrolment.refused[0]
         if on_nobody is not None:
@@ -98,15 +102,17 @@ def build_store(
             enrolment, handed_in, meta, store.digest, matrix, day=day or now.date(), budget_one_in=budget_one_in
         )
         matrix.erase()
+    if last is not None:
+        report["changes"] = compare(last, report).to_json()
     (out / REPORT).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return report
 
 
-def _enrol_with_progress(source: Source, encoder: FaceEncoder, *, quiet: bool) -> Enrolment:
+def _enrol_with_progress(source: Source, encoder: FaceEncoder, *, quiet: bool, album: Album | None) -> Enrolment:
     columns = (TextColumn("enrolling"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), disable=quiet or not sys.stderr.isatty()) as bar:
         task = bar.add_task("enrol", total=len(source.subjects))
-        return enrol(source, encoder, progress=lambda _: bar.update(task, advance=1))
+        return enrol(source, encoder, progress=lambda _: bar.update(task, advance=1), album=album)
 
 
 _COUNTED = (
@@ -144,12 +150,28 @@ def _print_report(report: dict[str, Any], out: Path) -> None:
         say(f"{one} and {other} are probably one person (similarity {score}): merge or check.")
     for one, other, score in report["lookalikes"]:
         say(f"{one} and {other} look alike (similarity {score}).")
+    if changes := report.get("changes"):
+        _print_changes(changes)
     say(
         f"At one false alert in {report['budget_one_in']}: "
         f"{report['false_alerts_per_10000_passages']} in 10,000 passages of people who are not on it."
     )
     say(f"List {report['digest']}")
+    if shown := report.get("page"):
+        say(f"Page {shown['file']} shows every picture: look at it, and destroy it with the list.")
     say(f"Store {out / STORE}, key {out / KEY}, report {out / REPORT}")
+
+
+def _print_changes(changes: dict[str, Any]) -> None:
+    say(
+        f"Since the last list: {len(changes['added'])} new, {len(changes['removed'])} gone, "
+        f"{len(changes['changed'])} changed, {changes['unchanged']} as they were."
+    )
+    for title, references in (("New", changes["added"]), ("Gone", changes["removed"])):
+        if references:
+            say(f"{title}: {', '.join(references)}.")
+    for reference, lines in changes["changed"].items():
+        say(f"{reference}: {'; '.join(lines)}.")
 
 
 @app.command("build")
@@ -175,6 +197,13 @@ def build(
     review_by: Annotated[
         datetime | None, typer.Option(formats=["%Y-%m-%d"], help="last day without a review, for --images")
     ] = None,
+    report_page: Annotated[
+        Path | None,
+        typer.Option("--report", help="page with every picture, to look at: .html, or .html.age for --reader"),
+    ] = None,
+    reader: Annotated[list[str] | None, typer.Option(help="age1…: who may open the page; repeat")] = None,
+    sign_with: Annotated[Path | None, typer.Option(help="the unit's private key (JWK): signs the page")] = None,
+    last: Annotated[Path | None, typer.Option(help="folder or report.json of the last list: says what changed")] = None,
     as_they_lie: Annotated[
         bool, typer.Option("--as-they-lie", help="every picture is upright: look at no other turn of it")
     ] = False,
@@ -191,6 +220,13 @@ def build(
     if (images is None) == (csv is None):
         raise typer.BadParameter("give either --images or --csv")
     vans = _vans(van or [])
+    readers = reader or []
+    if report_page is not None:
+        check_name(report_page, readers)
+    elif readers or sign_with is not None:
+        raise typer.BadParameter("--reader and --sign-with are about the page: name it with --report")
+    signer = SigningKey.load(str(sign_with.absolute())) if sign_with is not None else None
+    before = read_report(last) if last is not None else None
     if images is not None:
         record = Record(
             category=category,
@@ -209,6 +245,7 @@ def build(
             "name each category that the authorising officer approved with --approved; "
             f"the categories in this list are: {', '.join(there) or 'none'}"
         )
+    album = Album() if report_page is not None else None
     report = build_store(
         source,
         out,
@@ -218,6 +255,8 @@ def build(
         day=(day or datetime.now(UTC)).date(),
         approved=tuple(approved),
         budget_one_in=budget,
+        last=before,
+        album=album,
         on_nobody=None if as_json else _print_refused,
     )
     if vans:
@@ -225,6 +264,10 @@ def build(
             manifest, content = write_bundle(store, vans, out)
         (out / MANIFEST).write_bytes(content)
         report["bundle"] = manifest.bundle
+    if report_page is not None:
+        report["page"] = {"file": str(report_page), "sha256": write_page(page(report, album), report_page, readers)}
+        if signer is not None:
+            report["page"]["signature"] = str(sign_page(report, report_page, signer))
     if as_json:
         show(report, (), as_json=True)
     else:
@@ -285,76 +328,6 @@ def _vans(pairs: list[str]) -> dict[str, str]:
         recipient(key, name)
         vans[name] = key
     return vans
-
-
-@app.command("revoke")
-def revoke(
-    key: Annotated[Path, typer.Option(help="the revoker's private key (JWK)")],
-    reference: Annotated[str, typer.Option(help="who leaves the list")],
-    cause: Annotated[str, typer.Option(help="why, for the audit log")],
-    deployment: Annotated[str, typer.Option(help="whose list; * for every one")] = "*",
-    built: Annotated[
-        list[Path] | None, typer.Option("--list", help="folder of a list that the person must be on; once for each")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Sign a revocation. Publish the line it prints with lfr-control revoke or lfr-provision publish.
-
-    With --list a reference that is on none of the lists is refused. Without it nothing is checked.
-    """
-    if built:
-        _must_be_listed(reference, built)
-    signer = SigningKey.load(str(key.absolute()))
-    found = Revocation(deployment=deployment, reference=reference, cause=cause, issued_at=datetime.now(UTC))
-    token = signer.sign(msgspec.json.encode(found), REVOCATION).decode("ascii")
-    show({"reference": reference, "deployment": deployment, "revocation": token}, [token], as_json=as_json)
-    if not built:
-        complain("lfr-provision", f"{reference}: was not looked up on any list. Give --list to have it checked.")
-
-
-@app.command("withdraw")
-def withdraw(
-    key: Annotated[Path, typer.Option(help="the revoker's private key (JWK)")],
-    deployment: Annotated[str, typer.Option(help="whose authority ends now; * for every deployment's")],
-    cause: Annotated[str, typer.Option(help="why: the crew reads it, and it is in the audit log")],
-    as_json: Json = False,
-) -> None:
-    """Sign the withdrawal of an authority: the van stops matching within seconds and destroys its list.
-
-    Publish the line it prints with lfr-control revoke or, among the revocations, with lfr-provision publish. It ends
-    every authority of the deployment that was signed before this moment; one that is signed afterwards counts.
-    """
-    signer = SigningKey.load(str(key.absolute()))
-    found = Revocation(deployment=deployment, reference=EVERYBODY, cause=cause, issued_at=datetime.now(UTC))
-    token = signer.sign(msgspec.json.encode(found), REVOCATION).decode("ascii")
-    show({"deployment": deployment, "revocation": token}, [token], as_json=as_json)
-
-
-def _must_be_listed(reference: str, folders: list[Path]) -> None:
-    known: set[str] = set()
-    for folder in folders:
-        secret = read_secret(str((folder / KEY).absolute()))
-        with WatchlistStore.open(folder / STORE, secret) as store:
-            known.update(store.references())
-    if reference not in known:
-        close = difflib.get_close_matches(reference, known, n=1)
-        hint = f"Did you mean {close[0]}" if close else "Check the reference: lfr-provision watchlist inspect"
-        raise EntryNotFound(reference, "is on none of these lists, so nothing was signed", hint)
-
-
-@app.command("revoker-key")
-def revoker_key(
-    out: Annotated[Path, typer.Argument(help="where the private key goes; the public half lies beside it as .jwks")],
-    owner: Annotated[str, typer.Option(help="whose it is, for the audit log")] = "intelligence-unit",
-    as_json: Json = False,
-) -> None:
-    """Make the key with which revocations are signed. Vans get the public half."""
-    if out.exists():
-        raise KeyUnusable(str(out), "exists already", "Remove it first if it really is to be replaced")
-    key, public = SigningKey.generate(), out.with_suffix(".jwks")
-    write_private(out, key.private_jwk())
-    write_public(public, {"keys": [key.public_jwk(owner=owner)]})
-    show({"private": str(out), "public": str(public)}, [f"{public} goes into every van."], as_json=as_json)
 
 
 @app.command("inspect")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edge.commandline import AsJson, complain, say, table
+from edge.errors import StoreUnavailable
 
 if TYPE_CHECKING:
     from edge.evaluate.report import Flip, Report
@@ -63,7 +64,12 @@ def evaluate(
         Path | None,
         typer.Option(help="keep templates in this folder, in the clear, to resume a run; delete it afterwards"),
     ] = None,
-    plot: Annotated[Path | None, typer.Option(help="write the DET curve as PNG")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="draw the DET curve and the groups: .png, .svg or .pdf; needs matplotlib")
+    ] = None,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", help="write every rate with its bounds, by group, as CSV")
+    ] = None,
     as_json: Annotated[bool, AsJson] = False,
 ) -> None:
     """Measure accuracy in an open-set search: FPIR, TPIR, failures, by group, with 95 % intervals."""
@@ -71,7 +77,7 @@ def evaluate(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from edge.evaluate.extract import Recipe
-    from edge.evaluate.plot import det_plot
+    from edge.evaluate.plot import check, draw
     from edge.evaluate.report import evaluate as run
 
     recipe = Recipe(
@@ -82,6 +88,8 @@ def evaluate(
     )
     side: Flip = _one_of(flip, "flip", ("none", "enrol", "both"))
     targets = tuple(rate(text) for text in fpir) if fpir else (0.1, 0.03, 0.01, 0.003, 0.001)
+    if plot is not None:
+        check(plot)
     condition = dict(_pair(text) for text in where or ())
     err = Console(stderr=True)
     if cache is not None:
@@ -109,7 +117,12 @@ def evaluate(
             started=started,
         )
     if plot is not None:
-        det_plot(report.mated, report.nonmated, plot, f"{embedder}, {detector}")
+        draw(report, plot, f"{embedder}, {detector}: {manifest.parent.name}/{manifest.name}")
+    if csv is not None:
+        try:
+            csv.write_text(report.to_csv(), encoding="utf-8")
+        except OSError as error:
+            raise StoreUnavailable(str(csv), f"cannot be written ({error.strerror})", "Check the path") from None
     if as_json:
         print(json.dumps(report.to_json(), indent=2))
     else:
@@ -168,14 +181,30 @@ def _print(report: Report) -> None:
             row += [_percent(point[name]), _between(point[f"{name}_ci95"])]
         rows.append([*row, _between(point["tpir_ci95_person"])])
     table(("FPIR target", "threshold", "FPIR", "95 %", "TPIR", "95 %", "95 % by person"), rows)
+    for point in facts["points"]:
+        if not point["shown"]:
+            say(
+                f"An FPIR of {point['fpir_target']:.4g} cannot be shown with {point['searches']:,} searches: it takes "
+                f"{point['searches_needed']:,} at least. Its threshold is the lowest at which nobody alerted."
+            )
     at = [f"{point['threshold']:.3f}" for point in facts["points"]]
     for column, values in facts["groups"].items():
         rows = []
         for value, group in values.items():
-            rates = [f"{_percent(p['tpir'])} / {_percent(p['fpir'])}" for p in group["points"]]
+            rates = [
+                f"{_percent(p['tpir'])} / {_percent(p['fpir'])}{_doubt(group['n_nonmated'], whole)}"
+                for p, whole in zip(group["points"], facts["points"], strict=True)
+            ]
             rows.append([value, group["n_mated"], group["n_nonmated"], *rates])
         title = f"TPIR / FPIR at each threshold, by {column}"
         table((column, "mated", "non-mated", *at), rows, title=title)
+    if facts["groups"]:
+        say("* cannot be shown with so few non-mated searches.")
+
+
+def _doubt(searches: int, whole: dict[str, Any]) -> str:
+    """A mark behind an FPIR that a group's searches cannot show."""
+    return " *" if searches < whole["searches_needed"] else ""
 
 
 def _between(interval: list[float] | None) -> str:

@@ -65,6 +65,17 @@ class Point:
     tpir: float
     tpir_ci95: tuple[float, float]
     tpir_ci95_person: tuple[float, float] | None = None
+    searches: int = 0
+
+    @property
+    def shown(self) -> bool:
+        """Whether so many searches can show an FPIR like this: at least one of them may alert within the target."""
+        return self.fpir_target is None or self.needed <= self.searches
+
+    @property
+    def needed(self) -> int:
+        """Non-mated searches from which the target can be shown at all."""
+        return 0 if self.fpir_target is None else math.ceil(1 / self.fpir_target - 1e-9)
 
 
 def search(
@@ -142,6 +153,7 @@ def points(
                 tpir=true / n_true if n_true else math.nan,
                 tpir_ci95=clopper_pearson(true, n_true),
                 tpir_ci95_person=interval,
+                searches=n_false,
             )
         )
     return made

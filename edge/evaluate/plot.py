@@ -1,72 +1,161 @@
-"""The DET curve as a picture: miss rate (FNIR) against false alerts (FPIR), both logarithmic."""
+"""What was measured as a picture: the DET curve with its thresholds, and every group with its bounds.
+
+Drawn with matplotlib, which the extra ``plots`` installs; a van has no use for it. What cannot be shown with so few
+searches is drawn as a bound, never as a point: a perfect result is an arrow that ends where the truth may still lie.
+"""
 
 from __future__ import annotations
 
-import math
+import importlib.util
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from edge.errors import StoreUnavailable
-from edge.evaluate.measure import Searches
+from edge.errors import BadInput, RuntimeUnavailable, StoreUnavailable
+from edge.evaluate.measure import Point, clopper_pearson
 
-__all__ = ["det_plot"]
+if TYPE_CHECKING:
+    from edge.evaluate.report import Report
 
-WIDTH, HEIGHT = 960, 720
-LEFT, RIGHT, TOP, BOTTOM = 110, 40, 110, 90  # margins in pixels
-INK, GRID, CURVE, BAND = (40, 40, 40), (215, 215, 215), (160, 80, 20), (235, 215, 195)
-FONT = cv2.FONT_HERSHEY_SIMPLEX
+__all__ = ["ENDINGS", "check", "draw"]
+
+ENDINGS = (".png", ".svg", ".pdf")
+MOST_POINTS = 240
+"""Thresholds along the curve: more are not told apart on paper."""
+BELOW = 0.3
+"""Where an axis begins, as a share of the smallest rate that the searches can show."""
+CURVE, BAND, INK, FAINT, UNSURE = "#0b4a8f", "#c9dbf0", "#16191d", "#59626e", "#b06a00"
 
 
-def det_plot(mated: Searches, nonmated: Searches, path: Path, title: str) -> None:
-    """Draws the curve with a 95 % band of FNIR (normal approximation) and writes it as PNG.
+def check(path: Path) -> None:
+    """Whether a plot can be drawn into this file, before anything is measured.
 
     Raises:
+        BadInput: the ending is none of :data:`ENDINGS`.
+        RuntimeUnavailable: matplotlib is not installed.
+    """
+    if path.suffix.lower() not in ENDINGS:
+        raise BadInput(str(path), f"does not end in {', '.join(ENDINGS)}", "Give another name")
+    if importlib.util.find_spec("matplotlib") is None:
+        cause = "needs matplotlib, which is not installed"
+        raise RuntimeUnavailable("the plot", cause, "Run: pip install 'lfr-edge[plots]'")
+
+
+def draw(report: Report, path: Path, title: str) -> None:
+    """Draw an evaluation and write it; the file's ending says in which format.
+
+    Raises:
+        BadInput, RuntimeUnavailable: see :func:`check`.
         StoreUnavailable: the file cannot be written.
     """
-    canvas = np.full((HEIGHT, WIDTH, 3), 255, np.uint8)
-    n_mated, n_other = max(len(mated.best), 1), max(len(nonmated.best), 1)
-    thresholds = np.unique(np.concatenate([nonmated.best, mated.best]))
-    hits = np.sort(mated.best[mated.right])
-    fpir = 1 - np.searchsorted(np.sort(nonmated.best), thresholds, "left") / n_other
-    fnir = 1 - (len(hits) - np.searchsorted(hits, thresholds, "left")) / n_mated
-    floor_x, floor_y = _decade(1 / n_other), _decade(max(float(fnir.min()) / 2, 1 / n_mated))
+    check(path)
+    from matplotlib.figure import Figure  # noqa: PLC0415 - only whoever draws has it
 
-    def place(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.int32]:
-        across = np.log10(np.clip(x, 10**floor_x, 1)) / -floor_x + 1
-        up = np.log10(np.clip(y, 10**floor_y, 1)) / -floor_y + 1
-        pixels = [LEFT + across * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM)]
-        return np.asarray(np.stack(pixels, 1).round(), np.int32)
-
-    half = 1.96 * np.sqrt(np.maximum(fnir * (1 - fnir), 1 / n_mated) / n_mated)
-    outline = np.concatenate([place(fpir, fnir + half), place(fpir, fnir - half)[::-1]])
-    cv2.fillPoly(canvas, [outline], BAND, cv2.LINE_AA)
-    for floor, vertical in ((floor_x, True), (floor_y, False)):
-        for power in range(floor, 1):
-            value = np.array([10.0**power])
-            edge = np.array([1.0])
-            low = np.array([10.0**floor_y]) if vertical else np.array([10.0**floor_x])
-            ends = ((value, low), (value, edge)) if vertical else ((low, value), (edge, value))
-            a, b = (place(x, y)[0] for x, y in ends)
-            cv2.line(canvas, a.tolist(), b.tolist(), GRID, 1)
-            label = f"{100 * 10.0**power:g} %"
-            at = (a[0] - 25, a[1] + 25) if vertical else (a[0] - 80, a[1] + 5)
-            cv2.putText(canvas, label, (int(at[0]), int(at[1])), FONT, 0.5, INK, 1, cv2.LINE_AA)
-    cv2.polylines(canvas, [place(fpir, fnir)], isClosed=False, color=CURVE, thickness=2, lineType=cv2.LINE_AA)
-    cv2.putText(canvas, title, (LEFT, 35), FONT, 0.6, INK, 1, cv2.LINE_AA)
-    about = f"{len(mated.best)} mated and {len(nonmated.best)} non-mated searches; band: 95 % of FNIR"
-    cv2.putText(canvas, about, (LEFT, 58), FONT, 0.45, INK, 1, cv2.LINE_AA)
-    below = (WIDTH // 2 - 150, HEIGHT - 25)
-    cv2.putText(canvas, "FPIR: non-mated searches that alert", below, FONT, 0.55, INK, 1, cv2.LINE_AA)
-    cv2.putText(canvas, "FNIR: mated searches missed", (20, TOP - 20), FONT, 0.45, INK, 1, cv2.LINE_AA)
+    values = [(column, value) for column, groups in report.groups.items() for value in groups]
+    figure = Figure(figsize=(13.5 if values else 8.2, max(6.2, 2.4 + 0.42 * len(values))), layout="constrained")
+    figure.suptitle(title, fontsize=11, color=INK)
+    if values:
+        curve, found, false = figure.subplots(1, 3, width_ratios=(2.1, 1, 1))
+        _groups(found, false, report)
+    else:
+        curve = figure.subplots()
+    _curve(curve, report)
     try:
-        path.write_bytes(cv2.imencode(".png", canvas)[1].tobytes())
+        figure.savefig(path, dpi=130)
     except OSError as error:
-        raise StoreUnavailable(str(path), f"the plot cannot be written ({error.strerror})", "Check the path") from error
+        raise StoreUnavailable(str(path), f"the plot cannot be written ({error.strerror})", "Check the path") from None
 
 
-def _decade(smallest: float) -> int:
-    """The power of ten at or below the smallest rate that the data can show; at least one decade is drawn."""
-    return min(-1, math.floor(math.log10(smallest)))
+def _curve(axes: Any, report: Report) -> None:
+    """FNIR against FPIR, both logarithmic, with the 95 % band of FNIR and a mark at each threshold of the report."""
+    mated, other = report.mated, report.nonmated
+    hits, false = np.sort(mated.best[mated.right]), np.sort(other.best)
+    n_mated, n_other = len(mated.best), len(other.best)
+    seen = np.unique(np.concatenate([false, hits]))
+    if len(seen) > MOST_POINTS:
+        seen = np.quantile(seen, np.linspace(0, 1, MOST_POINTS))
+    alerts = n_other - np.searchsorted(false, seen, "left")
+    missed = n_mated - (len(hits) - np.searchsorted(hits, seen, "left"))
+    fpir, fnir = alerts / max(n_other, 1), missed / max(n_mated, 1)
+    bounds = np.array([clopper_pearson(int(k), n_mated) for k in missed]).reshape(-1, 2)
+    left, low = BELOW / max(n_other, 1), BELOW / max(n_mated, 1)
+    across = np.maximum(fpir, left)
+    axes.fill_between(across, np.maximum(bounds[:, 0], low), bounds[:, 1], color=BAND, label="95 % of FNIR")
+    axes.plot(across, np.maximum(fnir, low), color=CURVE, linewidth=1.6, label="measured")
+    for point in {point.threshold: point for point in reversed(report.overall)}.values():
+        _mark(axes, point, left, low)
+    if n_mated and int(missed.min()) == 0:
+        text = f"none of {n_mated:,} missed: at most {bounds[missed.argmin(), 1]:.1%} are, 95 % sure"
+        axes.text(0.97, 0.02, text, transform=axes.transAxes, fontsize=8, color=FAINT, ha="right")
+    if n_other:
+        axes.axvspan(left, 1 / n_other, color="#f1f1f1", zorder=0)
+        axes.text(
+            left * 1.1, 0.85, f"one in {n_other:,}\nand rarer:\ncannot be shown", fontsize=8, color=FAINT, va="top"
+        )
+    axes.set(xscale="log", yscale="log", xlim=(left, 1), ylim=(low, 1))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
+    axes.set_xlabel(f"FPIR: non-mated searches that alert ({n_other:,} searches)")
+    axes.set_ylabel(f"FNIR: mated searches missed ({n_mated:,} searches)")
+    axes.grid(which="major", color="#dde2e8", linewidth=0.7)
+    axes.legend(loc="upper right", fontsize=8, frameon=False)
+
+
+def _mark(axes: Any, point: Point, left: float, low: float) -> None:
+    """One threshold: a cross of both intervals; an arrow to the bound where nothing was missed or nobody alerted."""
+    missed = 1 - point.tpir
+    (f0, f1), (t0, t1) = point.fpir_ci95, point.tpir_ci95
+    x, y = max(point.fpir, left * 1.25), max(missed, low * 1.5)
+    colour = CURVE if point.shown else UNSURE
+    axes.plot([max(f0, left), min(f1, 1)], [y, y], color=colour, linewidth=1)
+    axes.plot([x, x], [max(1 - t1, low), min(1 - t0, 1)], color=colour, linewidth=1)
+    axes.plot(
+        x,
+        y,
+        marker="o" if point.shown else "D",
+        color=colour,
+        markersize=5,
+        fillstyle="full" if point.shown else "none",
+    )
+    axes.annotate(f"{point.threshold:.3f}", (x, y), xytext=(6, 6), textcoords="offset points", fontsize=8, color=INK)
+
+
+def _groups(found: Any, false: Any, report: Report) -> None:
+    """TPIR and FPIR of each group at one threshold, each with its interval; hollow where the group is too small."""
+    point = _chosen(report.overall)
+    at = report.overall.index(point)
+    names, place = [], 0
+    for column, groups in report.groups.items():
+        for value, (mated, other, points) in groups.items():
+            names.append(f"{column}: {value}\n{len(mated.best):,} mated, {len(other.best):,} not")
+            here = points[at]
+            for axes, rate, interval, count, enough in (
+                (found, here.tpir, here.tpir_ci95, len(mated.best), len(mated.best) > 0),
+                (false, here.fpir, here.fpir_ci95, len(other.best), len(other.best) * max(point.fpir, 1e-9) >= 1),
+            ):
+                if count:
+                    colour = CURVE if enough else UNSURE
+                    axes.plot(interval, [place, place], color=colour, linewidth=2)
+                    fill = "full" if enough else "none"
+                    axes.plot(rate, place, marker="o", color=colour, markersize=6, fillstyle=fill)
+                else:
+                    axes.text(0.5, place, "no searches", fontsize=8, color=FAINT, va="center", ha="center")
+            place += 1
+    for axes, rate, name in ((found, point.tpir, "TPIR"), (false, point.fpir, "FPIR")):
+        axes.axvline(rate, color=FAINT, linewidth=0.8, linestyle="--")
+        axes.set_title(f"{name} at {point.threshold:.3f}, 95 %", fontsize=10)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
+        axes.grid(axis="x", color="#dde2e8", linewidth=0.7)
+        axes.set_ylim(place - 0.5, -0.5)
+    found.set_yticks(range(place), names, fontsize=8)
+    found.set_xlim(right=1.0 + 0.01)
+    false.set_yticks([])
+    false.set_xlim(left=0)
+    false.set_xlabel("hollow: too few searches to show it", fontsize=8, color=FAINT)
+
+
+def _chosen(points: list[Point]) -> Point:
+    """The rarest threshold that the searches can show, or the first."""
+    shown = [point for point in points if point.shown]
+    return min(shown, key=lambda point: point.fpir_target or 1.0) if shown else points[0]

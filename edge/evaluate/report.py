@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,6 +21,23 @@ from edge.evaluate.measure import Point, Searches, points, search
 __all__ = ["Flip", "Report", "evaluate"]
 
 Flip = Literal["none", "enrol", "both"]
+
+
+CSV_COLUMNS = (
+    "group",
+    "value",
+    "mated_searches",
+    "nonmated_searches",
+    "fpir_target",
+    "threshold",
+    "fpir",
+    "fpir_low",
+    "fpir_high",
+    "tpir",
+    "tpir_low",
+    "tpir_high",
+    "can_be_shown",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +99,30 @@ class Report:
             },
             "model": self.model,
         }
+
+    def to_csv(self) -> str:
+        """One line for everybody and one for each group, at each threshold; empty where nothing was searched."""
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(CSV_COLUMNS)
+        everybody = ("everybody", "", self.mated, self.nonmated, self.overall)
+        groups = [
+            (column, value, mated, other, at)
+            for column, values in self.groups.items()
+            for value, (mated, other, at) in values.items()
+        ]
+        for column, value, mated, other, at in (everybody, *groups):
+            for whole, point in zip(self.overall, at, strict=True):
+                target = whole.fpir_target
+                enough = target is None or math.floor(target * len(other.best) + 1e-9) >= 1
+                rates = (point.fpir, *point.fpir_ci95, point.tpir, *point.tpir_ci95)
+                cells = ["" if math.isnan(rate) else f"{rate:.6f}" for rate in rates]
+                counts = (len(mated.best), len(other.best))
+                written = "" if target is None else f"{target:g}"
+                writer.writerow(
+                    (_cell(column), _cell(value), *counts, written, f"{point.threshold:.6f}", *cells, _yes(enough))
+                )
+        return out.getvalue()
 
     def _failed(self, pictures: Sequence[Picture]) -> list[Picture]:
         return [p for p in pictures if self.acquisitions[p.path] is not Acquired.TEMPLATE]
@@ -211,8 +254,18 @@ def _share(which: NDArray[np.bool_]) -> float:
     return float(which.mean()) if len(which) else math.nan
 
 
+def _cell(text: str) -> str:
+    """A group's name as a spreadsheet may read it: never as a formula."""
+    return f"'{text}" if text[:1] in {"=", "+", "-", "@", "\t", "\r"} else text
+
+
+def _yes(value: bool) -> str:  # noqa: FBT001
+    return "yes" if value else "no"
+
+
 def _point(point: Point) -> dict[str, Any]:
-    return {name: _number(value) for name, value in asdict(point).items()}
+    fields = {name: _number(value) for name, value in asdict(point).items()}
+    return {**fields, "shown": point.shown, "searches_needed": point.needed}
 
 
 def _number(value: Any) -> Any:

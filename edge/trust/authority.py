@@ -113,6 +113,7 @@ class Authority(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         retention_h: how long alerts are kept, hours; 31 days at most.
         notice: what the public notice says besides.
         grounds: what the officer weighed; whoever signs one today must state it.
+        report: ``sha256:…`` of the page with the pictures that the officer looked at; empty where no page was.
     """
 
     schema: Annotated[int, Meta(ge=1, le=1)]
@@ -132,6 +133,7 @@ class Authority(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     retention_h: Annotated[int, Meta(ge=1, le=744)] = 24
     notice: Notice | None = None
     grounds: Grounds | None = None
+    report: Annotated[str, Meta(pattern=r"^(sha256:[0-9a-f]{64})?$")] = ""
 
 
 @dataclass(frozen=True, slots=True)
