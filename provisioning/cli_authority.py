@@ -15,6 +15,8 @@ __all__ = ["register"]
 
 authority_app = commands("Sign a deployment's authority, look at one, print its notice.")
 
+CONTRADICTED = 3
+"""As a broken audit log: something is not as it was said to be."""
 JsonOption = Annotated[bool, AsJson]
 RepositoryOption = Annotated[Path, typer.Option("--repository", help="the repository's folder")]
 KeysOption = Annotated[Path, typer.Option("--keys", help="folder with the keyring")]
@@ -149,6 +151,59 @@ def notice(
 
     write_notice(parse_authority(_read(file), str(file)), out, easy=easy_read)
     show({"notice": str(out)}, [f"{out} goes to the street and to the web."], as_json=as_json)
+
+
+@authority_app.command()
+def retention(
+    file: Annotated[Path, typer.Argument(help="an authority as it was signed (JSON)")],
+    control_room: Annotated[Path | None, typer.Option(help="the control room's control.toml")] = None,
+    log: Annotated[list[Path] | None, typer.Option(help="a van's audit log; repeat")] = None,
+    keys: Annotated[Path | None, typer.Option(help="the vans' public keys (vans.jwks): logs are verified")] = None,
+    out: Annotated[Path | None, typer.Option(help="write the statement as .html")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """State what is kept, where and for how long, and whether software, authority, notice, settings and log agree.
+
+    Ends with 3 when they do not.
+    """
+    from edge.commandline import table
+    from edge.controlroom.config import load
+    from edge.trust.audit import verify
+    from edge.trust.authority import parse_authority
+    from edge.trust.keys import KnownSigners
+    from provisioning.retention import statement, statement_html
+
+    if (log is None) != (keys is None):
+        raise typer.BadParameter("give --log and --keys together: a log is believed once it is verified")
+    content = _read(file)
+    entries = None
+    if log is not None and keys is not None:
+        known = KnownSigners.load(keys)
+        entries = [entry for each in log for entry in verify(each, known).entries]
+    room = load(control_room) if control_room is not None else None
+    found = statement(content, parse_authority(content, str(file)), room, entries)
+    if out is not None:
+        _write(out, statement_html(found))
+    if as_json:
+        show(found, (), as_json=True)
+    else:
+        rows = [(row.what, row.where, row.kept, row.ends_by, row.shown or "–") for row in found.rows]
+        table(("what", "where", "at most", "ended by", "the log shows"), rows, title=f"Deployment {found.deployment}")
+        for each in found.contradictions or ("The sources agree.",):
+            say(each)
+    if found.contradictions:
+        raise typer.Exit(CONTRADICTED)
+
+
+def _write(out: Path, text: str) -> None:
+    from edge.errors import BadInput, StoreUnavailable
+
+    if out.suffix.lower() != ".html":
+        raise BadInput(str(out), "does not end in .html", "Give a name that does")
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StoreUnavailable(str(out), f"cannot be written ({error.strerror})", "Give another path") from None
 
 
 def _read(file: Path) -> bytes:

@@ -67,6 +67,7 @@ def look(
     key: Annotated[Path | None, typer.Option(help="your private age key, for an encrypted page")] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="port on this machine; any that is free")] = 0,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="open it")] = True,
+    as_json: Json = False,
 ) -> None:
     """Show a list's page in the browser, without writing it in the clear anywhere. Ctrl-C ends it."""
     content = read_page(page, key)
@@ -75,8 +76,8 @@ def look(
         server = PageServer(content, port)
     except OSError as error:
         raise EnvironmentFault(f"port {port}", f"cannot be used ({error.strerror})", "Leave --port out") from None
-    say(server.address)
-    say("Ctrl-C ends it. Close the browser's window, too: it holds the pictures until then.")
+    lines = [server.address, "Ctrl-C ends it. Close the browser's window, too: it holds the pictures until then."]
+    show({"address": server.address}, lines, as_json=as_json)
     if browser:
         webbrowser.open(server.address)
     with server:

@@ -13,11 +13,19 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from edge.custody.erase import LONGEST_MS
 from edge.errors import AuthorityInvalid, BadInput, StoreUnavailable
 from edge.trust.authority import Authority, Notice
 
-__all__ = ["Section", "notice_html", "notice_of", "write_notice"]
+__all__ = ["WHAT_HAPPENS", "Section", "notice_html", "notice_of", "write_notice"]
 
+LONGEST_S = LONGEST_MS // 1000
+WHAT_HAPPENS = (
+    "A camera compares faces with a list of people whom the police are looking for here and now. If you are not on it, "
+    f"what the system made of your face is erased automatically, at the latest {LONGEST_S} seconds after the last "
+    "picture of you; no picture of you is stored and none leaves the vehicle."
+)
+"""What the custody of biometrics enforces, in words; the number is the one that is enforced."""
 TITLE = "Live facial recognition is in use here"
 LONDON = ZoneInfo("Europe/London")
 """Whoever reads it in the street reads it in the street's time."""
@@ -56,11 +64,8 @@ def notice_of(authority: Authority, *, zone: ZoneInfo = LONDON, easy: bool = Fal
         Section("When", when),
         Section(
             "What happens to your face",
-            "A camera compares faces with a list of people whom the police are looking for here and now. If you are "
-            "not on it, what the system made of your face is erased automatically, at the latest three seconds after "
-            "you have passed; no picture of you is stored and none leaves the vehicle. If the system finds a likeness, "
-            f"a person compares both pictures before anybody acts. Those pictures are erased after {kept}. The list "
-            "is destroyed at the end.",
+            f"{WHAT_HAPPENS} If the system finds a likeness, a person compares both pictures before anybody acts. "
+            f"Those pictures are erased after {kept}. The list is destroyed at the end.",
         ),
         Section(
             "Errors",
@@ -87,7 +92,7 @@ def _easy(authority: Authority, notice: Notice, kept: str, when: str) -> tuple[S
         Section("Where and when?", f"{authority.place.name}. {when}."),
         Section(
             "What happens to my face?",
-            "If you are not on the list, the computer forgets your face. It does so in 3 seconds or less. "
+            f"If you are not on the list, the computer forgets your face. It does so in {LONGEST_S} seconds or less. "
             "No picture of you is kept.",
         ),
         Section(

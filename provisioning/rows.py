@@ -2,7 +2,8 @@
 
 A reason names the cell as it is seen on the screen. Where two readings are possible and the difference decides whether
 somebody may be on the list, the row is refused: a status that contradicts the picture's source, a date that may have
-the month first, a number that Excel has shortened, a name where a reference should be.
+the month first, a number that Excel has shortened, a name where a reference should be. Whoever's rows contradict each
+other is left out as a whole.
 """
 
 from __future__ import annotations
@@ -75,6 +76,7 @@ def _gather(file: Path, sheet: Sheet) -> Source:
         source.notes.append(f"Dates with the day first: {read.text} in cell {read.place} is {_iso(read)}.")
     pictures: dict[str, list[Path]] = {}
     records: dict[str, Record] = {}
+    disputed: set[str] = set()
     for row in sheet.rows:
         reference = row.cells["reference"].text
         try:
@@ -84,12 +86,17 @@ def _gather(file: Path, sheet: Sheet) -> Source:
                 raise _Unusable(f"cell {row.cells['reference'].place} {reason}", step)
             record, path = _read(row, month_first)
             if records.setdefault(reference, record) != record:
+                disputed.add(reference)
                 raise _Unusable("contradicts an earlier row of the same reference", "Make the rows agree")
         except _Unusable as found:
             where = f"{file.name} row {row.number}"
             source.refused.append(Refusal(reference, where, found.reason, found.next_step, pictures=1))
             continue
         pictures.setdefault(reference, []).append(file.parent / path)
+    for reference in sorted(disputed):
+        reason = "has rows that contradict each other, and nobody can say which is right"
+        left = len(pictures.pop(reference))
+        source.refused.append(Refusal(reference, reference, reason, "Make the rows agree", pictures=left))
     source.subjects.extend(Subject(name, tuple(paths), records[name]) for name, paths in sorted(pictures.items()))
     return source
 

@@ -22,6 +22,8 @@ from edge.evaluate.detection import match, recall
 from edge.evaluate.extract import Acquired, Recipe, extract
 from edge.evaluate.manifest import Role
 from edge.evaluate.measure import Searches, clopper_pearson, points, search, threshold_for
+from edge.evaluate.plot import draw
+from edge.evaluate.report import Report
 from edge.records import Detections
 
 FACES = Path(os.environ.get("LFR_EVAL_DIR", Path(__file__).resolve().parents[2] / "shared/eval"))
@@ -41,7 +43,7 @@ def _write(path: Path, rows: list[dict[str, str]]) -> Path:
 
 def _searches(best: list[float], right: list[bool] | None = None) -> Searches:
     n = len(best)
-    return Searches(np.array(best, np.float32), np.array(right or [False] * n), np.arange(n))
+    return Searches(np.array(best, np.float32), np.array(right or [False] * n, bool), np.arange(n))
 
 
 # -- who is enrolled -----------------------------------------------------------------------------
@@ -257,7 +259,8 @@ def album(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @needs_faces
 @pytest.mark.faces
 def test_pictures_of_every_kind_are_measured_and_broken_ones_are_listed(album: Path) -> None:
-    report = _run("--manifest", str(album / "manifest.csv"), "--plot", str(album / "det.png"))
+    files = ("--plot", str(album / "det.png"), "--csv", str(album / "rates.csv"))
+    report = _run("--manifest", str(album / "manifest.csv"), *files)
     assert report["n_gallery"] == 12
     assert report["n_mated"] == 14
     assert report["failures"]["unreadable"] == [str(album / "broken.jpg")]
@@ -273,6 +276,55 @@ def test_pictures_of_every_kind_are_measured_and_broken_ones_are_listed(album: P
     drawn = cv2.imread(str(album / "det.png"))
     assert drawn is not None
     assert drawn.shape[0] > 400
+    with (album / "rates.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    everybody = [line for line in lines if line["group"] == "everybody"]
+    assert [float(line["threshold"]) for line in everybody] == pytest.approx([p["threshold"] for p in report["points"]])
+    assert {line["group"] for line in lines} == {"everybody", *report["groups"]}
+    assert all(float(line["tpir_low"]) <= float(line["tpir"]) <= float(line["tpir_high"]) for line in everybody)
+    assert {line["can_be_shown"] for line in everybody if float(line["fpir_target"]) < 1 / 14} == {"no"}
+
+
+@pytest.mark.parametrize(("searches", "target", "shown"), [(102, 0.01, True), (102, 0.003, False), (1000, 0.001, True)])
+def test_a_target_that_so_few_searches_cannot_show_is_called_that(searches: int, target: float, shown: bool) -> None:
+    chance = np.random.default_rng(1)
+    (point,) = points(_searches([0.9], [True]), _searches(list(chance.random(searches) * 0.5)), (target,))
+    assert point.shown is shown
+    assert point.needed == round(1 / target + 0.4999)
+    assert (point.fpir > 0) is shown
+
+
+def _report(mated: Searches, other: Searches) -> Report:
+    at = points(mated, other, (0.1, 0.001))
+    empty = _searches([])
+    groups = {"sex": {"=SUM(1)": (mated, other, at), "x": (empty, empty, points(empty, empty, (), threshold=0.5) * 2)}}
+    return Report(manifest.Roles((), (), (), left_out=False), 0, {}, mated, other, at, 1.0, groups, {})
+
+
+@pytest.mark.parametrize("ending", [".png", ".svg", ".pdf"])
+def test_a_perfect_result_and_an_empty_group_are_drawn(tmp_path: Path, ending: str) -> None:
+    chance = np.random.default_rng(2)
+    perfect = _report(_searches([0.9] * 50, [True] * 50), _searches(list(chance.random(102) * 0.5)))
+    draw(perfect, tmp_path / f"plot{ending}", "a title")
+    assert (tmp_path / f"plot{ending}").stat().st_size > 5000
+    if ending == ".svg":
+        text = (tmp_path / "plot.svg").read_text()
+        assert "none of 50 missed: at most 7.1% are, 95 % sure" in text
+        assert "one in 102" in text
+
+
+def test_a_plot_that_cannot_be_drawn_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
+    app = typer.Typer()
+    app.command()(cli.evaluate)
+    done = CliRunner().invoke(app, ["--manifest", str(tmp_path / "nowhere.csv"), "--plot", str(tmp_path / "x.gif")])
+    assert isinstance(done.exception, BadInput)
+    assert "does not end in" in str(done.exception)
+
+
+def test_a_groups_name_never_leaves_as_a_formula() -> None:
+    text = _report(_searches([0.9], [True]), _searches([0.1] * 10)).to_csv()
+    assert "'=SUM(1)" in text
+    assert not any(cell.startswith("=") for line in text.splitlines() for cell in line.split(","))
 
 
 @needs_faces

@@ -257,7 +257,13 @@ def test_the_notice_says_what_the_public_must_know(prepared: Path, tmp_path: Pat
     (tmp_path / "authority.json").write_bytes(signed(prepared))
     office("authority", "notice", tmp_path / "authority.json", "--out", tmp_path / "notice.html")
     page = (tmp_path / "notice.html").read_text()
-    for words in ("Example Police", "wanted on warrant", "High Street", "three seconds", "one passer-by in 6,000"):
+    for words in (
+        "Example Police",
+        "wanted on warrant",
+        "High Street",
+        "at the latest 3 seconds",
+        "one passer-by in 6,000",
+    ):
         assert words in page
     for words in ("Information Commissioner", "custody-images", "24 hours"):
         assert words in page

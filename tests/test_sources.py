@@ -82,7 +82,6 @@ def test_a_csv_gathers_the_pictures_of_one_reference(tmp_path: Path) -> None:
         (",a.jpg,,,,,", "cell A3 has no reference"),
         ("a|b,a.jpg,,,,,", "cell A3 is not a reference"),
         ("R-9,a.jpg,,,,,,,more", "cell I3 is filled and its column has no heading"),
-        ("R-1,a.jpg,other category,,,,", "contradicts an earlier row of the same reference"),
     ],
 )
 def test_a_bad_row_is_listed_and_the_rest_goes_on(tmp_path: Path, row: str, reason: str) -> None:
@@ -91,6 +90,18 @@ def test_a_bad_row_is_listed_and_the_rest_goes_on(tmp_path: Path, row: str, reas
     (refusal,) = source.refused
     assert refusal.reason.startswith(reason)
     assert refusal.file == "list.csv row 3"
+
+
+def test_whose_rows_contradict_each_other_is_left_out_whichever_row_comes_first(tmp_path: Path) -> None:
+    rows = ["R-1,a.jpg,wanted,,,,", "R-1,b.jpg,other category,,,,", "R-2,c.jpg,,,,,"]
+    for order in (rows, rows[::-1]):
+        source = read_list(write(tmp_path / "list.csv", HEADER + "\n".join(order) + "\n"))
+        assert [subject.reference for subject in source.subjects] == ["R-2"]
+        assert [refusal.reason for refusal in source.refused] == [
+            "contradicts an earlier row of the same reference",
+            "has rows that contradict each other, and nobody can say which is right",
+        ]
+        assert source.pictures == 3
 
 
 @pytest.mark.parametrize(

@@ -25,21 +25,26 @@ from edge.clock import NS_PER_MS, Clock
 from edge.errors import SOFTWARE_FAULT, BiometricErased, RecordInvalid
 from edge.records import CHIP_SIZES, ErasureCause
 
-__all__ = ["Biometric", "Kind"]
+__all__ = ["LONGEST_MS", "Biometric", "Kind"]
+
+LONGEST_MS = 3_000
+"""Whatever was made of a face is gone so long after the last picture of that face arrived, however slow or stuck the
+machine is. The public notice says this number. Only the probe picture of an alert that is being made may be later."""
 
 
 class Kind(Enum):
     """What a handle holds, and so how long it may live.
 
     The limits follow the design: a frame is gone once processed, a chip once embedded, an embedding
-    once folded into its track's template; a template at most 1 s after its track ended and at most
-    5 s after it was last needed. A probe is the face picture of an alert that is being made.
+    once folded into its track's template; a template when its track has ended, at the latest 3 s after it was last
+    needed. :data:`LONGEST_MS` counts from the picture and cuts these short. A probe is the face picture of an alert
+    that is being made.
     """
 
     FRAME = ("frame", 2_000)
     CHIP = ("chip", 1_000)
     EMBEDDING = ("embedding", 1_000)
-    TEMPLATE = ("template", 5_000)
+    TEMPLATE = ("template", LONGEST_MS)
     PROBE = ("probe picture", 5_000)
 
     def __init__(self, label: str, limit_ms: int) -> None:
@@ -76,6 +81,7 @@ class Biometric:
         array: adopted without a copy; must own its memory. The caller keeps no other reference.
         clock: for deadlines.
         track_id: the passage it belongs to; None for a frame.
+        seen_ns: when the last picture of that passage arrived, on ``clock``'s monotonic scale.
         on_erased: called once, with this handle and the cause, after it was overwritten.
 
     Raises:
@@ -102,13 +108,14 @@ class Biometric:
         clock: Clock,
         *,
         track_id: UUID | None = None,
+        seen_ns: int | None = None,
         on_erased: Callable[[Biometric, ErasureCause], None] | None = None,
     ) -> None:
         _check(kind, array)
         self.kind = kind
         self.track_id = track_id
         self.created_ns = clock.monotonic_ns()
-        self.deadline_ns = self.created_ns + kind.limit_ns
+        self.deadline_ns = self._latest(self.created_ns, seen_ns)
         self.erased_ns: int | None = None
         self._array: NDArray[Any] | None = array
         self._clock = clock
@@ -137,8 +144,14 @@ class Biometric:
         """Whether it still lives past its deadline."""
         return self._array is not None and self._clock.monotonic_ns() > self.deadline_ns
 
-    def needed(self) -> None:
-        """Start the limit anew: it has just been used. Only a template may outlive its first limit.
+    def _latest(self, now_ns: int, seen_ns: int | None) -> int:
+        own = now_ns + self.kind.limit_ns
+        if seen_ns is None or self.kind is Kind.PROBE:
+            return own
+        return min(own, seen_ns + LONGEST_MS * NS_PER_MS)
+
+    def needed(self, seen_ns: int | None = None) -> None:
+        """Start the limit anew: a picture that arrived at ``seen_ns`` was folded into it. Only a template may.
 
         Raises:
             RecordInvalid: for any other kind; their limit counts from when they were made.
@@ -149,7 +162,7 @@ class Biometric:
         with self._lock:
             if self._array is None:
                 raise BiometricErased("this template", "has been erased", SOFTWARE_FAULT)
-            self.deadline_ns = self._clock.monotonic_ns() + self.kind.limit_ns
+            self.deadline_ns = self._latest(self._clock.monotonic_ns(), seen_ns)
 
     def erase(self, cause: ErasureCause = ErasureCause.USED) -> None:
         """Overwrite in place and let go. Safe to call twice and from any thread."""

@@ -101,12 +101,28 @@ class Custodian:
             if self._breach is not None:
                 array.fill(0)
                 raise self._breach
-            handle = Biometric(kind, array, self._clock, track_id=track_id, on_erased=self._note_erased)
+            seen_ns = self._last_seen(track_id)
+            handle = Biometric(
+                kind, array, self._clock, track_id=track_id, seen_ns=seen_ns, on_erased=self._note_erased
+            )
             self._live[id(handle)] = handle
             self._given += 1
             if track_id is not None and track_id in self._passages:
                 self._passages[track_id].handles += 1
             return handle
+
+    def needed(self, handle: Biometric) -> None:
+        """Start a template's limit anew, from the last picture of its passage.
+
+        Raises:
+            RecordInvalid, BiometricErased: see :meth:`edge.custody.erase.Biometric.needed`.
+        """
+        with self._lock:
+            handle.needed(self._last_seen(handle.track_id))
+
+    def _last_seen(self, track_id: UUID | None) -> int | None:
+        passage = self._passages.get(track_id) if track_id is not None else None
+        return None if passage is None else passage.last_seen_ns
 
     def _note_erased(self, handle: Biometric, cause: ErasureCause) -> None:
         with self._lock:

@@ -95,7 +95,7 @@ def _curve(axes: Any, report: Report) -> None:
         )
     axes.set(xscale="log", yscale="log", xlim=(left, 1), ylim=(low, 1))
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
+        axis.set_major_formatter(_percent)
     axes.set_xlabel(f"FPIR: non-mated searches that alert ({n_other:,} searches)")
     axes.set_ylabel(f"FNIR: mated searches missed ({n_mated:,} searches)")
     axes.grid(which="major", color="#dde2e8", linewidth=0.7)
@@ -145,14 +145,19 @@ def _groups(found: Any, false: Any, report: Report) -> None:
     for axes, rate, name in ((found, point.tpir, "TPIR"), (false, point.fpir, "FPIR")):
         axes.axvline(rate, color=FAINT, linewidth=0.8, linestyle="--")
         axes.set_title(f"{name} at {point.threshold:.3f}, 95 %", fontsize=10)
-        axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
+        axes.xaxis.set_major_formatter(_percent)
+        axes.locator_params(axis="x", nbins=4)
         axes.grid(axis="x", color="#dde2e8", linewidth=0.7)
         axes.set_ylim(place - 0.5, -0.5)
     found.set_yticks(range(place), names, fontsize=8)
-    found.set_xlim(right=1.0 + 0.01)
+    found.set_xlim(0, 1.02)
     false.set_yticks([])
-    false.set_xlim(left=0)
+    false.set_xlim(0, None)
     false.set_xlabel("hollow: too few searches to show it", fontsize=8, color=FAINT)
+
+
+def _percent(value: float, _: object) -> str:
+    return f"{100 * value:.3g} %"
 
 
 def _chosen(points: list[Point]) -> Point:

@@ -69,7 +69,7 @@ class TrackTemplate:
         if self._sum is None:
             raise BiometricErased("this template", "was erased while it was used", SOFTWARE_FAULT)
         self._sum.array.__iadd__(vector * np.float32(max(weight, 1e-3)))
-        self._sum.needed()
+        self._custodian.needed(self._sum)
         self.folded += 1
         return begun
 

@@ -244,7 +244,7 @@ _of_the_picture(
     "blurred", lambda image: np.asarray(cv2.GaussianBlur(image, None, 6), np.uint8), reason="blurred|no face"
 )
 _of_the_picture(
-    "too small", lambda image: np.asarray(cv2.resize(image, None, fx=0.4, fy=0.4), np.uint8), reason="small|no face"
+    "too small", lambda image: np.asarray(cv2.resize(image, None, fx=0.4, fy=0.4), np.uint8), reason="too few pixels"
 )
 _of_the_picture("too dark", lambda image: np.asarray(image * 0.08, np.uint8), reason="dark|no face")
 _of_the_picture("two faces", beside_another, reason="holds 2 faces")
@@ -255,7 +255,7 @@ _of_the_record("no category", "category", category="")
 _of_the_record("no lawful basis", "lawful basis|lawful_basis", lawful_basis="")
 _of_the_record("custody said to be no", "custody", custody_image="no")
 _of_the_record("month first", "month|day|date", review_by="04/25/2027")
-_of_the_record("day first", "", listed=True, found="", review_by="03/04/2027")
+_of_the_record("day first, beside a month first", "not certain which day", review_by="03/04/2027")
 _of_the_record("a date that is none", "date", review_by="2027-02-30")
 _of_the_record("review over", "review", review_by="{past}")
 _of_the_record("not convicted, asked for deletion", "asked on", conviction="not convicted", deletion_requested="{gone}")
