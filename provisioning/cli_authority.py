@@ -47,7 +47,7 @@ def sign(
     from edge.watchlist.bundle import parse_manifest
     from provisioning.authority import draft_authority, publish_authority, read_force
     from provisioning.keyring import Keyring
-    from provisioning.repository import Repository
+    from provisioning.repository import AUTHORITIES, Repository
 
     now = datetime.now(UTC)
     try:
@@ -63,9 +63,65 @@ def sign(
         _show(content, described.entries)
     if not yes:
         typer.confirm("Sign it?", abort=True, err=as_json)
-    name = publish_authority(Repository(repository, Keyring(keys)), authority, content, now)
+    opened = Repository(repository, Keyring(keys))
+    name = publish_authority(opened, authority, content, now)
+    waiting = opened.pending(AUTHORITIES)
     lines = [f"Signed as {name}. Vans see it after lfr-provision publish."]
-    show({"signed": name, "authority": authority}, lines, as_json=as_json)
+    if waiting is not None:
+        left = waiting.need - waiting.have
+        lines = [
+            f"Signed as {name}. Now {left} more must sign: lfr-provision authority countersign {authority.deployment}"
+        ]
+    show({"signed": name, "authority": authority, "waits_for": 0 if waiting is None else left}, lines, as_json=as_json)
+
+
+@authority_app.command()
+def countersign(
+    deployment: Annotated[str, typer.Argument(help="whose authority waits for another officer's signature")],
+    repository: RepositoryOption,
+    keys: KeysOption,
+    page: Annotated[
+        Path | None, typer.Option("--report", help="the page you looked at: it must be the one that was signed for")
+    ] = None,
+    page_key: Annotated[Path | None, typer.Option("--key", help="your private age key, for an encrypted page")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Look at what another officer has signed, on your own, and sign it with your own key.
+
+    Where the force asks for several signatures (lfr-provision repository init --officers 3 --signatures 2), vans see an
+    authority when enough officers have signed it and it is published.
+    """
+    from edge.errors import BadInput
+    from edge.trust.authority import parse_authority
+    from provisioning.authority import target_name
+    from provisioning.keyring import Keyring
+    from provisioning.list_page import page_of_list, read_page
+    from provisioning.repository import AUTHORITIES, Repository
+
+    opened = Repository(repository, Keyring(keys))
+    waiting = opened.pending(AUTHORITIES)
+    name = target_name(deployment)
+    if waiting is None or name not in waiting.names:
+        there = ", ".join(waiting.names) if waiting is not None else "nothing"
+        raise BadInput(name, f"does not wait for a signature; what waits: {there}", "Check the deployment")
+    content = opened.content(name)
+    authority = parse_authority(content, name)
+    if page is not None:
+        digest = page_of_list(page, read_page(page, page_key), authority.watchlist)
+        if digest != authority.report:
+            raise BadInput(str(page), "is not the page that was signed for", "Have the page sent again")
+    if not as_json:
+        _show(content, None)
+        for other in waiting.names:
+            if other != name:
+                say(f"Your signature is for {other}, too: it was changed at the same time. Look at it first.")
+    if not yes:
+        typer.confirm("Sign it?", abort=True, err=as_json)
+    have = opened.countersign(AUTHORITIES)
+    left = max(0, waiting.need - have)
+    after = f"{left} more must sign." if left else "Vans see it after lfr-provision publish."
+    show({"signed": name, "signatures": have, "needed": waiting.need}, [f"Signed as {name}. {after}"], as_json=as_json)
 
 
 def _looked_at(page: Path, key: Path | None, unit: Path | None, watchlist: str) -> str:

@@ -37,10 +37,16 @@ def _open(repository: Path, keys: Path) -> Repository:
 
 
 @repository_app.command()
-def init(repository: RepositoryOption, keys: KeysOption, as_json: JsonOption = False) -> None:
+def init(
+    repository: RepositoryOption,
+    keys: KeysOption,
+    officers: Annotated[int, typer.Option(min=1, max=9, help="how many may sign authorities, each with a key")] = 1,
+    signatures: Annotated[int, typer.Option(min=1, max=9, help="how many of them must sign each authority")] = 1,
+    as_json: JsonOption = False,
+) -> None:
     """Make keys for every role, root needing two of three, and the first state of an empty repository."""
     made = _open(repository, keys)
-    made.init(datetime.now(UTC))
+    made.init(datetime.now(UTC), officers=officers, signatures=signatures)
     root = repository / "root.json"
     root.write_bytes(made.root())
     lines = [
@@ -57,6 +63,12 @@ def rotate(
     keys: KeysOption,
     token: Annotated[str, typer.Option(help="label of a PKCS#11 token that holds the new key")] = "",
     key_id: Annotated[int, typer.Option(help="its number there")] = 2,
+    officers: Annotated[
+        int | None, typer.Option(min=1, max=9, help="authorities only: how many may sign, as now when not given")
+    ] = None,
+    signatures: Annotated[
+        int | None, typer.Option(min=1, max=9, help="authorities only: how many of them must, as now when not given")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Give a role new keys: in files, or one that lies in a hardware token."""
@@ -67,7 +79,7 @@ def rotate(
         raise BadInput(f"role {role}", "does not exist", f"Name one of {', '.join((*TOP, *DELEGATED))}")
     opened = _open(repository, keys)
     new = [opened.keys.from_token(token, key_id)] if token else None
-    opened.rotate(role, datetime.now(UTC), keys=new)
+    opened.rotate(role, datetime.now(UTC), keys=new, officers=officers, signatures=signatures)
     lines = [f"{role} has new keys; the old ones are worth nothing from now on. Destroy them."]
     show({"role": role}, lines, as_json=as_json)
 
@@ -105,6 +117,7 @@ def publish(
     """Add what is given, tie everything together, and vouch for it for 24 hours. Run it daily."""
     from edge.errors import BadInput
     from edge.watchlist.bundle import parse_manifest
+    from provisioning.repository import DELEGATED
 
     opened, now, lines = _open(repository, keys), datetime.now(UTC), []
     try:
@@ -122,5 +135,12 @@ def publish(
     except OSError as error:
         raise BadInput(str(error.filename), f"cannot be read ({error.strerror})", "Check the path") from None
     opened.publish(now)
+    waiting = {role: found for role in DELEGATED if (found := opened.pending(role)) is not None}
+    lines += [
+        f"Not published yet: {', '.join(found.names)} has {found.have} of {found.need} signatures."
+        for found in waiting.values()
+    ]
     lines.append(f"Published at {now:%Y-%m-%d %H:%M %Z}; good for 24 hours.")
-    show({"published": now, "good_until": now + timedelta(hours=24)}, lines, as_json=as_json)
+    left = [name for found in waiting.values() for name in found.names]
+    document = {"published": now, "good_until": now + timedelta(hours=24), "not_published": left}
+    show(document, lines, as_json=as_json)

@@ -1,14 +1,18 @@
 """The repository from which vans take lists, authorities, models and revocations: TUF, as its publisher sees it.
 
 Root is kept offline and needs two of three keys; it names everybody else. Four delegated roles sign what
-they answer for and nothing more. Snapshot and timestamp tie one state together and live for 24 hours, so
-that a van which is cut off, or shown an old state on purpose, knows it by the next day.
+they answer for and nothing more. The authorising officers' role may need several signatures, each with a
+key of its own; until enough have signed, the last state that enough had signed stays published. Snapshot
+and timestamp tie one state together and live for 24 hours, so that a van which is cut off, or shown an old
+state on purpose, knows it by the next day.
 """
 
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -27,13 +31,14 @@ from tuf.api.metadata import (
 )
 from tuf.api.serialization import DeserializationError
 
-from edge.errors import BadInput, RepositoryInvalid, StoreUnavailable
+from edge.errors import BadInput, KeyUnusable, RepositoryInvalid, StoreUnavailable
 from edge.files import replace_file
 from provisioning.keyring import HeldKey, Keyring
 
-__all__ = ["DELEGATED", "LIFETIMES", "Repository"]
+__all__ = ["AUTHORITIES", "DELEGATED", "LIFETIMES", "Pending", "Repository"]
 
 DELEGATED: Final = ("watchlists", "authorities", "models", "revocations")
+AUTHORITIES: Final = "authorities"
 TOP: Final = ("root", "targets", "snapshot", "timestamp")
 LIFETIMES: Final = {
     "root": timedelta(days=365),
@@ -46,9 +51,25 @@ LIFETIMES: Final = {
     "timestamp": timedelta(hours=24),
 }
 """How long each role's word holds."""
+MOST_OFFICERS: Final = 9
 ROOT_KEYS, ROOT_THRESHOLD = 3, 2
 PUBLISHED = "x-lfr-published"
 """When the timestamp was made: a van's clock cannot honestly be behind it. Our own field; TUF allows them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """What waits for another signature.
+
+    Attributes:
+        names: files that are new, changed or gone since the last state that enough people signed.
+        have: signatures it has.
+        need: signatures it needs.
+    """
+
+    names: tuple[str, ...]
+    have: int
+    need: int
 
 
 class Repository:
@@ -65,17 +86,24 @@ class Repository:
 
     # -- making --------------------------------------------------------------------------------
 
-    def init(self, now: datetime) -> None:
+    def init(self, now: datetime, *, officers: int = 1, signatures: int = 1) -> None:
         """Make keys for every role that has none, and the first version of everything.
+
+        Args:
+            now: when.
+            officers: how many may sign authorities, each with a key of their own.
+            signatures: how many of them must.
 
         Raises:
             BadInput: there is a repository already.
         """
         if (self.folder / "metadata").exists():
             raise BadInput(str(self.folder), "holds a repository already", "Give an empty folder")
+        _check_officers(officers, signatures)
+        counts = {"root": ROOT_KEYS, AUTHORITIES: officers}
         for role in (*TOP, *DELEGATED):
             if role not in self.keys.roles():
-                self.keys.use(role, self.keys.generate(role, ROOT_KEYS if role == "root" else 1))
+                self.keys.use(role, self.keys.generate(role, counts.get(role, 1)))
         (self.folder / "metadata").mkdir(parents=True)
         (self.folder / "targets").mkdir(parents=True)
         root = Root(consistent_snapshot=True, expires=_until(now, "root"))
@@ -86,18 +114,19 @@ class Repository:
         targets = Targets(expires=_until(now, "targets"), delegations=Delegations({}, {}))
         assert targets.delegations is not None
         for role in DELEGATED:
-            self._delegate(targets, role, self.keys.keys(role))
-            self._save(role, Targets(expires=_until(now, role)), self.keys.keys(role))
+            need = signatures if role == AUTHORITIES else 1
+            self._delegate(targets, role, self.keys.keys(role), need)
+            self._save(role, Targets(expires=_until(now, role)), self.keys.keys(role), need=need)
         self._save("root", root, self.keys.keys("root"), need=ROOT_THRESHOLD)
         self._save("targets", targets, self.keys.keys("targets"))
         self._publish(now, first=True)
 
     @staticmethod
-    def _delegate(targets: Targets, role: str, keys: list[HeldKey]) -> None:
+    def _delegate(targets: Targets, role: str, keys: list[HeldKey], need: int) -> None:
         assert targets.delegations is not None
         assert targets.delegations.roles is not None
         targets.delegations.roles[role] = DelegatedRole(
-            name=role, keyids=[], threshold=1, terminating=True, paths=[f"{role}/*"]
+            name=role, keyids=[], threshold=need, terminating=True, paths=[f"{role}/*"]
         )
         for held in keys:
             targets.add_key(held.public, role)
@@ -149,6 +178,76 @@ class Repository:
             )
         return role
 
+    # -- several signatures --------------------------------------------------------------------
+
+    def needed(self, role: str) -> int:
+        """How many signatures a delegated role's word needs."""
+        return int(self._load("targets", Targets).get_delegated_role(role).threshold)
+
+    def pending(self, role: str) -> Pending | None:
+        """What a delegated role has begun to sign and too few have signed yet; None when nothing waits."""
+        newest = self._path(role)
+        have = self._signatures(newest, role)
+        need = self.needed(role)
+        if have >= need:
+            return None
+        before = self._load_from(self._vouched(role), Targets).targets
+        now = self._load_from(newest, Targets).targets
+        names = tuple(sorted(name for name in {*before, *now} if before.get(name) != now.get(name)))
+        return Pending(names, have, need)
+
+    def content(self, name: str) -> bytes:
+        """A file that is in its role's newest list, signed by enough people or not.
+
+        Raises:
+            BadInput: there is none.
+        """
+        role = self._role_of(name)
+        target = self._load(role, Targets).targets.get(name)
+        if target is None:
+            raise BadInput(name, "is not in the repository", "List what is there with lfr-provision repository show")
+        path = self.folder / "targets" / role / f"{target.hashes['sha256']}.{Path(name).name}"
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise StoreUnavailable(str(path), f"cannot be read ({error.strerror})", "Restore it") from None
+        if hashlib.sha256(content).hexdigest() != target.hashes["sha256"]:
+            raise RepositoryInvalid(str(path), "is not what was signed", "Have it signed again")
+        return content
+
+    def countersign(self, role: str) -> int:
+        """Add one signature to what waits; returns how many there are then.
+
+        Raises:
+            BadInput: nothing waits.
+            KeyUnusable: no key of a person who has not signed yet is here.
+        """
+        waiting = self.pending(role)
+        if waiting is None:
+            raise BadInput(f"role {role}", "has nothing that waits for a signature", "Ask who signs first")
+        path = self._path(role)
+        metadata = self._read(path)
+        fresh = [held for held in self.keys.keys(role) if held.public.keyid not in metadata.signatures]
+        if not fresh:
+            raise KeyUnusable(f"the keys in {self.keys.folder}", "have all signed already", "Ask another officer")
+        metadata.sign(self.keys.signers(fresh)[0], append=True)
+        replace_file(path, metadata.to_bytes(), mode=0o644)
+        return self._signatures(path, role)
+
+    def _signatures(self, path: Path, role: str) -> int:
+        metadata = self._read(path)
+        targets = self._load("targets", Targets)
+        found = targets.get_verification_result(role, metadata.signed_bytes, metadata.signatures)
+        return len(found.signed)
+
+    def _vouched(self, role: str) -> Path:
+        """The newest version of a delegated role's metadata that enough people have signed."""
+        for version in range(self._load(role, Targets).version, 0, -1):
+            path = self.folder / "metadata" / f"{version}.{role}.json"
+            if path.exists() and self._signatures(path, role) >= self.needed(role):
+                return path
+        raise RepositoryInvalid(f"role {role}", "has no version that enough people signed", "Have it signed")
+
     # -- publishing ----------------------------------------------------------------------------
 
     def publish(self, now: datetime) -> None:
@@ -158,8 +257,9 @@ class Repository:
     def _publish(self, now: datetime, *, first: bool) -> None:
         snapshot = Snapshot(expires=_until(now, "snapshot")) if first else self._load("snapshot", Snapshot)
         for role in ("targets", *DELEGATED):
-            content = self._path(role).read_bytes()
-            snapshot.meta[f"{role}.json"] = MetaFile.from_data(self._load(role, Targets).version, content, ["sha256"])
+            path = self._path(role) if role == "targets" else self._vouched(role)
+            version = self._load_from(path, Targets).version
+            snapshot.meta[f"{role}.json"] = MetaFile.from_data(version, path.read_bytes(), ["sha256"])
         if not first:
             snapshot.version += 1
         snapshot.expires = _until(now, "snapshot")
@@ -174,19 +274,39 @@ class Repository:
 
     # -- rotation ------------------------------------------------------------------------------
 
-    def rotate(self, role: str, now: datetime, *, keys: list[HeldKey] | None = None) -> None:
+    def rotate(
+        self,
+        role: str,
+        now: datetime,
+        *,
+        keys: list[HeldKey] | None = None,
+        officers: int | None = None,
+        signatures: int | None = None,
+    ) -> None:
         """Give ``role`` new keys and publish. A root rotation is signed by the old keys and by the new.
 
         Args:
             role: any role, root included.
             now: for the expiry of what is signed again.
             keys: the new ones, for example of a token; made in files when not given.
+            officers: see :meth:`init`; of the role of authorities only, as many as now when not given.
+            signatures: the same.
+
+        Raises:
+            BadInput: numbers that cannot be, or something waits for another signature.
         """
         old = self.keys.keys(role)
-        new = keys or self.keys.generate(role, len(old))
+        if role != AUTHORITIES and (officers, signatures) != (None, None):
+            raise BadInput(f"role {role}", "needs one signature", f"Several officers sign {AUTHORITIES} only")
+        if role in DELEGATED and self.pending(role) is not None:
+            raise BadInput(f"role {role}", "has something that waits for another signature", "Have it signed first")
+        new = keys or self.keys.generate(role, officers or len(old))
+        need = 1
         if role in DELEGATED:
+            need = signatures or self.needed(role)
+            _check_officers(len(new), need)
             targets = self._load("targets", Targets)
-            self._delegate(targets, role, new)
+            self._delegate(targets, role, new, need)
             known = targets.delegations
             assert known is not None
             assert known.roles is not None
@@ -205,7 +325,10 @@ class Repository:
             self._save("root", root, signing, need=2 * ROOT_THRESHOLD if role == "root" else ROOT_THRESHOLD)
         self.keys.use(role, new)
         if role not in {"root", "snapshot", "timestamp"}:
-            self._bump(role, self._load(role, Targets), now)
+            signed = self._load(role, Targets)
+            signed.version += 1
+            signed.expires = _until(now, role)
+            self._save(role, signed, new, need=need)
         self.publish(now)
 
     # -- files ---------------------------------------------------------------------------------
@@ -221,23 +344,31 @@ class Repository:
         return folder / f"{max(found)}.{role}.json"
 
     def _load(self, role: str, kind: type[Any]) -> Any:
-        path = self._path(role)
-        try:
-            signed: Any = Metadata[Any].from_file(str(path)).signed
-        except (DeserializationError, RepositoryError) as error:
-            raise RepositoryInvalid(str(path), f"cannot be read ({error})", "Restore it from its backup") from None
+        return self._load_from(self._path(role), kind)
+
+    def _load_from(self, path: Path, kind: type[Any]) -> Any:
+        signed = self._read(path).signed
         assert isinstance(signed, kind)
         return copy.deepcopy(signed)
 
+    @staticmethod
+    def _read(path: Path) -> Metadata[Any]:
+        try:
+            return Metadata[Any].from_file(str(path))
+        except (DeserializationError, RepositoryError) as error:
+            raise RepositoryInvalid(str(path), f"cannot be read ({error})", "Restore it from its backup") from None
+
     def _bump(self, role: str, signed: Targets, now: datetime) -> None:
+        """The next version of a role's word; where several must sign it, one signature of one person."""
         signed.version += 1
         signed.expires = _until(now, role)
-        self._save(role, signed, self.keys.keys(role))
+        alone = role in DELEGATED and self.needed(role) > 1
+        self._save(role, signed, self.keys.keys(role), most=1 if alone else None)
 
-    def _save(self, role: str, signed: Any, keys: list[HeldKey], *, need: int = 1) -> None:
+    def _save(self, role: str, signed: Any, keys: list[HeldKey], *, need: int = 1, most: int | None = None) -> None:
         metadata: Metadata[Any] = Metadata(signed)
         done = 0
-        for signer in self.keys.signers(keys):
+        for signer in self.keys.signers(keys)[:most]:
             metadata.sign(signer, append=True)
             done += 1
         if done < need:
@@ -250,6 +381,14 @@ class Repository:
     def root(self) -> bytes:
         """The first root metadata: what a van is given at its enrolment, and trusts from then on."""
         return (self.folder / "metadata" / "1.root.json").read_bytes()
+
+
+def _check_officers(officers: int, signatures: int) -> None:
+    if not 1 <= signatures <= officers <= MOST_OFFICERS:
+        cause = f"{signatures} signatures of {officers} officers"
+        raise BadInput(
+            "the officers' keys", f"cannot be: {cause}", f"Give 1 to {MOST_OFFICERS}, and no more signatures"
+        )
 
 
 def _until(now: datetime, role: str) -> datetime:

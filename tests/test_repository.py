@@ -9,7 +9,7 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -31,41 +31,7 @@ from edge.errors import (
 from edge.trust.repository import CHUNK, VanRepository
 from provisioning.keyring import Keyring
 from provisioning.repository import DELEGATED, Repository
-
-LIST = "watchlists/D-1.age"
-
-
-def now() -> datetime:
-    return datetime.now(UTC)
-
-
-class World:
-    """A publisher, the medium it is copied to, and a van."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.stick = folder / "stick"
-        self.repository = Repository(folder / "repository", Keyring(folder / "keys"))
-
-    def begin(self) -> None:
-        self.repository.init(now())
-        self.repository.add(LIST, b"first list", now(), custom={"vans": ["van-1"]})
-        self.repository.publish(now())
-
-    def copy(self) -> None:
-        shutil.rmtree(self.stick, ignore_errors=True)
-        shutil.copytree(self.repository.folder, self.stick)
-
-    @property
-    def root(self) -> bytes:
-        return self.repository.root()
-
-    def van(self) -> VanRepository:
-        return VanRepository(self.folder / "van", str(self.stick), self.root)
-
-    def newer(self, content: bytes = b"second list") -> None:
-        self.repository.add(LIST, content, now())
-        self.repository.publish(now())
+from tests.repositories import LIST, Forger, World, now
 
 
 @pytest.fixture(scope="module")
@@ -223,6 +189,7 @@ def another_role_s_key(world: World) -> None:
     """The models' key signs the list of watchlists."""
     keyring = world.repository.keys
     keyring.use("watchlists", keyring.keys("models"))
+    world.repository = Forger(world.repository.folder, keyring)
     world.newer()
     world.copy()
 
@@ -372,7 +339,7 @@ def test_every_other_key_can_be_rotated_and_the_old_one_is_worth_nothing_then(ro
         world.repository.add(f"{role}/other.bin", b"forged", now())
     elif role == "targets":
         world.repository.rotate("models", now())
-    world.repository.publish(now())
+    Forger(world.repository.folder, keyring).publish(now())
     world.copy()
     with pytest.raises(RepositoryInvalid, match="whom this van trusts"):
         world.van().read(f"{role}/other.bin" if role in DELEGATED else LIST)
