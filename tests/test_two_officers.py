@@ -186,5 +186,5 @@ def test_both_officers_see_the_whole_authority_and_sign_with_their_own_keys_by_t
     assert officers.seen() is None, "who says no has not signed"
     assert "Vans see it" in run("authority", "countersign", "D-1", *repository, *second, answer="y\n")
     assert officers.seen() is not None
-    refused = CliRunner().invoke(app, [str(each) for each in ("authority", "countersign", "D-1", *repository, *second)])
-    assert "does not wait for a signature" in str(refused.exception)
+    refused = run("authority", "countersign", "D-1", *repository, *second, code=4)
+    assert "does not wait for a signature" in refused
