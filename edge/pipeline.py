@@ -340,6 +340,7 @@ class Pipeline:
                     image_taken=entry.image_taken,
                     probe_jpeg=probe_jpeg,
                     reference_jpeg=entry.reference_jpeg,
+                    lookalikes=entry.lookalikes,
                 )
 
             try:

@@ -287,6 +287,7 @@ class WatchlistEntry:
         age_band: one of :data:`AGE_BANDS`.
         templates: ``(m, d)`` float32, each row of length 1; behind the store's custody, never printed.
         reference_jpeg: the one picture that the control room sees beside the probe.
+        lookalikes: references of known siblings and doubles, and of others on this list who look alike, these first.
     """
 
     reference: str
@@ -300,6 +301,7 @@ class WatchlistEntry:
     age_band: str
     templates: NDArray[np.float32] = field(repr=False, compare=False)
     reference_jpeg: bytes = field(repr=False, compare=False)
+    lookalikes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _require(bool(self.reference), "WatchlistEntry", "reference", "not empty", "an empty string")
@@ -349,6 +351,7 @@ class Alert:
         image_taken: ISO 8601 date of the reference picture, or None.
         probe_jpeg: the face as seen, bystanders excluded.
         reference_jpeg: the list's picture of the subject.
+        lookalikes: references of siblings, doubles and others on the list who look like the subject.
     """
 
     alert_id: UUID
@@ -372,6 +375,7 @@ class Alert:
     image_taken: str | None
     probe_jpeg: bytes = field(repr=False, compare=False)
     reference_jpeg: bytes = field(repr=False, compare=False)
+    lookalikes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _require(self.sequence >= 1, "Alert", "sequence", "1 or more", self.sequence)

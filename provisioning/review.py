@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import date
 from typing import Any
 
 import numpy as np
 
+from edge.watchlist.bundle import MOST_LOOKALIKES
 from edge.watchlist.identity import ListMeta
 from edge.watchlist.store import TemplateMatrix
 from provisioning.encoder import ENROLMENT
@@ -16,7 +17,7 @@ from provisioning.enrol import EncodedFace, Enrolment
 from provisioning.sources import Record, Source
 from provisioning.standard_terms import limits_of
 
-__all__ = ["LOOKALIKE", "ONE_PERSON", "alike", "review"]
+__all__ = ["LOOKALIKE", "ONE_PERSON", "alike", "name_lookalikes", "review"]
 
 LOOKALIKE = 0.45
 """Similarity from which two people on a list will be taken for each other now and then. Of pairs of different
@@ -44,12 +45,31 @@ def alike(matrix: TemplateMatrix, *, above: float = LOOKALIKE) -> list[tuple[str
     return sorted(((a, b, round(score, 3)) for (a, b), score in found.items()), key=lambda item: -item[2])
 
 
+def name_lookalikes(enrolment: Enrolment, source: Source) -> list[tuple[str, str, float]]:
+    """Write into each entry who looks like it: those whom the office knows, then the most alike on the same list.
+
+    The references go with the list to the van and with an alert to whoever decides. Returns the pairs as
+    :func:`alike` does.
+    """
+    rows = [(entry.reference, row) for entry in enrolment.entries for row in entry.templates]
+    pairs = alike(TemplateMatrix(tuple(name for name, _ in rows), np.stack([row for _, row in rows])))
+    known = {subject.reference: list(subject.record.lookalikes) for subject in source.subjects}
+    for one, other, _ in pairs:
+        known[one].append(other)
+        known[other].append(one)
+    enrolment.entries[:] = [
+        replace(entry, lookalikes=tuple(dict.fromkeys(known[entry.reference]))[:MOST_LOOKALIKES])
+        for entry in enrolment.entries
+    ]
+    return pairs
+
+
 def review(
     enrolment: Enrolment,
     source: Source,
     meta: ListMeta,
     digest: str,
-    matrix: TemplateMatrix,
+    pairs: list[tuple[str, str, float]],
     *,
     day: date,
     budget_one_in: int,
@@ -61,13 +81,12 @@ def review(
         source: everything that was handed in, before anybody was left out: the numbers add up to it.
         meta: of the list.
         digest: the list's identity.
-        matrix: its templates.
+        pairs: who looks alike, as :func:`name_lookalikes` found.
         day: of the deployment.
         budget_one_in: the false-alert budget.
     """
     entries = enrolment.entries
     records = {subject.reference: subject.record for subject in source.subjects}
-    pairs = alike(matrix)
     return {
         "deployment": meta.deployment,
         "digest": digest,

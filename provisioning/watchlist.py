@@ -28,7 +28,7 @@ from provisioning.list_page import check_name, page, sign_page, write_page
 from provisioning.pick import cut_out, marked, write_picture
 from provisioning.policy import apply_policy, same
 from provisioning.reading import PictureReader
-from provisioning.review import review
+from provisioning.review import name_lookalikes, review
 from provisioning.rows import read_list
 from provisioning.sources import Record, Refusal, Source, custody_source, read_folder
 from provisioning.template import write_template
@@ -96,12 +96,11 @@ def build_store(
     meta = ListMeta(deployment, encoder.model, encoder.dimension, now)
     key = create_secret(out / KEY)
     with WatchlistStore.create(out / STORE, key, meta) as store:
+        pairs = name_lookalikes(enrolment, source)
         store.add(enrolment.entries)
-        matrix = store.matrix()
         report = review(
-            enrolment, handed_in, meta, store.digest, matrix, day=day or now.date(), budget_one_in=budget_one_in
+            enrolment, handed_in, meta, store.digest, pairs, day=day or now.date(), budget_one_in=budget_one_in
         )
-        matrix.erase()
     if last is not None:
         report["changes"] = compare(last, report).to_json()
     (out / REPORT).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -73,6 +73,7 @@ def make_alert(sequence: int = 1, van: str = "van-1", **changes: Any) -> Alert:
         "image_taken": "2019-05-01",
         "probe_jpeg": JPEG + b"probe",
         "reference_jpeg": JPEG + b"reference",
+        "lookalikes": ("S-0077", "S-0100"),
         **changes,
     }
     return Alert(**values)

@@ -141,7 +141,7 @@ def without_an_entry(plain: bytes) -> bytes:
     """One entry less, by its own frame, and everything else as it was."""
     body, end, padding = parts(plain)
     at = body.index(entry("R-2").reference_jpeg)
-    start = body.rindex(b"\x9c\xa3R-2", 0, at) - 4
+    start = body.rindex(b"\x9d\xa3R-2", 0, at) - 4
     length = int.from_bytes(body[start : start + 4], "big")
     return body[:start] + body[start + 4 + length :] + end + padding
 

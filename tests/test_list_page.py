@@ -20,6 +20,8 @@ import provisioning.demo
 from edge.errors import BadInput, KeyUnusable, SignatureInvalid
 from edge.trust.canonical import sha256
 from edge.trust.keys import KnownSigners
+from edge.trust.secret import read_secret
+from edge.watchlist.store import WatchlistStore
 from provisioning.changes import compare, read_report
 from provisioning.cli import app
 from provisioning.cli_look import PageServer
@@ -129,6 +131,24 @@ def test_a_later_list_says_what_changed_since_the_last(office: Office) -> None:
     text = read_page(office.folder / "second.html.age", office.folder / "officer.key").decode()
     for said in ("What changed since the last list", "WW-4", "1 new, 1 gone, 1 changed, 0 as they were"):
         assert said in text
+
+
+def test_who_looks_alike_goes_with_the_list(tmp_path: Path) -> None:
+    for portrait in PORTRAITS.glob("*.jpg"):
+        shutil.copy2(portrait, tmp_path)
+    rows = (
+        "WW-1,obama2.jpg,wanted,Warrant,court,,,45-54,,",
+        "WW-2,obama3.jpg,wanted,Warrant,court,,,45-54,,",
+        "WW-3,biden.jpg,wanted,Warrant,court,,,45-54,,WW-9; WW-1",
+    )
+    (tmp_path / "list.csv").write_text("\n".join((f"{COLUMNS},lookalikes", *rows)) + "\n")
+    listed = ("--csv", str(tmp_path / "list.csv"), "--out", str(tmp_path / "out"), "--approved", "wanted")
+    run("watchlist", "build", *listed)
+    with WatchlistStore.open(
+        tmp_path / "out" / "watchlist.db", read_secret(str(tmp_path / "out" / "watchlist.key"))
+    ) as store:
+        found = {entry.reference: entry.lookalikes for entry in store.stream()}
+    assert found == {"WW-1": ("WW-2",), "WW-2": ("WW-1",), "WW-3": ("WW-9", "WW-1")}
 
 
 def test_two_lists_that_are_alike_have_no_difference(office: Office) -> None:

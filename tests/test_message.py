@@ -100,9 +100,12 @@ def test_an_envelope_that_was_changed_is_refused(change: Callable[[Event], None]
         open_alert(json.dumps(event).encode(), ROOM, KNOWN)
 
 
+PICTURES = ("probe_jpeg", "reference_jpeg")
+
+
 def _body(**changes: Any) -> Event:
     alert = asdict(make_alert())
-    pictures = {name: base64.urlsafe_b64encode(alert.pop(name)).decode().rstrip("=") for name in list(alert)[-2:]}
+    pictures = {name: base64.urlsafe_b64encode(alert.pop(name)).decode().rstrip("=") for name in PICTURES}
     return {"v": 1, **alert, **pictures, **changes}
 
 

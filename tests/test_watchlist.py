@@ -73,6 +73,42 @@ def test_what_was_added_is_read_back_after_reopening(store: WatchlistStore, key:
         again.verify()
 
 
+def test_who_looks_alike_is_read_back_in_its_order(store: WatchlistStore, key: bytes) -> None:
+    store.add([entry("R-1", lookalikes=("R-9", "R-2")), entry("R-2")])
+    store.close()
+    with WatchlistStore.open(store.path, key) as again:
+        assert again.entry("R-1").lookalikes == ("R-9", "R-2")
+        assert again.entry("R-2").lookalikes == ()
+        again.verify()
+
+
+def test_whoever_leaves_the_list_is_named_by_nobody_on_it_any_more(store: WatchlistStore) -> None:
+    store.add([entry("R-1", lookalikes=("R-2", "R-3")), entry("R-2", lookalikes=("R-1",)), entry("R-3")])
+    whole, before = store.digest, store.content_digest()
+    store.remove("R-2")
+    assert store.entry("R-1").lookalikes == ("R-3",)
+    store.verify()
+    assert store.digest == whole
+    assert store.content_digest() != before
+    for file in (store.path, Path(f"{store.path}-wal")):
+        assert not file.exists() or b"R-2" not in file.read_bytes()
+
+
+def test_a_list_of_before_there_were_look_alikes_opens_and_keeps_its_identity(
+    store: WatchlistStore, key: bytes
+) -> None:
+    store.add([entry("R-1")])
+    identity = store.digest
+    with store._sealed.writing() as db:  # as the former software left it
+        db.execute("DROP TABLE lookalike")
+        db.execute("PRAGMA user_version = 1")
+    store.close()
+    with WatchlistStore.open(store.path, key) as again:
+        assert again.entry("R-1").lookalikes == ()
+        assert again.digest == again.content_digest() == identity
+        again.verify()
+
+
 def test_an_entry_that_is_not_there_is_not_found(store: WatchlistStore) -> None:
     with pytest.raises(EntryNotFound, match="R-9: is not on this list"):
         store.entry("R-9")
@@ -106,8 +142,9 @@ def test_the_same_content_has_the_same_identity_whatever_the_order(tmp_path: Pat
         entry("R-1", seed=1),
         entry("R-1", reference_jpeg=b"other"),
         entry("R-2"),
+        entry("R-1", lookalikes=("R-7",)),
     ],
-    ids=["category", "delete-by", "template", "picture", "reference"],
+    ids=["category", "delete-by", "template", "picture", "reference", "look-alike"],
 )
 def test_any_change_of_an_entry_changes_the_identity(tmp_path: Path, key: bytes, changed: WatchlistEntry) -> None:
     one = WatchlistStore.create(tmp_path / "one.db", key, META)

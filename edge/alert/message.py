@@ -82,6 +82,10 @@ class AlertBody(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """ISO 8601 date of the reference picture, or null."""
     erase_at: Annotated[Moment, Meta(description="after this moment nobody may hold the alert")] | None = None
     """By the van's authority; null from a van of before contract 1.1: 24 hours after ``raised_at``."""
+    lookalikes: Annotated[
+        tuple[Annotated[str, Meta(min_length=1, max_length=200)], ...],
+        Meta(max_length=16, description="references of siblings, doubles and others on the list who look alike"),
+    ] = ()
     probe_jpeg: Annotated[Picture, Meta(description="the face as seen, JPEG in base64url")]
     reference_jpeg: Annotated[Picture, Meta(description="the list's picture of the subject, JPEG in base64url")]
 
@@ -122,7 +126,7 @@ _BODY = msgspec.json.Decoder(AlertBody)
 _UNTOUCHED = (
     "alert_id", "van", "deployment", "sequence", "raised_at", "seen_at", "expires_at", "erase_at", "reference",
     "category", "similarity", "threshold", "votes", "frames", "eye_distance", "place", "watchlist", "model",
-    "image_taken",
+    "image_taken", "lookalikes",
 )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from edge.errors import ConfigInvalid
-from edge.parsing import DecodeError, toml_as
+from edge.parsing import toml_as
 
 __all__ = ["BrokerSection", "ConsoleSection", "ControlConfig", "KeysSection", "StoreSection", "load", "parse"]
 
@@ -69,7 +69,6 @@ class ConsoleSection(Section, frozen=True):
     idle_min: Annotated[
         int, Meta(ge=1, le=720, description="minutes without a click after which one is signed out")
     ] = 30
-    siblings: Annotated[str, Meta(description="TOML file: reference = [known siblings and look-alikes]")] = ""
 
 
 class ControlConfig(Section, frozen=True):
@@ -129,22 +128,3 @@ def load(path: Path) -> ControlConfig:
             str(path), f"cannot be read ({cause})", "Give the control.toml of the site's control-room folder"
         ) from error
     return parse(text, name=str(path), base=str(path.resolve().parent))
-
-
-def load_siblings(config: ControlConfig) -> dict[str, list[str]]:
-    """Known siblings and look-alikes of people on lists, by reference; empty where the file names none.
-
-    Raises:
-        ConfigInvalid: the list cannot be read.
-    """
-    if not config.console.siblings:
-        return {}
-    path = config.path(config.console.siblings)
-    try:
-        return toml_as(path.read_bytes(), dict[str, list[str]])
-    except (OSError, DecodeError) as error:
-        raise ConfigInvalid(
-            str(path),
-            f"is not a valid list of siblings ({error})",
-            'Write lines such as "S-0042" = ["brother of S-0077"]',
-        ) from None

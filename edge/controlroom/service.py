@@ -24,7 +24,7 @@ from edge.alert.publish import LinkState
 from edge.clock import NS_PER_S, Clock, SystemClock
 from edge.controlroom import cases
 from edge.controlroom.cases import Case, Demographics, NotYours, Officer, Result, State
-from edge.controlroom.config import ControlConfig, load_siblings
+from edge.controlroom.config import ControlConfig
 from edge.controlroom.numbering import Verdict
 from edge.controlroom.receive import Arrived, LinkChanged, Receiver, ReceiverEvent, Refused, VanState, connect
 from edge.controlroom.recovery import erase_kept, erase_unused, open_room_store
@@ -106,7 +106,6 @@ class ControlRoom:
         self.delayed: dict[str, EnvironmentFault] = {}
         """What cannot be done at the moment and is tried again, by the name of the worker."""
         self.damages: list[Damage] = []
-        self.siblings = load_siblings(config)
         self.sign_ins = SignIns(store.officers, audit, self._clock)
         self.receiver: Receiver | None = None
         self._supervisor: Supervisor | None = None

@@ -234,7 +234,7 @@ class Page:
             look_ms=max(0, int(left * 1000)),
             words=_likeness(alert) if alert else "",
             age=_age(alert.image_taken if alert else None, self._room.now()),
-            siblings=self._room.siblings.get(alert.reference, []) if alert else [],
+            lookalikes=alert.lookalikes if alert else (),
             results=[str(result) for result in Result],
             demographics=[
                 ("age_band", "Age", AGE_BANDS),

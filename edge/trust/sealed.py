@@ -260,6 +260,18 @@ class SealedStore:
             raise StoreConflict(type(error).__name__) from None
         except dbapi2.Error as error:  # no OSError: inside the block that is somebody else's file
             raise self._translated(error) from None
+        except MemoryError:  # so SQLCipher reports a page that it meets in the middle of a write and cannot read
+            if self._whole():
+                raise
+            self._met_damage = True
+            raise self.damaged() from None
+
+    def _whole(self) -> bool:
+        """Whether every page is what was written."""
+        try:
+            return self._db.execute("PRAGMA cipher_integrity_check").fetchone() is None
+        except (dbapi2.Error, MemoryError):
+            return False
 
     def damaged(self) -> StoreDamaged:
         """The error for content that is not what was written, for an owner who finds some."""
@@ -310,7 +322,7 @@ class DamagedReader:
                 _give_key(self._db, self._key)
             rows = list(self._db.execute(query, values).fetchall())
             _believe(self._db)
-        except dbapi2.Error:
+        except (dbapi2.Error, MemoryError):  # MemoryError: see SealedStore._errors
             self.close()  # SQLCipher refuses everything on a connection that has met one damaged page
             return None
         return rows

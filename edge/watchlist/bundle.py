@@ -26,7 +26,16 @@ from edge.parsing import json_as
 from edge.records import WatchlistEntry
 from edge.watchlist.identity import FIELDS
 
-__all__ = ["MAGIC", "AgeIdentity", "Manifest", "frames_of", "identity_of", "parse_manifest", "read_bundle"]
+__all__ = [
+    "MAGIC",
+    "MOST_LOOKALIKES",
+    "AgeIdentity",
+    "Manifest",
+    "frames_of",
+    "identity_of",
+    "parse_manifest",
+    "read_bundle",
+]
 
 AgeIdentity: TypeAlias = pyrage.x25519.Identity
 """The private key that a van's bundles are encrypted to; :func:`identity_of` reads it."""
@@ -35,8 +44,11 @@ MAGIC = b"LFR-LIST-1\n"
 MAX_FRAME = 4_000_000
 """Bytes; ten templates and a picture take a hundredth of it."""
 LENGTH_BYTES = 4
-ENTRY = b"\x9c"
-"""First byte of an entry: a msgpack array of twelve. Anything else is the count at the end."""
+ENTRY = (0x9C, 0x9D)
+"""First byte of an entry: a msgpack array of twelve, without look-alikes, or of thirteen. Anything else is the count at
+the end."""
+MOST_LOOKALIKES = 16
+"""Of one entry: more than an operator reads."""
 
 PADDING = bytes(1 << 17)
 """Zeros at the end, twice the size of age's pieces: they overwrite what the decryption's own buffers hold of
@@ -86,6 +98,7 @@ class PackedEntry(Struct, frozen=True, forbid_unknown_fields=True, array_like=Tr
     count: int
     templates: bytes
     picture: bytes
+    lookalikes: Annotated[tuple[str, ...], Meta(max_length=MOST_LOOKALIKES)] = ()
 
 
 def parse_manifest(content: bytes, name: str = "the manifest") -> Manifest:
@@ -107,6 +120,7 @@ def pack(entry: WatchlistEntry) -> PackedEntry:
         count=len(entry.templates),
         templates=np.ascontiguousarray(entry.templates, "<f4").tobytes(),
         picture=entry.reference_jpeg,
+        lookalikes=entry.lookalikes,
     )
 
 
@@ -120,7 +134,7 @@ def unpack(packed: PackedEntry, dimension: int) -> WatchlistEntry:
         raise RecordInvalid(f"entry {packed.reference}", "has templates of another size", "Build the list again")
     templates = np.frombuffer(packed.templates, "<f4").reshape(packed.count, dimension)
     values = {name: getattr(packed, name) for name in FIELDS}
-    return WatchlistEntry(**values, templates=templates, reference_jpeg=packed.picture)
+    return WatchlistEntry(**values, templates=templates, reference_jpeg=packed.picture, lookalikes=packed.lookalikes)
 
 
 class _Frames:
@@ -214,7 +228,7 @@ def read_bundle(path: Path, identity: AgeIdentity, manifest: Manifest, take: Cal
             first = False
             if parse_manifest(bytes(content), str(path)) != manifest:
                 raise _damaged("is not the one that the manifest describes")
-        elif bytes(content[:1]) != ENTRY:
+        elif content[0] not in ENTRY:
             ended = True
             if msgspec.msgpack.decode(content, type=int) != count or count != manifest.entries:
                 raise _damaged(f"holds {count} entries instead of {manifest.entries}")

@@ -72,6 +72,8 @@ class DestructionReceipt:
 def entry_digest(entry: WatchlistEntry) -> str:
     """SHA-256 over the record in canonical JSON, its templates (little endian) and its picture's SHA-256."""
     record = {name: getattr(entry, name) for name in FIELDS}
+    if entry.lookalikes:  # lists of before there were any keep their identity
+        record["lookalikes"] = list(entry.lookalikes)
     state = hashlib.sha256(json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode())
     state.update(b"\0" + str(entry.templates.shape).encode() + b"\0")
     state.update(np.ascontiguousarray(entry.templates, dtype="<f4").data)

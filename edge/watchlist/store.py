@@ -48,6 +48,14 @@ WATCHLIST = StoreKind(
             STRICT;
         CREATE INDEX IF NOT EXISTS template_of ON template (reference);
         """,
+        # Not a column behind the picture: to look one up would read every picture.
+        """
+        CREATE TABLE lookalike (
+            id INTEGER PRIMARY KEY, reference TEXT NOT NULL REFERENCES entry ON DELETE CASCADE, other TEXT NOT NULL)
+            STRICT;
+        CREATE INDEX lookalike_of ON lookalike (reference);
+        CREATE INDEX lookalike_as ON lookalike (other);
+        """,
     ),
     damaged="Import the list again from its bundle: the next start of the van does it",
     refused="Give the key that it was made with; if it is the right one, destroy the list and import it again",
@@ -216,17 +224,36 @@ class WatchlistStore:
         db.executemany(
             "INSERT INTO template (reference, vector) VALUES (?, ?)", [(entry.reference, row.data) for row in rows]
         )
+        self._name(db, entry)
 
     def remove(self, reference: str) -> bool:
         """Take one entry out of the file and its write-ahead log for good. False if it was not there.
 
-        The list keeps its identity; :meth:`content_digest` changes.
+        Nobody else's entry names it as a look-alike any more. The list keeps its identity; :meth:`content_digest`
+        changes.
         """
         with self._sealed.writing() as db:
             # Rows that a cascade removes are overwritten as well: secure_delete is on for the connection.
             gone = int(db.execute("DELETE FROM entry WHERE reference = ?", (reference,)).rowcount) > 0
+            if gone:
+                self._unname(db, reference)
         self._sealed.fold()
         return gone
+
+    @staticmethod
+    def _name(db: Connection, entry: WatchlistEntry) -> None:
+        rows = [(entry.reference, other) for other in entry.lookalikes]
+        db.executemany("INSERT INTO lookalike (reference, other) VALUES (?, ?)", rows)
+
+    def _unname(self, db: Connection, gone: str) -> None:
+        """Take ``gone`` out of every entry that names it; what an entry says of itself changes, and so its digest."""
+        naming = db.execute("SELECT DISTINCT reference FROM lookalike WHERE other = ?", (gone,)).fetchall()
+        db.execute("DELETE FROM lookalike WHERE other = ?", (gone,))
+        for (reference,) in naming:
+            query = f"SELECT {_FIELDS}, picture, digest FROM entry WHERE reference = ?"  # noqa: S608
+            entry = self._entry(db, db.execute(query, (reference,)).fetchone())
+            db.execute("UPDATE entry SET digest = ? WHERE reference = ?", (entry_digest(entry), reference))
+            entry.templates.fill(0)
 
     # -- reading -------------------------------------------------------------------------------
 
@@ -331,6 +358,7 @@ class WatchlistStore:
         for at, (blob,) in enumerate(blobs):
             templates[at] = np.frombuffer(blob, "<f4")
             scrub(blob)
+        others = db.execute("SELECT other FROM lookalike WHERE reference = ? ORDER BY id", (row[0],)).fetchall()
         return WatchlistEntry(
             reference=row[0],
             category=row[1],
@@ -343,6 +371,7 @@ class WatchlistStore:
             age_band=row[8],
             templates=templates,
             reference_jpeg=row[9],
+            lookalikes=tuple(other for (other,) in others),
         )
 
     # -- the end -------------------------------------------------------------------------------
