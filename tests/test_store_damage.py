@@ -260,28 +260,6 @@ def test_nothing_is_written_over_a_damaged_page_that_was_met(store: Kind, tmp_pa
     assert met > 10
 
 
-def test_a_page_that_is_met_in_the_middle_of_a_write_and_cannot_be_read_is_damage_and_not_a_lack_of_memory(
-    tmp_path: Path,
-) -> None:
-    """SQLCipher hands it out as noise, and the commit behind it fails with SQLITE_NOMEM: Python's MemoryError."""
-    path = tmp_path / "store.db"
-    make_list(path)
-    whole = path.read_bytes()
-    met = set()
-    for page in range(1, len(whole) // PAGE):
-        with open_list(path) as opened:
-            zero(path, page * PAGE + 100)
-            forget_what_was_read(opened)
-            try:
-                with opened._sealed.writing() as db:
-                    db.execute("DELETE FROM entry WHERE reference = 'R-1'")
-                    db.execute("SELECT reference FROM entry WHERE instr(picture, 'x') > 0").fetchall()
-            except StoreDamaged as error:
-                met.add(type(error.__context__).__name__)
-        path.write_bytes(whole)
-    assert met
-
-
 WRITING = {"append", "delivered", "drop_expired", "add", "remove"}
 
 

@@ -276,3 +276,27 @@ def test_a_damaged_list_can_still_be_destroyed(tmp_path: Path) -> None:
     (tmp_path / "list.key").write_bytes(b"00")
     assert destroy_files(tmp_path / "list.db", tmp_path / "list.key") == ("list.key", "list.db")
     assert destroy_files(tmp_path / "list.db", tmp_path / "list.key") == ()
+
+
+def test_a_page_that_is_met_in_the_middle_of_a_write_and_cannot_be_read_is_damage_and_not_a_lack_of_memory(
+    store: WatchlistStore, key: bytes
+) -> None:
+    """SQLCipher hands it out as noise, and the commit behind it fails with SQLITE_NOMEM: Python's MemoryError."""
+    store.add([entry(f"R-{number}", reference_jpeg=secrets.token_bytes(9000)) for number in range(6)])
+    store.close()
+    whole, met = store.path.read_bytes(), 0
+    for page in range(1, len(whole) // 4096):
+        with WatchlistStore.open(store.path, key) as opened:
+            with store.path.open("r+b") as file:
+                file.seek(page * 4096 + 100)
+                file.write(bytes(200))
+            with opened._sealed.reading() as db:
+                db.execute("PRAGMA shrink_memory")
+            try:
+                with opened._sealed.writing() as db:
+                    db.execute("DELETE FROM entry WHERE reference = 'R-1'")
+                    db.execute("SELECT reference FROM entry WHERE instr(picture, 'x') > 0").fetchall()
+            except StoreDamaged:
+                met += 1
+        store.path.write_bytes(whole)
+    assert met
