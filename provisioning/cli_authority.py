@@ -199,14 +199,24 @@ def notice(
     file: Annotated[Path, typer.Argument(help="an authority as it was signed (JSON)")],
     out: Annotated[Path, typer.Option(help="where to write it; .html or .pdf")],
     easy_read: Annotated[bool, typer.Option("--easy-read", help="short sentences and large letters")] = False,
+    welsh: Annotated[
+        Path | None, typer.Option(help="the authority's words in Welsh as TOML: writes the notice in Welsh")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write the public notice of a deployment."""
     from edge.trust.authority import parse_authority
     from provisioning.notice import write_notice
+    from provisioning.notice_welsh import read_welsh
 
-    write_notice(parse_authority(_read(file), str(file)), out, easy=easy_read)
-    show({"notice": str(out)}, [f"{out} goes to the street and to the web."], as_json=as_json)
+    if easy_read and welsh is not None:
+        raise typer.BadParameter("--easy-read is there in English only")
+    authority = parse_authority(_read(file), str(file))
+    write_notice(authority, out, easy=easy_read, welsh=read_welsh(welsh, authority) if welsh is not None else None)
+    said = f"{out} goes to the street and to the web."
+    if welsh is not None:
+        said = f"{out}: have it read by somebody who speaks Welsh before it goes to the street and to the web."
+    show({"notice": str(out)}, [said], as_json=as_json)
 
 
 @authority_app.command()

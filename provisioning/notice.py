@@ -16,6 +16,8 @@ from zoneinfo import ZoneInfo
 from edge.custody.erase import LONGEST_MS
 from edge.errors import AuthorityInvalid, BadInput, StoreUnavailable
 from edge.trust.authority import Authority, Notice
+from provisioning.notice_welsh import TITLE as WELSH_TITLE
+from provisioning.notice_welsh import Welsh, welsh_sections
 
 __all__ = ["WHAT_HAPPENS", "Section", "notice_html", "notice_of", "write_notice"]
 
@@ -39,8 +41,12 @@ class Section:
     answer: str
 
 
-def notice_of(authority: Authority, *, zone: ZoneInfo = LONDON, easy: bool = False) -> tuple[Section, ...]:
+def notice_of(
+    authority: Authority, *, zone: ZoneInfo = LONDON, easy: bool = False, welsh: Welsh | None = None
+) -> tuple[Section, ...]:
     """The notice in sections; ``easy`` says it in short sentences, for people who find reading hard.
+
+    With ``welsh``, the authority's own words as somebody has translated them, it is the notice in Welsh.
 
     Raises:
         AuthorityInvalid: the authority has no ``notice`` part, so the public cannot be told how to complain.
@@ -52,6 +58,8 @@ def notice_of(authority: Authority, *, zone: ZoneInfo = LONDON, easy: bool = Fal
             "has no part [notice]: it does not say whom people can turn to",
             "Add controller, contact, complaints and deletion",
         )
+    if welsh is not None:
+        return tuple(Section(question, answer) for question, answer in welsh_sections(authority, welsh, zone))
     hours = authority.retention_h
     kept = f"{hours} hours" if hours < 48 else f"{hours // 24} days"
     when = _span(authority.starts.astimezone(zone), authority.ends.astimezone(zone))
@@ -148,15 +156,18 @@ def _span(start: datetime, end: datetime) -> str:
     return f"{start:%A %d %B %Y %H:%M} to {end:%A %d %B %Y %H:%M}"
 
 
-def notice_html(authority: Authority, *, zone: ZoneInfo = LONDON, easy: bool = False) -> str:
+def notice_html(
+    authority: Authority, *, zone: ZoneInfo = LONDON, easy: bool = False, welsh: Welsh | None = None
+) -> str:
     """The notice as one HTML page that needs nothing else; prints on one A4 sheet."""
+    language, title = ("cy", WELSH_TITLE) if welsh is not None else ("en-GB", TITLE)
     body = "\n".join(
         f"<section><h2>{html.escape(section.question)}</h2><p>{html.escape(section.answer)}</p></section>"
-        for section in notice_of(authority, zone=zone, easy=easy)
+        for section in notice_of(authority, zone=zone, easy=easy, welsh=welsh)
     )
     size = 18 if easy else 12
     return f"""<!doctype html>
-<html lang="en-GB"><head><meta charset="utf-8"><title>{TITLE}</title>
+<html lang="{language}"><head><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>
 @page {{ size: A4; margin: 15mm }}
@@ -166,14 +177,16 @@ h2 {{ font-size: {size}pt; margin: 1em 0 0 }}
 p {{ margin: .2em 0 }}
 .symbol {{ float: right; width: 24mm; height: 24mm }} .code {{ width: 32mm; height: 32mm; margin-top: 4mm }}
 </style></head>
-<body><main>{SYMBOL}<h1>{TITLE}</h1>
+<body><main>{SYMBOL}<h1>{title}</h1>
 {body}
 {_code_svg(_code(authority))}
 </main></body></html>
 """
 
 
-def notice_pdf(authority: Authority, *, zone: ZoneInfo = LONDON, easy: bool = False) -> bytes:
+def notice_pdf(
+    authority: Authority, *, zone: ZoneInfo = LONDON, easy: bool = False, welsh: Welsh | None = None
+) -> bytes:
     """The notice as one A4 page of PDF.
 
     Raises:
@@ -185,15 +198,16 @@ def notice_pdf(authority: Authority, *, zone: ZoneInfo = LONDON, easy: bool = Fa
     except ImportError:
         raise BadInput("the notice", "needs fpdf2 to become a PDF", "Install lfr-edge[office], or write HTML") from None
     page = FPDF(format="A4")
-    page.set_title(TITLE)
+    title = WELSH_TITLE if welsh is not None else TITLE
+    page.set_title(title)
     page.set_auto_page_break(auto=True, margin=12)
     page.add_page()
     try:
         page.set_font("Helvetica", "B", 30)
-        page.multi_cell(page.epw - 28, 14, TITLE, new_x="LMARGIN", new_y="NEXT")
+        page.multi_cell(page.epw - 28, 14, title, new_x="LMARGIN", new_y="NEXT")
         _draw_symbol(page, page.w - page.r_margin - 24, 12)
         page.ln(3)
-        for section in notice_of(authority, zone=zone, easy=easy):
+        for section in notice_of(authority, zone=zone, easy=easy, welsh=welsh):
             page.set_font("Helvetica", "B", 16 if easy else 13)
             page.multi_cell(0, 7, _plain(section.question), new_x="LMARGIN", new_y="NEXT")
             page.set_font("Helvetica", "", 15 if easy else 11.5)
@@ -238,8 +252,8 @@ def _plain(text: str) -> str:
     return text.translate(_PLAIN)
 
 
-def write_notice(authority: Authority, out: Path, *, easy: bool = False) -> None:
-    """Write the notice to ``out``; its suffix, ``.html`` or ``.pdf``, says how. ``easy`` uses short sentences.
+def write_notice(authority: Authority, out: Path, *, easy: bool = False, welsh: Welsh | None = None) -> None:
+    """Write the notice to ``out``; its suffix, ``.html`` or ``.pdf``, says how. The rest as :func:`notice_of`.
 
     Raises:
         BadInput: another suffix, or see :func:`notice_pdf`.
@@ -248,9 +262,9 @@ def write_notice(authority: Authority, out: Path, *, easy: bool = False) -> None
     """
     match out.suffix.lower():
         case ".html":
-            content = notice_html(authority, easy=easy).encode()
+            content = notice_html(authority, easy=easy, welsh=welsh).encode()
         case ".pdf":
-            content = notice_pdf(authority, easy=easy)
+            content = notice_pdf(authority, easy=easy, welsh=welsh)
         case _:
             raise BadInput(str(out), "does not end in .html or .pdf", "Give a name that does")
     try:

@@ -34,6 +34,7 @@ from edge.watchlist.bundle import identity_of
 from edge.watchlist.lifecycle import ListLifecycle
 from provisioning.cli import app
 from provisioning.notice import notice_html, notice_pdf, write_notice
+from provisioning.notice_welsh import read_welsh
 
 PORTRAITS = Path(provisioning.demo.__file__).parent / "portraits"
 AUTHORITY = """
@@ -292,6 +293,46 @@ def test_the_easy_notice_says_the_same_in_short_sentences(prepared: Path, tmp_pa
         assert words in page
     ours = [line for line in re.findall(r"<p>(.*?)</p>", page) if "computer" in line]
     assert max(len(sentence.split()) for line in ours for sentence in line.split(". ")) <= 18
+
+
+WELSH = """
+deployment = "D-1"
+purpose = "Dod o hyd i bobl y mae gwarant i'w harestio am drais"
+legal_basis = "Y gyfraith gyffredin; polisi'r heddlu"
+authorised_by = "Uwcharolygydd"
+place = "Y Stryd Fawr"
+controller = "Heddlu Enghraifft"
+contact = "Swyddog diogelu data, dpo@police.example"
+complaints = "Y Comisiynydd Gwybodaeth, ico.org.uk"
+deletion = "Gofynnwch mewn unrhyw orsaf"
+"""
+
+
+def test_the_notice_in_welsh_has_the_words_that_a_person_translated_and_the_same_numbers(
+    prepared: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "authority.json").write_bytes(signed(prepared))
+    (tmp_path / "cy.toml").write_text(WELSH)
+    for out in (tmp_path / "cy.html", tmp_path / "cy.pdf"):
+        said = office("authority", "notice", tmp_path / "authority.json", "--out", out, "--welsh", tmp_path / "cy.toml")
+        assert "somebody who speaks Welsh" in said
+    assert (tmp_path / "cy.pdf").read_bytes().count(b"/Type /Page\n") == 1
+    text = (tmp_path / "cy.html").read_text()
+    assert '<html lang="cy">' in text
+    for words in ("Mae adnabod wynebau byw ar waith yma", "Heddlu Enghraifft", "3 eiliad", "24 awr", "6,000", "Dydd "):
+        assert words in text
+    assert "Example Police" not in text
+
+
+@pytest.mark.parametrize("changed", ["D-2", None])
+def test_a_translation_that_is_another_deployments_or_lacks_words_is_refused(
+    prepared: Path, tmp_path: Path, changed: str | None
+) -> None:
+    authority = parse_authority(signed(prepared))
+    text = WELSH.replace('"D-1"', f'"{changed}"') if changed else WELSH.replace("purpose", "porpose")
+    (tmp_path / "cy.toml").write_text(text)
+    with pytest.raises(BadInput, match=r"deployment D-2|porpose|purpose"):
+        read_welsh(tmp_path / "cy.toml", authority)
 
 
 def test_markup_in_an_authority_stays_words_in_the_notice(prepared: Path) -> None:
