@@ -76,11 +76,11 @@ def welsh_sections(authority: Authority, welsh: Welsh, zone: ZoneInfo) -> list[t
     phone = authority.notice.phone if authority.notice is not None else ""
     web = authority.notice.web if authority.notice is not None else ""
     face = (
-        "Mae camera yn cymharu wynebau â rhestr o bobl y mae'r heddlu yn chwilio amdanynt yma ac yn awr. Os nad ydych ar "
-        "y rhestr, caiff yr hyn a wnaeth y system o'ch wyneb ei ddileu'n awtomatig, fan bellaf "
-        f"{seconds} eiliad ar ôl y llun olaf ohonoch; ni chaiff unrhyw lun ohonoch ei gadw ac nid oes dim un yn gadael y "
-        "cerbyd. Os yw'r system yn gweld tebygrwydd, bydd person yn cymharu'r ddau lun cyn i neb weithredu. Caiff y "
-        f"lluniau hynny eu dileu ar ôl {kept}. Caiff y rhestr ei dinistrio ar y diwedd."
+        "Mae camera yn cymharu wynebau â rhestr o bobl y mae'r heddlu yn chwilio amdanynt yma ac yn awr. Os nad ydych "
+        "ar y rhestr, caiff yr hyn a wnaeth y system o'ch wyneb ei ddileu'n awtomatig, fan bellaf "
+        f"{seconds} eiliad ar ôl y llun olaf ohonoch; ni chaiff unrhyw lun ohonoch ei gadw ac nid oes dim un yn gadael "
+        "y cerbyd. Os yw'r system yn gweld tebygrwydd, bydd person yn cymharu'r ddau lun cyn i neb weithredu. Caiff "
+        f"y lluniau hynny eu dileu ar ôl {kept}. Caiff y rhestr ei dinistrio ar y diwedd."
     )
     errors = (
         "Mae'r system wedi'i gosod fel y disgwylir i un person ar y mwyaf ym mhob "
