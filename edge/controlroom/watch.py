@@ -328,6 +328,8 @@ def _for_people(alert: Alert, paths: dict[str, str]) -> Text:
         f"{alert.votes} agreeing searches over {alert.frames} frames; eyes {alert.eye_distance:.0f} px apart",
         "default not bold",
     )
+    if alert.lookalikes:
+        text.append(f"\n       siblings or look-alikes: {'; '.join(alert.lookalikes)}", "default not bold")
     for name, path in paths.items():
         text.append(f"\n       {name.removesuffix('_path')}: {path}", "dim not bold")
     return text

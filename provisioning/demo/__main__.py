@@ -13,6 +13,7 @@ from rich.console import Console
 from edge.errors import BadInput, EdgeError, VideoUnreadable
 from provisioning.demo.deployment import Deployment
 from provisioning.demo.footage import Footage, own_video, rendered_scene
+from provisioning.demo.show import Pages
 from provisioning.demo.summary import summarise
 
 DESCRIPTION = """\
@@ -31,6 +32,7 @@ def _arguments(given: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--threshold", type=float, default=None, help="cosine similarity that raises an alert")
     parser.add_argument("--every-frame", action="store_true", help="drop no frame, however slow this machine is")
+    parser.add_argument("--show", action="store_true", help="open the pages in a browser; Enter ends the demo")
     options = parser.parse_args(given)
     if (options.video is None) != (options.watchlist is None):
         parser.error("--video and --watchlist go together")
@@ -61,19 +63,21 @@ def main(given: list[str] | None = None) -> int:
     try:
         footage = _footage(options, console)
         folder = _fresh(options.out).resolve()
+        pages = Pages(console, opened=options.show)
         with Deployment(
-            folder, footage, console, threshold=options.threshold, live=not options.every_frame
+            folder, footage, console, threshold=options.threshold, live=not options.every_frame, pages=pages
         ) as deployment:
             result = deployment.run()
-        summary = summarise(result, footage)
+            summary = summarise(result, footage, deployment.incidents)
+            for line in summary.lines:
+                console.print(line)
+            pages.wait()
     except EdgeError as error:
         print(f"demo: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("demo: stopped by hand; every process it started has ended", file=sys.stderr)
         return 130
-    for line in summary.lines:
-        console.print(line)
     print(json.dumps(summary.figures), flush=True)
     if result.incomplete:
         return VideoUnreadable.exit_code

@@ -12,26 +12,31 @@ import sys
 import threading
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
 import tomli_w
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from edge.assembly.mandate import AUDIT_FILE
-from edge.errors import BrokerUnavailable, EnvironmentFault, VideoUnreadable
+from edge.errors import EnvironmentFault, VideoUnreadable
 from provisioning.broker import write_broker
-from provisioning.demo.footage import Footage
+from provisioning.demo.footage import LEAVING, Footage
+from provisioning.demo.incidents import Incidents
 from provisioning.demo.office import PLACE, Office
+from provisioning.demo.script import PORTRAITS
+from provisioning.demo.show import OFFICER, Pages
 from provisioning.site import CONTROL_ROOM, enrol_van, init_site
-from provisioning.sources import Record, read_folder
+from provisioning.sources import Record, Source, Subject, read_folder
 
 __all__ = ["Deployment", "Result"]
 
 VAN = "van-demo"
 DEPLOYMENT = "demo-deployment"
+SIBLING = "SUBJECT-001's brother, SUBJECT-009"
+"""As the office records a sibling: it goes with the list, and with an alert to whoever decides."""
 START_S = 30.0
 """How long a part may take to say that it is up."""
 TAIL_S = 10.0
@@ -79,10 +84,18 @@ class Deployment:
         console: where a person reads along.
         threshold: cosine similarity; None for the van's default.
         live: play the video at its own speed.
+        pages: where their addresses go.
     """
 
     def __init__(
-        self, folder: Path, footage: Footage, console: Console, *, threshold: float | None, live: bool
+        self,
+        folder: Path,
+        footage: Footage,
+        console: Console,
+        *,
+        threshold: float | None,
+        live: bool,
+        pages: Pages | None = None,
     ) -> None:
         self._folder = folder
         self._footage = footage
@@ -92,6 +105,9 @@ class Deployment:
         self._said: queue.SimpleQueue[tuple[str, dict[str, Any] | None]] = queue.SimpleQueue()
         self._ends = ExitStack()
         self._result = Result(folder)
+        self._pages = pages or Pages(console, opened=False)
+        self.incidents = Incidents(footage.leaves, self._revoke, self._lose_broker, self._bring_broker_back)
+        """What happened in the middle."""
 
     def __enter__(self) -> Self:
         with ExitStack() as ends:
@@ -112,10 +128,9 @@ class Deployment:
         enrol_van(VAN, folder / "site", folder / "van")
 
         say("[bold]2  The office.[/bold] A list from photographs, encrypted to the van, and a signed authority.")
-        office = Office(folder / "office", DEPLOYMENT, VAN)
+        self._office = office = Office(folder / "office", DEPLOYMENT, VAN)
         office.enrol_van(folder / "van")
-        record = Record(category="demonstration", lawful_basis="consent, or public domain", image_source="photograph")
-        report = office.build_list(read_folder(self._footage.enrol, record))
+        report = office.build_list(self._source())
         counts = f"{report['entries']} subject(s) from {report['templates']} of {report['pictures']} picture(s)"
         say(f"   {counts}; {report['digest'][:23]}…", markup=False)
         for left_out in report["refused"]:
@@ -123,22 +138,62 @@ class Deployment:
         authority = office.authorise()
         say(f"   Authority until {authority.ends.astimezone():%H:%M}, for {authority.place.name}.", markup=False)
         say(f"   Public notice: {folder / 'office' / 'notice.html'}", markup=False)
+        self._pages.show("The list, to be looked at before it is signed", (folder / "office" / "list.html").as_uri())
         office.publish()
 
         say("[bold]3  The broker[/bold], which lets each van write to its own topics only.")
         user = "root" if os.geteuid() == 0 else ""
-        conf = write_broker(folder / "site", port=self._port, address="127.0.0.1", user=user, log="stderr")
+        self._broker_conf = write_broker(folder / "site", port=self._port, address="127.0.0.1", user=user, log="stderr")
+        self._start_broker(ends)
+
+        say("[bold]4  The control room[/bold], which verifies, decrypts and shows.")
+        self._control = control = folder / "site" / CONTROL_ROOM / "control.toml"
+        page = _free_port()
+        control.write_text(f"{control.read_text(encoding='utf-8')}\n[console]\nport = {page}\n", encoding="utf-8")
+        self._pages.enrol_officer(_command("lfr-control"), control)
+        self._start(ends, "console", [_command("lfr-control"), "console", "--config", str(control)], None)
+        self._wait_for_port(page, "console")
+        watch = ["watch", "--config", str(control), "--pictures", str(folder / "pictures"), "--json"]
+        self._start(ends, "control", [_command("lfr-control"), *watch], "control")
+        say(f"   Sign in as {OFFICER} with the password {self._pages.password}", markup=False)
+        self._pages.show("The control room's page", f"http://127.0.0.1:{page}/")
+
+    def _source(self) -> Source:
+        """Who is on the list: everybody of the footage's folder, and whoever is to leave it."""
+        record = Record(category="demonstration", lawful_basis="consent, or public domain", image_source="photograph")
+        source = read_folder(self._footage.enrol, record)
+        if self._footage.leaves:
+            source.subjects[:] = [
+                replace(subject, record=replace(record, lookalikes=(SIBLING,))) for subject in source.subjects
+            ]
+            source.subjects.append(Subject(self._footage.leaves, (PORTRAITS / LEAVING,), record))
+        return source
+
+    def _start_broker(self, ends: ExitStack) -> None:
         program = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
         if program is None:
             raise EnvironmentFault("mosquitto", "is not installed", "Run: scripts/setup")
-        self._start(ends, "broker", [program, "-c", str(conf)], None)
-        self._wait_for_port()
+        self._broker = self._start(ends, "broker", [program, "-c", str(self._broker_conf)], None)
+        self._wait_for_port(self._port, "broker")
 
-        say("[bold]4  The control room[/bold], which verifies, decrypts and shows.")
-        control = folder / "site" / CONTROL_ROOM / "control.toml"
-        watch = ["watch", "--config", str(control), "--pictures", str(folder / "pictures"), "--json"]
-        watch += ["--name", CONTROL_ROOM]  # with the room's own certificate: it is the one that confirms
-        self._start(ends, "control", [_command("lfr-control"), *watch], "control")
+    # -- what happens in the middle --------------------------------------------------------------
+
+    def _revoke(self, reference: str) -> None:
+        file = self._office.revocation(reference, "the demonstration asked for it")
+        self._ask("lfr-control", "revoke", str(file), "--config", str(self._control))
+        self._console.print(
+            f"   [bold blue]LEAVES[/bold blue] {reference} is taken off the list by a signed revocation."
+        )
+
+    def _lose_broker(self) -> None:
+        _end(self._broker)
+        self._console.print(
+            "   [bold blue]LOST[/bold blue]   The broker is gone. The van goes on, and keeps its alerts."
+        )
+
+    def _bring_broker_back(self) -> None:
+        self._start_broker(self._ends)
+        self._console.print("   [bold blue]BACK[/bold blue]   The broker is there again.")
 
     def _write_config(self) -> Path:
         decision: dict[str, float] = {"cooldown_s": self._footage.cooldown_s}
@@ -164,7 +219,7 @@ class Deployment:
         return path
 
     def _start(self, ends: ExitStack, name: str, command: list[str], voice: str | None) -> subprocess.Popen[str]:
-        log = ends.enter_context((self._folder / f"{name}.log").open("w", encoding="utf-8"))
+        log = ends.enter_context((self._folder / f"{name}.log").open("a", encoding="utf-8"))
         try:
             process = subprocess.Popen(
                 command, stdout=subprocess.PIPE if voice else log, stderr=log, text=True, cwd=self._folder
@@ -185,15 +240,15 @@ class Deployment:
                 continue
         self._said.put((voice, None))
 
-    def _wait_for_port(self) -> None:
+    def _wait_for_port(self, port: int, name: str) -> None:
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
             with socket.socket() as probe:
                 probe.settimeout(0.2)
-                if probe.connect_ex(("127.0.0.1", self._port)) == 0:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
                     return
             time.sleep(0.05)
-        raise BrokerUnavailable("the demo's broker", "did not start", f"Read {self._folder / 'broker.log'}")
+        raise EnvironmentFault(f"the demo's {name}", "did not start", f"Read {self._folder / name}.log")
 
     # -- the deployment ----------------------------------------------------------------------------
 
@@ -215,6 +270,7 @@ class Deployment:
                     TextColumn("  "),
                     BarColumn(),
                     TextColumn("{task.description}"),
+                    TimeRemainingColumn(),
                     console=self._console,
                     transient=True,
                 )
@@ -250,6 +306,7 @@ class Deployment:
                 voice, said = "", None
             if said is None and voice == "van":
                 van_ended = time.monotonic()
+                self.incidents.finish()
             elif said is None and voice == "control":
                 raise EnvironmentFault("the control room", "has ended", f"Read {self._folder / 'control.log'}")
             elif said is not None:
@@ -258,6 +315,7 @@ class Deployment:
                 elapsed = time.time() - result.began
                 line = f"{len(result.alerts)} alert(s), {len(result.forgotten)} passage(s) forgotten"
                 bar.update(task, completed=elapsed, description=line)
+            self.incidents.turn()
             if van_ended is not None:
                 expected = result.health.get("alerts", 0)
                 if len(result.alerts) >= expected or time.monotonic() - van_ended > TAIL_S:
@@ -270,12 +328,17 @@ class Deployment:
                 result.began = time.time()
             case "forgotten":
                 result.forgotten.append(said)
-            case "alert" if "received_at" in said:
+            case "alert" if "received_at" not in said:
+                self.incidents.raised()
+            case "alert":
                 result.alerts.append(said)
                 bar.console.print(
                     f"   [bold red]ALERT[/bold red]  {said['reference']}: {said['similarity']:.2f} against "
                     f"{said['threshold']:.2f}, seen in {said['frames']} frames → {Path(said['probe_path']).name}"
                 )
+                if said["lookalikes"]:
+                    bar.console.print(f"          beware of: {'; '.join(said['lookalikes'])}", markup=False)
+                self.incidents.heard(said["reference"])
             case "refused":
                 result.refused.append(said)
                 bar.console.print(f"   refused: {said['reason']}", markup=False)

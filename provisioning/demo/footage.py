@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -31,6 +31,7 @@ class Footage:
         frames, fps: of the video.
         truth: who passes when; None for a video of one's own.
         cooldown_s: how long the same subject raises no second alert.
+        leaves: reference of who is on the list too, and leaves it at their first alert; empty for nobody.
     """
 
     video: Path
@@ -39,6 +40,12 @@ class Footage:
     fps: float
     truth: SceneTruth | None
     cooldown_s: float
+    leaves: str = ""
+
+
+LEAVES, LEAVING = "SUBJECT-002", "collins.jpg"
+"""Who leaves the list in the middle, and the photograph: the one that walks by, for what is shown with it is the
+leaving and not the recognition."""
 
 
 def rendered_scene(cache: Path, console: Console) -> Footage:
@@ -55,8 +62,15 @@ def rendered_scene(cache: Path, console: Console) -> Footage:
         with Progress(*columns, console=console, transient=True) as bar:
             task = bar.add_task("scene", total=None)
             render(video, progress=lambda done, total: bar.update(task, completed=done, total=total))
-    truth = json_as(truth_path(video).read_bytes(), SceneTruth)
-    return Footage(video, ENROL, truth.frames, truth.fps, truth, cooldown_s=4.0)
+    truth = with_one_who_leaves(json_as(truth_path(video).read_bytes(), SceneTruth))
+    return Footage(video, ENROL, truth.frames, truth.fps, truth, cooldown_s=4.0, leaves=LEAVES)
+
+
+def with_one_who_leaves(truth: SceneTruth) -> SceneTruth:
+    """The truth of a scene in which the first passage of :data:`LEAVING` alerts and every later one does not."""
+    first = next(each.number for each in truth.passages if each.portrait == LEAVING)
+    passages = tuple(replace(each, reference=LEAVES) if each.number == first else each for each in truth.passages)
+    return replace(truth, passages=passages, alerts_expected=truth.alerts_expected + 1)
 
 
 def own_video(video: Path, enrol: Path) -> Footage:

@@ -10,16 +10,20 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import tomli_w
 
 from edge.trust.authority import Authority
 from edge.trust.keys import SigningKey, write_private, write_public
+from edge.trust.revocation import REVOCATION, Revocation
 from edge.trust.secret import read_secret
 from edge.watchlist.store import WatchlistStore
+from provisioning.album import Album
 from provisioning.authority import draft_authority, publish_authority
 from provisioning.bundle import new_identity, write_bundle
 from provisioning.encoder import make_encoder
 from provisioning.keyring import Keyring
+from provisioning.list_page import page, write_page
 from provisioning.notice import write_notice
 from provisioning.repository import Repository
 from provisioning.sources import Source
@@ -61,6 +65,7 @@ class Office:
     def build_list(self, source: Source) -> dict[str, Any]:
         """Enrol, review, encrypt to the van, and put the bundle into the repository; returns the report."""
         out = self.folder / "list"
+        album = Album()
         approved = {subject.record.category for subject in source.subjects}
         report = build_store(
             source,
@@ -70,7 +75,9 @@ class Office:
             quiet=True,
             day=datetime.now(UTC).date(),
             approved=tuple(approved),
+            album=album,
         )
+        write_page(page(report, album), self.folder / "list.html")
         with WatchlistStore.open(out / STORE, read_secret(str(out / KEY))) as store:
             self._manifest, content = write_bundle(store, {self.van: self._recipient}, out)
         now = datetime.now(UTC)
@@ -117,6 +124,13 @@ class Office:
         publish_authority(self.repository, authority, signed, datetime.now(UTC))
         write_notice(authority, self.folder / "notice.html")
         return authority
+
+    def revocation(self, reference: str, cause: str) -> Path:
+        """Sign that somebody leaves the list; returns the file for ``lfr-control revoke``."""
+        found = Revocation(deployment=self.deployment, reference=reference, cause=cause, issued_at=datetime.now(UTC))
+        path = self.folder / "revocations.jws"
+        path.write_bytes(self._unit.sign(msgspec.json.encode(found), REVOCATION) + b"\n")
+        return path
 
     def publish(self) -> None:
         """Vouch for everything for 24 hours."""

@@ -9,6 +9,7 @@ from typing import Any
 from edge.system.health import spread
 from provisioning.demo.deployment import Result
 from provisioning.demo.footage import Footage
+from provisioning.demo.incidents import Incidents
 from provisioning.demo.scene import PassageTruth
 
 __all__ = ["Summary", "summarise"]
@@ -51,8 +52,8 @@ def _right(result: Result, footage: Footage) -> int:
     return right
 
 
-def summarise(result: Result, footage: Footage) -> Summary:
-    """Hold a run against what should have come of it."""
+def summarise(result: Result, footage: Footage, incidents: Incidents) -> Summary:
+    """Hold a run against what should have come of it. Alerts that waited for the broker are not counted as latency."""
     health = result.health
     received = len(result.alerts)
     known = footage.truth is not None
@@ -62,8 +63,10 @@ def summarise(result: Result, footage: Footage) -> Summary:
         [
             (datetime.fromisoformat(a["received_at"]) - datetime.fromisoformat(a["seen_at"])).total_seconds() * 1000
             for a in result.alerts
+            if not incidents.while_away(datetime.fromisoformat(a["seen_at"]).timestamp())
         ]
     )
+    kept = sum(incidents.while_away(datetime.fromisoformat(a["seen_at"]).timestamp()) for a in result.alerts)
     erasure = health["erasure_ms"]
     figures = {
         "frames": health["frames"],
@@ -75,6 +78,8 @@ def summarise(result: Result, footage: Footage) -> Summary:
         "latency_ms": {"p50": latency.p50, "p99": latency.p99},
         "erasure_ms": erasure,
         "nonmatch_overdue": health["nonmatch_overdue"],
+        "left_the_list": incidents.leaves if incidents.revoked_at is not None else None,
+        "kept_while_the_broker_was_gone": kept,
         "fps": health["fps"],
         "audit_log": str(result.audit_log),
     }
@@ -95,6 +100,15 @@ def _lines(result: Result, figures: dict[str, Any]) -> list[str]:
         lines.append(f"Not all of the video was watched: {result.incomplete}")
     if figures["alerts_expected"] is not None:
         lines.append(f"Expected were {figures['alerts_expected']}; {figures['false_alerts']} were false.")
+    if figures["left_the_list"]:
+        lines.append(
+            f"{figures['left_the_list']} left the list in the middle: one alert before, none when they passed again."
+        )
+    if figures["kept_while_the_broker_was_gone"]:
+        lines.append(
+            f"The broker was gone for a while: {figures['kept_while_the_broker_was_gone']} alert(s) waited in the van, "
+            "and arrived when it was back."
+        )
     if erasure["max"] is not None:
         lines.append(
             f"Everybody else was forgotten {erasure['p50']:.0f} ms after their last frame in the median, "
