@@ -121,7 +121,7 @@ def fetch(
     lines = [
         f"Deployment {document['deployment']}, {document['place']}",
         f"  from {document['starts']:%Y-%m-%d %H:%M %Z} to {document['ends']:%Y-%m-%d %H:%M %Z}",
-        f"  {document['entries']} people on the list, threshold {document['threshold']:.3f}",
+        f"  on the list {document['entries']}, threshold {document['threshold']:.3f}",
     ]
     show(document, lines, as_json=as_json)
 
@@ -185,7 +185,7 @@ def retire(
     receipt = destroy(load(config), cause)
     lines = [
         f"The list {receipt.digest} is destroyed ({receipt.cause}): {', '.join(receipt.files)}.",
-        f"{len(receipt.references)} references remain for the record: {', '.join(receipt.references) or 'unknown'}",
+        f"For the record remains who was on it: {', '.join(receipt.references) or 'unknown'}.",
     ]
     show(receipt, lines, as_json=as_json)
 

@@ -146,7 +146,7 @@ def _show(content: bytes, entries: int | None) -> None:
     from provisioning.place_map import described, drawn
 
     authority = parse_authority(content)
-    people = f"{entries} people, " if entries is not None else ""
+    people = "" if entries is None else "1 person, " if entries == 1 else f"{entries} people, "
     grounds = authority.grounds
     weighed = (
         ()

@@ -24,9 +24,12 @@ DESTROYED = {
 }
 
 
+KEY = SigningKey.generate()
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    key = SigningKey.generate()
+    key = KEY
     write_public(tmp_path / "vans.jwks", {"keys": [key.public_jwk(owner="van-1")]})
     with AuditLog(tmp_path / "audit.jsonl", van="van-1", clock=SystemClock(), signer=key) as log:
         log.deployment = "D-1"
@@ -53,6 +56,22 @@ def test_an_unbroken_log_verifies(folder: Path) -> None:
     code, out, _ = run(folder, "verify")
     assert code == 0
     assert "4 entries, unbroken" in out
+
+
+def test_a_list_that_is_destroyed_after_the_service_stopped_is_no_sign_of_a_van_that_lost_its_power(
+    folder: Path,
+) -> None:
+    def reopened() -> AuditLog:
+        return AuditLog(folder / "audit.jsonl", van="van-1", clock=SystemClock(), signer=KEY)
+
+    with reopened() as log:
+        log.record(Event.LIST_DESTROYED, DESTROYED)
+    said = run(folder, "verify")[1]
+    assert "written by commands on the van" in said
+    assert "lost its power" not in said
+    with reopened() as log:
+        log.record(Event.STARTED, {"version": "1", "model": "m", "threshold_micro": 1})
+    assert "lost its power" in run(folder, "verify")[1]
 
 
 def test_a_tampered_log_gives_exit_code_3_and_one_line(folder: Path) -> None:

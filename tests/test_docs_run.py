@@ -61,13 +61,14 @@ def in_order() -> Iterator[Typed]:
 class Folder:
     """An empty folder that fills as the pages are followed."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, codes: dict[str, int]) -> None:
         self.path = path
+        self.codes = codes
         self.ran: list[str] = []
 
     def follow(self, typed: Typed) -> None:
         line = self.prepared(typed.line)
-        known = next((name for name in (*ANSWERS, *CODES) if line.startswith(name)), "")
+        known = next((name for name in (*ANSWERS, *self.codes) if line.startswith(name)), "")
         done = subprocess.run(
             ["bash", "-c", line],
             cwd=self.path,
@@ -78,7 +79,7 @@ class Folder:
             timeout=120,
             check=False,
         )
-        assert done.returncode == CODES.get(known, 0), f"{typed.page}: {line}\n{done.stdout}{done.stderr}"
+        assert done.returncode == self.codes.get(known, 0), f"{typed.page}: {line}\n{done.stdout}{done.stderr}"
         self.ran.append(typed.line)
 
     def prepared(self, line: str) -> str:
@@ -108,8 +109,10 @@ class Folder:
 
     def write_authority(self) -> None:
         """The officer's paper as on the page, for today: a deployment of another day is refused, as it should be."""
-        (text,) = blocks("authorising-officer.md", "toml")
-        starts = datetime.now(UTC).replace(microsecond=0) + timedelta(minutes=10)
+        self.write_paper(blocks("authorising-officer.md", "toml")[0], timedelta(minutes=10))
+
+    def write_paper(self, text: str, later: timedelta) -> None:
+        starts = datetime.now(UTC).replace(microsecond=0) + later
         for name, moment in (("starts", starts), ("ends", starts + timedelta(hours=6))):
             text, count = re.subn(rf"^{name} = \S+", f"{name} = {moment.isoformat()}", text, flags=re.MULTILINE)
             assert count == 1
@@ -134,7 +137,7 @@ class Folder:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_what_the_pages_tell_people_to_type_works_in_their_order(tmp_path: Path) -> None:
-    folder = Folder(tmp_path)
+    folder = Folder(tmp_path, CODES)
     for typed in in_order():
         if not typed.line.startswith(NOT_HERE):
             folder.follow(typed)
@@ -143,6 +146,34 @@ def test_what_the_pages_tell_people_to_type_works_in_their_order(tmp_path: Path)
     assert [refusal["reference"] for refusal in report["refused"]] == ["WW-1043"]
     assert (tmp_path / "notice.html").read_text().count("High Street") >= 1
     assert not list((tmp_path / "stick" / "targets" / "watchlists").glob("*.age")), "--wipe overwrote the list"
+
+
+class FirstDeployment(Folder):
+    """The page that has everything, followed in an empty folder."""
+
+    def prepared(self, line: str) -> str:
+        if line.startswith("lfr-control staff add"):
+            return f"echo {PASSWORD!r} | {line} --password-stdin"
+        if line.startswith("lfr-provision watchlist build"):
+            (table,) = blocks("first-deployment.md", "csv")
+            (self.path / "list.csv").write_text(table)
+            shutil.copy2(PORTRAITS / "collins.jpg", self.path / "volunteer.jpg")
+        if line.startswith("lfr-provision authority sign"):
+            self.write_paper(blocks("first-deployment.md", "toml")[0], timedelta(seconds=5))
+        if line.startswith("lfr-edge check-config"):
+            (self.path / "van-1" / "lfr.toml").write_text(blocks("first-deployment.md", "toml")[1])
+        return line
+
+
+@pytest.mark.slow
+def test_the_first_deployment_can_be_typed_from_the_page_in_an_empty_folder(tmp_path: Path) -> None:
+    folder = FirstDeployment(tmp_path, {})
+    for typed in commands("first-deployment.md"):
+        folder.follow(typed)
+    assert len(folder.ran) >= 18
+    assert "The yard" in (tmp_path / "notice.html").read_text()
+    assert not list((tmp_path / "D-1").glob("watchlist.*")), "destroyed at the end"
+    assert not list((tmp_path / "van-1").rglob("watchlist*.db")), "the van's, too"
 
 
 def test_the_configuration_on_the_engineers_page_is_one() -> None:

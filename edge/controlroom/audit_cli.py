@@ -11,6 +11,7 @@ import typer
 from edge.commandline import AsJson, commands, say, show, table
 from edge.errors import StoreUnavailable
 from edge.trust.audit import Verified, verify
+from edge.trust.events import Event
 from edge.trust.history import was_listed
 from edge.trust.keys import KnownSigners
 
@@ -62,7 +63,10 @@ def verify_command(
     say(f"{len(found.entries)} entries, unbroken; {found.checkpoints} checkpoints verified.")
     if unsigned:
         say(f"The last {unsigned} are chained but no checkpoint vouches for them yet.")
-    if not found.closed:
+    life = [entry.event for entry in found.entries if entry.event in {Event.STARTED, Event.STOPPED}]
+    if not found.closed and life[-1:] == [Event.STOPPED]:
+        say("The service has stopped. What follows in the log was written by commands on the van.")
+    elif not found.closed:
         say("The log does not end with the van's farewell: it is still running, or it lost its power.")
     for event, count in counts.items():
         say(f"  {count:6d}  {event}")
