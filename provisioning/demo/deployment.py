@@ -16,25 +16,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
-import tomli_w
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from edge.assembly.mandate import AUDIT_FILE
 from edge.errors import EnvironmentFault, VideoUnreadable
 from provisioning.broker import write_broker
 from provisioning.demo.footage import LEAVING, Footage
 from provisioning.demo.incidents import Incidents
-from provisioning.demo.office import PLACE, Office
+from provisioning.demo.office import Office
 from provisioning.demo.script import PORTRAITS
 from provisioning.demo.show import OFFICER, Pages
+from provisioning.demo.vans import DEPLOYMENT, SECOND_FPS, Van
 from provisioning.site import CONTROL_ROOM, enrol_van, init_site
 from provisioning.sources import Record, Source, Subject, read_folder
 
 __all__ = ["Deployment", "Result"]
 
-VAN = "van-demo"
-DEPLOYMENT = "demo-deployment"
+VAN, SECOND = "van-demo", "van-demo-2"
 SIBLING = "SUBJECT-001's brother, SUBJECT-009"
 """As the office records a sibling: it goes with the list, and with an alert to whoever decides."""
 START_S = 30.0
@@ -48,31 +46,18 @@ class Result:
     """What came out of a deployment.
 
     Attributes:
+        folder: where pictures and logs lie.
+        vans: every van that came, the first one first.
         alerts: what the control room printed for each alert.
         refused: messages that the control room refused.
-        health: the van's own counters at the end.
-        forgotten: passages that were forgotten, as the van reported them.
         incomplete: what of the video could not be read, in words; empty when all of it was.
-        began: wall clock (POSIX seconds) at which the van began to watch.
-        receipt: the destruction of the list.
-        verified: what verifying the audit log found.
-        folder: where pictures and logs lie.
     """
 
     folder: Path
+    vans: list[Van]
     alerts: list[dict[str, Any]] = field(default_factory=list)
     refused: list[dict[str, Any]] = field(default_factory=list)
-    health: dict[str, Any] = field(default_factory=dict)
-    forgotten: list[dict[str, Any]] = field(default_factory=list)
     incomplete: str = ""
-    began: float = 0.0
-    receipt: dict[str, Any] = field(default_factory=dict)
-    verified: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def audit_log(self) -> Path:
-        """The van's audit log."""
-        return self.folder / "van" / "state" / AUDIT_FILE
 
 
 class Deployment:
@@ -104,7 +89,10 @@ class Deployment:
         self._live = live
         self._said: queue.SimpleQueue[tuple[str, dict[str, Any] | None]] = queue.SimpleQueue()
         self._ends = ExitStack()
-        self._result = Result(folder)
+        self.vans = [Van(VAN, folder / "van", footage.fps)]
+        if footage.leaves and live:
+            self.vans.append(Van(SECOND, folder / "van-2", SECOND_FPS))
+        self._result = Result(folder, self.vans)
         self._pages = pages or Pages(console, opened=False)
         self.incidents = Incidents(footage.leaves, self._revoke, self._lose_broker, self._bring_broker_back)
         """What happened in the middle."""
@@ -122,14 +110,16 @@ class Deployment:
 
     def _set_up(self, ends: ExitStack) -> None:
         folder, say = self._folder, self._console.print
-        say("[bold]1  Keys.[/bold] A site, its control room and one van; certificates for mutual TLS.")
+        say("[bold]1  Keys.[/bold] A site, its control room and its vans; certificates for mutual TLS.")
         self._port = _free_port()
         init_site(folder / "site", ("localhost", "127.0.0.1"), self._port)
-        enrol_van(VAN, folder / "site", folder / "van")
+        for van in self.vans:
+            enrol_van(van.name, folder / "site", van.folder)
 
         say("[bold]2  The office.[/bold] A list from photographs, encrypted to the van, and a signed authority.")
-        self._office = office = Office(folder / "office", DEPLOYMENT, VAN)
-        office.enrol_van(folder / "van")
+        self._office = office = Office(folder / "office", DEPLOYMENT, *(van.name for van in self.vans))
+        for van in self.vans:
+            office.enrol_van(van.folder, van.name)
         report = office.build_list(self._source())
         counts = f"{report['entries']} subject(s) from {report['templates']} of {report['pictures']} picture(s)"
         say(f"   {counts}; {report['digest'][:23]}…", markup=False)
@@ -184,39 +174,28 @@ class Deployment:
         self._console.print(
             f"   [bold blue]LEAVES[/bold blue] {reference} is taken off the list by a signed revocation."
         )
+        if len(self.vans) > 1:
+            self._bring_second_van()
 
     def _lose_broker(self) -> None:
         _end(self._broker)
         self._console.print(
-            "   [bold blue]LOST[/bold blue]   The broker is gone. The van goes on, and keeps its alerts."
+            "   [bold blue]LOST[/bold blue]   The broker is gone. The vans go on, and keep their alerts."
         )
 
     def _bring_broker_back(self) -> None:
         self._start_broker(self._ends)
         self._console.print("   [bold blue]BACK[/bold blue]   The broker is there again.")
 
-    def _write_config(self) -> Path:
-        decision: dict[str, float] = {"cooldown_s": self._footage.cooldown_s}
-        if self._threshold is not None:
-            decision["threshold"] = self._threshold
-        content = {
-            "van": {"id": VAN},
-            "deployment": {"id": DEPLOYMENT, "place": "a street on this machine"},
-            "camera": {
-                "source": str(self._footage.video),
-                "pace": "live" if self._live else "every-frame",
-                "max_fps": min(60.0, max(1.0, self._footage.fps)),
-            },
-            "decision": decision,
-            "position": {"fixed": list(PLACE)},
-            "clock": {"require_confirmed": False},
-            "store": {"runtime": "run"},
-            "repository": {"source": "../office/repository"},
-            "alert": {"host": "localhost", "port": self._port},
-        }
-        path = self._folder / "van" / "lfr.toml"
-        path.write_bytes(tomli_w.dumps(content).encode())
-        return path
+    def _bring_second_van(self) -> None:
+        """It fetches by itself, and hears with its connection who has left the list meanwhile."""
+        van = self.vans[1]
+        self._console.print(f"   [bold blue]COMES[/bold blue]  A second van: {van.name}.")
+        self._watch(self._ends, van)
+
+    def _watch(self, ends: ExitStack, van: Van) -> None:
+        command = [_command("lfr-edge"), "run", "--events", "--config", str(van.config)]
+        van.process = self._start(ends, van.name, command, van.name)
 
     def _start(self, ends: ExitStack, name: str, command: list[str], voice: str | None) -> subprocess.Popen[str]:
         log = ends.enter_context((self._folder / f"{name}.log").open("a", encoding="utf-8"))
@@ -253,97 +232,107 @@ class Deployment:
     # -- the deployment ----------------------------------------------------------------------------
 
     def run(self) -> Result:
-        """Let the van watch the whole video, then destroy the list.
+        """Let the vans watch the whole video, then destroy the lists.
 
         Raises:
             EdgeError: a part could not start or ended early; its log is named.
         """
-        config = self._write_config()
+        first = self.vans[0]
+        for van in self.vans:
+            van.configure(self._footage, self._port, live=self._live, threshold=self._threshold)
         self._console.print("[bold]5  The van[/bold] fetches authority and list, and checks every signature.")
-        fetched = self._ask("lfr-edge", "fetch", "--config", str(config))
+        fetched = self._ask("lfr-edge", "fetch", "--config", str(first.config))
         self._console.print(f"   {fetched['entries']} subject(s), {fetched['watchlist'][:23]}…")
         self._console.print(f"[bold]6  The street.[/bold] The van watches {self._footage.video.name}.")
+        columns = (TextColumn("  "), BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
         with ExitStack() as ends:
-            van = self._start(ends, "van", [_command("lfr-edge"), "run", "--events", "--config", str(config)], "van")
-            bar = ends.enter_context(
-                Progress(
-                    TextColumn("  "),
-                    BarColumn(),
-                    TextColumn("{task.description}"),
-                    TimeRemainingColumn(),
-                    console=self._console,
-                    transient=True,
-                )
-            )
+            self._watch(ends, first)
+            bar = ends.enter_context(Progress(*columns, console=self._console, transient=True))
             self._follow(bar, bar.add_task("starting …", total=self._footage.frames / self._footage.fps))
-            code = van.wait(timeout=START_S)
-        last = (self._folder / "van.log").read_text(encoding="utf-8").strip().splitlines()[-1:]
-        if code == VideoUnreadable.exit_code and self._result.health.get("unreadable"):
-            self._result.incomplete = last[0].removeprefix("lfr-edge: ")
-            self._console.print(f"   {self._result.incomplete}", markup=False, style="red")
-        elif code != 0:
-            raise EnvironmentFault(
-                "the van",
-                f"ended with exit code {code}: {' '.join(last).rstrip('.')}",
-                f"Read {self._folder / 'van.log'}",
-            )
+            for van in self._running:
+                self._ended(van)
         self._console.print(
             "[bold]7  The end.[/bold] The list's key and store are destroyed; an overseer checks the log."
         )
-        self._result.receipt = self._ask("lfr-edge", "retire", "--config", str(config), "--cause", "end of the demo")
         keys = str(self._folder / "site" / CONTROL_ROOM / "vans.jwks")
-        self._result.verified = self._ask("lfr-control", "audit", "verify", str(self._result.audit_log), "--keys", keys)
+        for van in self._running:
+            van.receipt = self._ask("lfr-edge", "retire", "--config", str(van.config), "--cause", "end of the demo")
+            van.verified = self._ask("lfr-control", "audit", "verify", str(van.audit_log), "--keys", keys)
         return self._result
 
+    @property
+    def _running(self) -> list[Van]:
+        """The vans that came."""
+        return [van for van in self.vans if van.process is not None]
+
+    def _ended(self, van: Van) -> None:
+        assert van.process is not None
+        code, log = van.process.wait(timeout=START_S), self._folder / f"{van.name}.log"
+        last = log.read_text(encoding="utf-8").strip().splitlines()[-1:]
+        if code == VideoUnreadable.exit_code and van.health.get("unreadable"):
+            self._result.incomplete = last[0].removeprefix("lfr-edge: ")
+            self._console.print(f"   {self._result.incomplete}", markup=False, style="red")
+        elif code != 0:
+            cause = f"ended with exit code {code}: {' '.join(last).rstrip('.')}"
+            raise EnvironmentFault(van.name, cause, f"Read {log}")
+
     def _follow(self, bar: Progress, task: TaskID) -> None:
-        result = self._result
-        van_ended: float | None = None
+        result, first = self._result, self.vans[0]
+        by_name = {van.name: van for van in self.vans}
+        ended_at = 0.0
         while True:
-            wait = 0.25 if van_ended is None else 0.1
             try:
-                voice, said = self._said.get(timeout=wait)
+                voice, said = self._said.get(timeout=0.1 if ended_at else 0.25)
             except queue.Empty:
                 voice, said = "", None
-            if said is None and voice == "van":
-                van_ended = time.monotonic()
-                self.incidents.finish()
+            if said is None and voice in by_name:
+                by_name[voice].ended = True
+                if all(van.ended for van in self._running):
+                    ended_at = time.monotonic()
+                    self.incidents.finish()
             elif said is None and voice == "control":
                 raise EnvironmentFault("the control room", "has ended", f"Read {self._folder / 'control.log'}")
+            elif said is not None and voice in by_name:
+                self._heard_of_van(by_name[voice], said)
             elif said is not None:
-                self._note(said, bar)
-            if result.began:
-                elapsed = time.time() - result.began
-                line = f"{len(result.alerts)} alert(s), {len(result.forgotten)} passage(s) forgotten"
+                self._heard_of_room(said, bar)
+            last = max(self._running, key=lambda van: van.began)
+            if first.began:
+                elapsed = time.time() - last.began if last.began else 0.0
+                forgotten = sum(len(van.forgotten) for van in self._running)
+                line = f"{len(result.alerts)} alert(s), {forgotten} passage(s) forgotten"
                 bar.update(task, completed=elapsed, description=line)
             self.incidents.turn()
-            if van_ended is not None:
-                expected = result.health.get("alerts", 0)
-                if len(result.alerts) >= expected or time.monotonic() - van_ended > TAIL_S:
+            if ended_at:
+                expected = sum(van.health.get("alerts", 0) for van in self._running)
+                if len(result.alerts) >= expected or time.monotonic() - ended_at > TAIL_S:
                     return
 
-    def _note(self, said: dict[str, Any], bar: Progress) -> None:
-        result = self._result
+    def _heard_of_van(self, van: Van, said: dict[str, Any]) -> None:
         match said.get("event"):
             case "watching":
-                result.began = time.time()
+                van.began = time.time()
             case "forgotten":
-                result.forgotten.append(said)
-            case "alert" if "received_at" not in said:
-                self.incidents.raised()
+                van.forgotten.append(said)
             case "alert":
-                result.alerts.append(said)
-                bar.console.print(
-                    f"   [bold red]ALERT[/bold red]  {said['reference']}: {said['similarity']:.2f} against "
-                    f"{said['threshold']:.2f}, seen in {said['frames']} frames → {Path(said['probe_path']).name}"
-                )
-                if said["lookalikes"]:
-                    bar.console.print(f"          beware of: {'; '.join(said['lookalikes'])}", markup=False)
-                self.incidents.heard(said["reference"])
-            case "refused":
-                result.refused.append(said)
-                bar.console.print(f"   refused: {said['reason']}", markup=False)
+                self.incidents.raised()
             case None:
-                result.health = said
+                van.health = said
+
+    def _heard_of_room(self, said: dict[str, Any], bar: Progress) -> None:
+        result = self._result
+        if said.get("event") == "refused":
+            result.refused.append(said)
+            bar.console.print(f"   refused: {said['reason']}", markup=False)
+        elif said.get("event") == "alert":
+            result.alerts.append(said)
+            bar.console.print(
+                f"   [bold red]ALERT[/bold red]  {said['reference']}: {said['similarity']:.2f} against "
+                f"{said['threshold']:.2f}, {said['van']}, in {said['frames']} frames → {Path(said['probe_path']).name}"
+            )
+            if said["lookalikes"]:
+                bar.console.print(f"          beware of: {'; '.join(said['lookalikes'])}", markup=False)
+            self.incidents.heard(said["reference"])
 
     def _ask(self, command: str, *arguments: str) -> dict[str, Any]:
         """Run one of our commands with ``--json`` and return what it printed."""

@@ -43,22 +43,23 @@ class Office:
     Args:
         folder: the repository, the keys and the list go here.
         deployment: its identifier.
-        van: who may match.
+        vans: who may match.
     """
 
-    def __init__(self, folder: Path, deployment: str, van: str) -> None:
+    def __init__(self, folder: Path, deployment: str, *vans: str) -> None:
         self.folder = folder
         self.deployment = deployment
-        self.van = van
+        self.vans = vans
+        self._recipients: dict[str, str] = {}
         folder.mkdir(parents=True)
         self.repository = Repository(folder / "repository", Keyring(folder / "keys"))
         self.repository.init(datetime.now(UTC))
         self._unit = SigningKey.generate()
         write_private(folder / "intelligence-unit.jwk", self._unit.private_jwk())
 
-    def enrol_van(self, folder: Path) -> None:
-        """Give the van what it must know from the start: the root of trust, its age key, who may revoke."""
-        self._recipient = new_identity(folder / "van.age.key")
+    def enrol_van(self, folder: Path, van: str = "") -> None:
+        """Give a van, the first when none is named, what it must know from the start: root of trust, key, revokers."""
+        self._recipients[van or self.vans[0]] = new_identity(folder / "van.age.key")
         (folder / "root.json").write_bytes(self.repository.root())
         write_public(folder / "revokers.jwks", {"keys": [self._unit.public_jwk(owner="intelligence-unit")]})
 
@@ -79,11 +80,11 @@ class Office:
         )
         write_page(page(report, album), self.folder / "list.html")
         with WatchlistStore.open(out / STORE, read_secret(str(out / KEY))) as store:
-            self._manifest, content = write_bundle(store, {self.van: self._recipient}, out)
+            self._manifest, content = write_bundle(store, self._recipients, out)
         now = datetime.now(UTC)
         self.repository.add(f"watchlists/{self.deployment}.json", content, now)
         bundle = (out / self._manifest.bundle).read_bytes()
-        self.repository.add(f"watchlists/{self.deployment}.age", bundle, now, custom={"vans": [self.van]})
+        self.repository.add(f"watchlists/{self.deployment}.age", bundle, now, custom={"vans": list(self.vans)})
         return report
 
     def authorise(
@@ -100,7 +101,7 @@ class Office:
             "authorised_by": "Authorising officer of the demonstration",
             "starts": starts,
             "ends": starts + timedelta(hours=hours),
-            "vans": [self.van],
+            "vans": list(self.vans),
             "threshold_floor": floor,
             "budget_one_in": one_in,
             "retention_h": 24,

@@ -35,29 +35,39 @@ class Summary:
     good: bool
 
 
-def _right(result: Result, footage: Footage) -> int:
-    """How many alerts are of a person on the list who was passing just then; each passage counts once."""
+def _expected(footage: Footage, *, came_later: bool) -> list[PassageTruth]:
+    """Whose passages must alert: whoever left the list is on it no more for a van that came later."""
     if footage.truth is None:
-        return 0
-    open_passages: list[PassageTruth] = [p for p in footage.truth.passages if p.reference is not None]
+        return []
+    gone = footage.leaves if came_later else None
+    return [p for p in footage.truth.passages if p.reference is not None and p.reference != gone]
+
+
+def _right(result: Result, footage: Footage) -> int:
+    """How many alerts are of a person on the list who was passing just then; each passage counts once for each van."""
     right = 0
-    for alert in result.alerts:
-        at = datetime.fromisoformat(alert["seen_at"]).timestamp() - result.began
-        for passage in open_passages:
-            first, last = passage.first_frame / footage.fps - SLACK_S, passage.last_frame / footage.fps + SLACK_S
-            if passage.reference == alert["reference"] and first <= at <= last:
-                open_passages.remove(passage)
-                right += 1
-                break
+    for number, van in enumerate(result.vans):
+        open_passages = _expected(footage, came_later=number > 0)
+        for alert in result.alerts:
+            at = datetime.fromisoformat(alert["seen_at"]).timestamp() - van.began
+            for passage in open_passages if alert["van"] == van.name else ():
+                first, last = passage.first_frame / footage.fps - SLACK_S, passage.last_frame / footage.fps + SLACK_S
+                if passage.reference == alert["reference"] and first <= at <= last:
+                    open_passages.remove(passage)
+                    right += 1
+                    break
     return right
 
 
 def summarise(result: Result, footage: Footage, incidents: Incidents) -> Summary:
     """Hold a run against what should have come of it. Alerts that waited for the broker are not counted as latency."""
-    health = result.health
+    came = [van for van in result.vans if van.process is not None]
+    health = came[0].health
     received = len(result.alerts)
     known = footage.truth is not None
-    expected = footage.truth.alerts_expected if footage.truth is not None else None
+    expected = None
+    if known:
+        expected = sum(len(_expected(footage, came_later=number > 0)) for number, van in enumerate(came))
     false = received - _right(result, footage) if known else None
     latency = spread(
         [
@@ -77,14 +87,16 @@ def summarise(result: Result, footage: Footage, incidents: Incidents) -> Summary
         "false_alerts": false,
         "latency_ms": {"p50": latency.p50, "p99": latency.p99},
         "erasure_ms": erasure,
-        "nonmatch_overdue": health["nonmatch_overdue"],
+        "nonmatch_overdue": sum(van.health["nonmatch_overdue"] for van in came),
         "left_the_list": incidents.leaves if incidents.revoked_at is not None else None,
         "kept_while_the_broker_was_gone": kept,
         "fps": health["fps"],
-        "audit_log": str(result.audit_log),
+        "vans": {van.name: {"frames": van.health["frames"], "alerts": van.health["alerts"]} for van in came},
+        "audit_log": str(came[0].audit_log),
     }
-    in_time = erasure["max"] is None or erasure["max"] <= LIMIT_MS
-    good = health["nonmatch_overdue"] == 0 and in_time and not result.refused and not result.incomplete
+    longest = [van.health["erasure_ms"]["max"] for van in came]
+    in_time = all(each is None or each <= LIMIT_MS for each in longest)
+    good = figures["nonmatch_overdue"] == 0 and in_time and not result.refused and not result.incomplete
     if known:
         good = good and received == expected and false == 0
     return Summary(figures, _lines(result, figures), good)
@@ -114,13 +126,14 @@ def _lines(result: Result, figures: dict[str, Any]) -> list[str]:
             f"Everybody else was forgotten {erasure['p50']:.0f} ms after their last frame in the median, "
             f"{erasure['max']:.0f} ms at most; {figures['nonmatch_overdue']} overdue."
         )
-    receipt = result.receipt
-    lines.append(f"The list {receipt['digest'][:23]}… was destroyed: {', '.join(receipt['files'])}.")
-    verified = result.verified
-    lines.append(f"The audit log holds: {verified['entries']} entries, each in its place and signed.")
+    lines += [
+        f"{van.name}: {van.health['frames']} frames; its list was destroyed ({', '.join(van.receipt['files'])}); its "
+        f"audit log holds, {van.verified['entries']} entries, each in its place and signed."
+        for van in result.vans
+        if van.process is not None
+    ]
+    logs = f"{result.folder / result.vans[0].name}.log, {result.folder / 'control.log'}"
     lines.append(f"Pictures of the alerts: {result.folder / 'pictures'}")
-    lines.append(
-        f"Logs: {result.folder / 'van.log'}, {result.folder / 'control.log'}; audit log: {figures['audit_log']}"
-    )
+    lines.append(f"Logs: {logs}; audit log: {figures['audit_log']}")
     lines.append("")
     return lines
