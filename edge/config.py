@@ -79,6 +79,10 @@ class CameraSection(Section, frozen=True):
     height: Annotated[
         int, Meta(ge=120, le=4320, description="pixels asked of a /dev/video camera; it may give less")
     ] = 1080
+    turn: Annotated[
+        Literal["auto", "0", "90", "180", "270"],
+        Meta(description="degrees to the right to turn each picture; auto: a film until its faces stand upright"),
+    ] = "auto"
     reconnect_s: Annotated[float, Meta(gt=0, le=300, description="longest wait between attempts to reconnect")] = 10.0
     stall_s: Annotated[float, Meta(gt=0, le=60, description="a live source without a frame for so long is lost")] = 5.0
 

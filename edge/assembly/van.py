@@ -5,12 +5,15 @@ Nothing here starts to match: :class:`edge.appliance.Appliance` does, once every
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edge.alert.discovery import description
 from edge.alert.outbox import Damage, Outbox
@@ -27,12 +30,16 @@ from edge.custody.retention import Custodian
 from edge.deployment.guard import MAY_PASS, Guard
 from edge.deployment.mandate import Mandate
 from edge.deployment.permit import Permit
-from edge.errors import CustodyBreached, EdgeError, PolicyRefusal
+from edge.errors import CustodyBreached, EdgeError, PolicyRefusal, VideoUnreadable
 from edge.match.decide import Decider
 from edge.match.index import Index
 from edge.pipeline import Pipeline
 from edge.records import Alert, ErasureReceipt
 from edge.sight.capture import Capture
+from edge.sight.detect import Detector
+from edge.sight.source import Source, SourceKind, source_kind
+from edge.sight.upright import SAMPLES, upright_turn
+from edge.system.journal import get_logger
 from edge.trust.keys import KnownSigners, Recipients, SigningKey
 from edge.trust.secret import read_secret
 from edge.trust.tls import client_context
@@ -202,7 +209,14 @@ def assemble(
     audit.publish_to(publisher.announce)
 
     custodian = Custodian(clock, on_receipt=listener.forgotten, on_breach=listener.breached)
-    capture = Capture(config.camera, custodian, clock, source=config.source(), on_event=listener.camera)
+    capture = Capture(
+        config.camera,
+        custodian,
+        clock,
+        source=config.source(),
+        turn=_turn(config, detector, custodian),
+        on_event=listener.camera,
+    )
     permit = Permit(clock)
     pipeline = Pipeline(
         config=config,
@@ -251,3 +265,27 @@ def assemble(
         retention=retention,
         guard=guard,
     )
+
+
+def _turn(config: Config, detector: Detector, custodian: Custodian) -> int:
+    """Degrees to the right by which the pictures are turned: as configured, or as a film's faces stand upright."""
+    if config.camera.turn != "auto":
+        return int(config.camera.turn)
+    source = config.source()
+    if source_kind(source) is not SourceKind.FILE:
+        return 0
+
+    def sampled(turn: int) -> Iterator[NDArray[np.uint8]]:
+        film = Source(source, SourceKind.FILE, config.camera, turn)
+        try:
+            yield from film.sample(SAMPLES)
+        finally:
+            film.close()
+
+    try:
+        turn = upright_turn(sampled, detector, custodian)
+    except VideoUnreadable:
+        return 0  # the camera's start says it
+    if turn:
+        get_logger("assembly").info("film_turned", degrees=turn)
+    return turn

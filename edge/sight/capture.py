@@ -70,6 +70,7 @@ class Capture:
         settings: source and pace.
         custodian: gives out the handles.
         clock: stamps the frames.
+        turn: degrees to the right by which every picture is turned.
         on_event: told of ``delivers`` with the first frame, of ``lost``, and of ``back`` with the first frame after it.
 
     Raises:
@@ -83,11 +84,13 @@ class Capture:
         clock: Clock,
         *,
         source: str | None = None,
+        turn: int = 0,
         on_event: Callable[[str, str], None] | None = None,
     ) -> None:
         self._settings = settings
         self._source_name = settings.source if source is None else source
         self._kind = source_kind(self._source_name)
+        self._turn = turn
         self._custodian = custodian
         self._clock = clock
         self._on_event = on_event
@@ -144,7 +147,7 @@ class Capture:
             raise workers.failure
 
     def _opened(self) -> Source:
-        return Source(self._source_name, self._kind, self._settings)
+        return Source(self._source_name, self._kind, self._settings, self._turn)
 
     def watch(self) -> None:
         """Say that a live source is lost once no frame has come for ``stall_s``; called several times a second."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -47,9 +47,17 @@ def source_kind(source: str) -> SourceKind:
 
 
 class Source:
-    """One opened source."""
+    """One opened source.
 
-    def __init__(self, source: str, kind: SourceKind, settings: CameraSection) -> None:
+    Args:
+        source: what it is, by name.
+        kind: of which kind that is.
+        settings: how it is read.
+        turn: degrees to the right by which every picture is turned, after what its own header says: a multiple of 90.
+    """
+
+    def __init__(self, source: str, kind: SourceKind, settings: CameraSection, turn: int = 0) -> None:
+        self._quarters = turn // 90 % 4
         self.unreadable = 0
         self.first_unread = ""
         self._name = hide_password(source)
@@ -123,17 +131,35 @@ class Source:
                     return None
                 if self._film is not None:
                     self._times_ms.append(self._video.get(cv2.CAP_PROP_POS_MSEC))
-                return _in_colour(np.asarray(image))
+                return self._turned(_in_colour(np.asarray(image)))
             except cv2.error:
                 self.unreadable += 1
                 return None
         for path in self._pictures:
             try:
-                return read_image(path)
+                return self._turned(read_image(path))
             except ImageUnreadable as error:
                 self.unreadable += 1
                 self.first_unread = self.first_unread or f"{path.name} {error.cause}"
         return None
+
+    def _turned(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if not self._quarters:
+            return image
+        turned = np.array(np.rot90(image, -self._quarters), order="C")
+        image.fill(0)
+        return turned
+
+    def sample(self, shares: Sequence[float]) -> Iterator[NDArray[np.uint8]]:
+        """Pictures at these shares of a film; fewer where some cannot be read. Read nothing else from it afterwards."""
+        if self._film is None or self._video is None:
+            return
+        frames = self._video.get(cv2.CAP_PROP_FRAME_COUNT)
+        for share in shares:
+            self._video.set(cv2.CAP_PROP_POS_FRAMES, int(share * max(0.0, frames - 1)))
+            image = self.read()
+            if image is not None:
+                yield image
 
     def count_missing(self, alive: Callable[[], object]) -> None:
         """At a film's end: count the frames that the decoder passed over."""
