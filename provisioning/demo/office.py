@@ -59,9 +59,13 @@ class Office:
 
     def enrol_van(self, folder: Path, van: str = "") -> None:
         """Give a van, the first when none is named, what it must know from the start: root of trust, key, revokers."""
-        self._recipients[van or self.vans[0]] = new_identity(folder / "van.age.key")
+        self.encrypt_to(new_identity(folder / "van.age.key"), van)
         (folder / "root.json").write_bytes(self.repository.root())
         write_public(folder / "revokers.jwks", {"keys": [self._unit.public_jwk(owner="intelligence-unit")]})
+
+    def encrypt_to(self, recipient: str, van: str = "") -> None:
+        """Encrypt lists to a van's own age key; to the first van's when none is named."""
+        self._recipients[van or self.vans[0]] = recipient
 
     def build_list(self, source: Source) -> dict[str, Any]:
         """Enrol, review, encrypt to the van, and put the bundle into the repository; returns the report."""

@@ -167,7 +167,7 @@ def office(folder: Path, deployment: str) -> Office:
 
 def deployment_stick(made: Office, recipient: str, out: Path, scratch: Path) -> Path:
     """A medium with a deployment: one man on the list, and a short video instead of a camera: another man, then him."""
-    made._recipient = recipient
+    made.encrypt_to(recipient)
     record = Record(category="wanted on warrant", lawful_basis="test", image_source="official portrait")
     made.build_list(read_folder(ENROLLED, record))
     made.authorise(starts_in_s=1, hours=6)
