@@ -41,12 +41,12 @@ def test_an_embedding_that_contradicts_begins_anew_and_says_so(template: TrackTe
         assert probe.array == pytest.approx(unit(0, 0, 1), abs=1e-6)
 
 
-def test_someone_who_lingers_unseen_for_five_seconds_is_forgotten() -> None:
+def test_someone_who_lingers_unseen_for_three_seconds_is_forgotten() -> None:
     clock = HandClock()
     custodian = Custodian(clock)
     template = TrackTemplate(custodian, uuid4())
     template.fold(unit(1, 0, 0), 1.0)
-    clock.advance(4.95)
+    clock.advance(2.95)
     custodian.sweep()
     with pytest.raises(BiometricErased):
         template.probe()
@@ -60,7 +60,7 @@ def test_folding_keeps_a_template_alive() -> None:
     template = TrackTemplate(custodian, uuid4())
     for _ in range(5):
         template.fold(unit(1, 0, 0), 1.0)
-        clock.advance(3)
+        clock.advance(2)
         custodian.sweep()
     assert template.folded == 5
 
