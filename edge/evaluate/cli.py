@@ -55,6 +55,11 @@ def evaluate(
     models: Annotated[Path | None, MODELS] = None,
     runtime: Annotated[str, typer.Option(help="litert or tflite-runtime")] = "litert",
     flip: Annotated[str, typer.Option(help="average the mirror image: none, enrol (the gallery) or both")] = "enrol",
+    score: Annotated[
+        str, typer.Option(help="cosine, or list-relative: likeness beyond the rest of the list")
+    ] = "cosine",
+    share: Annotated[float, typer.Option(min=0, max=1, help="list-relative: how much of that is taken off")] = 0.5,
+    nearest: Annotated[int, typer.Option(min=1, help="list-relative: how many others count")] = 10,
     fpir: Annotated[list[str] | None, typer.Option(help="report at this FPIR: 0.01, 1% or 1/6000; repeatable")] = None,
     threshold: Annotated[float | None, typer.Option(min=-1, max=1, help="report at this similarity instead")] = None,
     seed: Annotated[int, typer.Option(min=0, help="of the split and the bootstrap")] = 0,
@@ -79,6 +84,7 @@ def evaluate(
     from edge.evaluate.extract import Recipe
     from edge.evaluate.plot import check, draw
     from edge.evaluate.report import evaluate as run
+    from edge.match.relative import Relative
 
     recipe = Recipe(
         detector=detector,
@@ -87,6 +93,7 @@ def evaluate(
         runtime=_one_of(runtime, "runtime", ("litert", "tflite-runtime")),
     )
     side: Flip = _one_of(flip, "flip", ("none", "enrol", "both"))
+    how = _one_of(score, "score", ("cosine", "list-relative"))
     targets = tuple(rate(text) for text in fpir) if fpir else (0.1, 0.03, 0.01, 0.003, 0.001)
     if plot is not None:
         check(plot)
@@ -108,6 +115,7 @@ def evaluate(
             gallery_fill=gallery_fill,
             where=condition,
             flip=side,
+            relative=Relative(share, share, nearest) if how == "list-relative" else None,
             targets=targets,
             threshold=threshold,
             seed=seed,

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.match.relative import Relative
+
 __all__ = ["Point", "Searches", "clopper_pearson", "points", "search", "threshold_for"]
 
 NOBODY = -2.0
@@ -86,6 +88,7 @@ def search(
     gallery_person: NDArray[np.int64],
     *,
     leave_out: bool = False,
+    relative: Relative | None = None,
 ) -> Searches:
     """Searches every probe in the gallery.
 
@@ -96,16 +99,20 @@ def search(
         gallery: (m, d) of length 1.
         gallery_person: (m,) number of the person enrolled.
         leave_out: take the probe's own person out of the list first, which makes it a non-mated search.
+        relative: score by likeness to this entry beyond the rest of the list, instead of by the cosine.
     """
     n = len(probes)
     best, right = np.full(n, NOBODY, np.float32), np.zeros(n, bool)
     if len(gallery):
+        of_entries = relative.of_entries(gallery) if relative is not None else None
         for start in range(0, n, BLOCK):
             part = slice(start, start + BLOCK)
             scores = probes[part] @ gallery.T
             own = probe_person[part, None] == gallery_person[None]
             if leave_out:
-                scores[own] = NOBODY
+                scores[own] = NOBODY if relative is None else -np.inf
+            if relative is not None and of_entries is not None:
+                scores = np.maximum(relative.scores(scores, of_entries), NOBODY)
             first = scores.argmax(1)
             rows = np.arange(len(scores))
             best[part], right[part] = scores[rows, first], own[rows, first] & (not leave_out)

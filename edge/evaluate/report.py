@@ -17,6 +17,7 @@ from edge.evaluate import manifest as manifests
 from edge.evaluate.extract import Acquired, Acquisition, Recipe, extract
 from edge.evaluate.manifest import Picture, Roles
 from edge.evaluate.measure import Point, Searches, points, search
+from edge.match.relative import Relative
 
 __all__ = ["Flip", "Report", "evaluate"]
 
@@ -135,6 +136,7 @@ def evaluate(
     gallery_fill: Path | None = None,
     where: Mapping[str, str] | None = None,
     flip: Flip = "enrol",
+    relative: Relative | None = None,
     targets: Sequence[float] = (0.1, 0.03, 0.01, 0.003, 0.001),
     threshold: float | None = None,
     seed: int = 0,
@@ -153,6 +155,7 @@ def evaluate(
             too are left aside.
         where: keep only rows with these values.
         flip: which templates average the mirror image: none, those of the gallery, or both sides.
+        relative: score by likeness beyond the rest of the list, instead of by the cosine.
         targets: FPIR to report at.
         threshold: report at this similarity instead.
         seed: of the split and of the resampling.
@@ -183,7 +186,7 @@ def evaluate(
         made = np.array([bool(a.templates) for a in mine], bool)
         person = np.array([number[p.identity] for p in probes], np.int64)
         templates = _templates(mine, 0, averaged=flip == "both")
-        return search(templates, made, person, gallery, owner, leave_out=leave_out)
+        return search(templates, made, person, gallery, owner, leave_out=leave_out, relative=relative)
 
     mated = searched(roles.mated)
     others = roles.mated if roles.left_out else roles.nonmated
@@ -198,7 +201,7 @@ def evaluate(
         overall=overall,
         rank1=_share(mated.right),
         groups=_grouped(roles.mated, others, mated, nonmated, overall),
-        model=_about(recipe, flip),
+        model=_about(recipe, flip, relative),
     )
 
 
@@ -237,10 +240,11 @@ def _grouped(
     return groups
 
 
-def _about(recipe: Recipe, flip: Flip) -> dict[str, Any]:
+def _about(recipe: Recipe, flip: Flip, relative: Relative | None) -> dict[str, Any]:
     from edge.sight import card  # noqa: PLC0415 - only the cards are read again here
 
     about: dict[str, Any] = {"runtime": recipe.runtime, "flip": flip}
+    about["score"] = "cosine" if relative is None else asdict(relative)
     names = ("detector", "embedder", "gallery_embedder")
     for name, reference in zip(names, (recipe.detector, *recipe.embedders), strict=False):
         pack, variant = card.split(reference)

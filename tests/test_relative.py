@@ -1,0 +1,70 @@
+"""List-relative scores are what their formula says, whatever the list's length, and favour nobody's origin."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edge.evaluate.measure import search
+from edge.match.relative import Relative
+
+RNG = np.random.default_rng(3)
+
+
+def unit(rows: NDArray[np.float64]) -> NDArray[np.float32]:
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def by_the_formula(probe: NDArray[np.float32], gallery: NDArray[np.float32], how: Relative) -> NDArray[np.float64]:
+    """One probe, entry by entry, as the module's first lines say it."""
+    scores = []
+    for g, entry in enumerate(gallery):
+        others = np.delete(gallery, g, axis=0)
+        near = min(how.nearest, len(others))
+        of_probe = np.sort(others @ probe)[-near:].mean() if near else 0.0
+        of_entry = np.sort(others @ entry)[-near:].mean() if near else 0.0
+        scores.append(float(probe @ entry) - how.probe * of_probe - how.entry * of_entry)
+    return np.array(scores)
+
+
+@pytest.mark.parametrize("entries", [1, 2, 5, 10, 11, 12, 300])
+def test_scores_are_what_the_formula_says_at_every_length_of_list(entries: int) -> None:
+    how = Relative(0.4, 0.3, 10)
+    gallery, probes = unit(RNG.standard_normal((entries, 32))), unit(RNG.standard_normal((7, 32)))
+    found = how.scores(probes @ gallery.T, how.of_entries(gallery))
+    for row, probe in zip(found, probes, strict=True):
+        assert row == pytest.approx(by_the_formula(probe, gallery, how), abs=1e-5)
+
+
+def test_a_probe_whose_own_entry_is_taken_out_is_scored_as_if_it_were_not_on_the_list() -> None:
+    how = Relative()
+    gallery, probe = unit(RNG.standard_normal((40, 32))), unit(RNG.standard_normal((1, 32)))
+    cosines = probe @ gallery.T
+    cosines[0, 7] = -np.inf
+    found = how.scores(cosines, how.of_entries(gallery))
+    assert found[0, 7] == -np.inf
+    rest = np.delete(gallery, 7, axis=0)
+    expected = how.scores(probe @ rest.T, np.delete(how.of_entries(gallery), 7))
+    assert np.delete(found[0], 7) == pytest.approx(expected[0], abs=1e-5)
+
+
+def test_strangers_of_an_origin_that_the_list_holds_are_not_stopped_more_often_than_others() -> None:
+    """Two made-up origins, one of whose people are alike to the model; half of the list is of that one."""
+    rng = np.random.default_rng(3)
+    alike, at_large = rng.standard_normal(64) * 0.3, np.zeros(64)
+
+    def people(count: int, origin: NDArray[np.float64]) -> NDArray[np.float32]:
+        return unit(rng.standard_normal((count, 64)) + origin)
+
+    gallery = np.concatenate([people(200, alike), people(200, at_large)])
+    strangers = np.concatenate([people(2000, alike), people(2000, at_large)])
+    person, owner, made = np.arange(4000) + 10_000, np.arange(400), np.ones(4000, bool)
+    apart = {}
+    for how in (None, Relative()):
+        best = search(strangers, made, person, gallery, owner, relative=how).best
+        at = np.quantile(best, 0.98)
+        shares = (best[:2000] >= at).mean(), (best[2000:] >= at).mean()
+        apart[how] = max(shares) / max(min(shares), 1e-4)
+    assert apart[None] > 5
+    assert apart[Relative()] < 2
