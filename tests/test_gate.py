@@ -141,12 +141,12 @@ REFUSALS = {
     ),
     "a threshold that cannot keep the budget": Case(
         ThresholdUnsupported,
-        "is 0.490; one false alert in 6000 at 500 people needs 0.500",
+        "is 0.490; one false alert in 6000 with 500 pictures on the list needs 0.500",
         facts={"threshold": 0.49},
     ),
     "a list too long for the calibration": Case(
         ThresholdUnsupported,
-        "cannot be shown to keep one false alert in 6000 at 10001 people",
+        "cannot be shown to keep one false alert in 6000 with 10001 pictures on the list",
         facts={"watchlist": ListFacts(LIST, 10_001)},
     ),
     "a model without calibration": Case(

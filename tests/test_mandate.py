@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from edge.deployment.gate import Gate
@@ -35,7 +36,7 @@ from edge.trust.revocation import EVERYBODY, REVOCATION, Revocation
 from provisioning.authority import publish_authority
 from provisioning.keyring import Keyring
 from provisioning.repository import Repository
-from tests.lists import MODEL, START, Site, damage_unnoticed, entry
+from tests.lists import DIMENSION, MODEL, START, Site, damage_unnoticed, entry
 
 UNIT = SigningKey.generate()
 
@@ -45,7 +46,11 @@ class Measured:
 
 
 class Calibration:
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
     def threshold(self, fpir: float, entries: int) -> Measured:
+        self.asked.append(entries)
         return Measured()
 
 
@@ -63,14 +68,19 @@ class Elsewhere:
 class Deployment:
     """A van before its deployment, with a stick that has everything."""
 
-    def __init__(self, folder: Path, *, expiring: bool = False) -> None:
+    def __init__(self, folder: Path, *, expiring: bool = False, pictures: int = 1) -> None:
         self.site = Site(folder)
         self.site.enrol_van()
         self.stick = folder / "stick"
         self.repository = repository = Repository(self.stick, Keyring(folder / "keys"))
         now = datetime.now(UTC)
         repository.init(now)
-        people = [entry("R-1"), entry("R-2"), entry("R-3", review_by="2026-03-01" if expiring else None)]
+        rows = np.eye(DIMENSION, dtype=np.float32)[:pictures]
+        people = [
+            entry("R-1", templates=rows),
+            entry("R-2"),
+            entry("R-3", review_by="2026-03-01" if expiring else None),
+        ]
         bundle, manifest = self.site.build(people)
         self.authority = self.site.authority(manifest)
         repository.add("watchlists/D-1.json", manifest, now)
@@ -190,6 +200,15 @@ class TestWithdrawn:
         with pytest.raises(SignatureInvalid, match="too long"):
             mandate.revoke((withdrawal(START) + b"\n") * 300)
         mandate.check()
+
+
+def test_a_list_is_judged_by_its_pictures_and_not_by_its_people(tmp_path: Path) -> None:
+    out, calibration = Deployment(tmp_path, pictures=5), Calibration()
+    gate = Gate("van-1", calibration=calibration, weaker_rules="", clock_floor=START - timedelta(days=2))
+    out.mandate(gate=gate).start()
+    assert set(calibration.asked) == {7}, "three people, of whom one has five pictures"
+    out.keeper.close()
+    out.audit.close()
 
 
 def test_a_van_with_everything_starts_and_goes_on(out: Deployment) -> None:

@@ -40,10 +40,10 @@ class Calibration(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ListFacts:
-    """The list as the van holds it: identity as it was built, and how many people are on it now."""
+    """The list as the van holds it: identity as it was built, and how many pictures of people are on it now."""
 
     digest: str
-    entries: int
+    pictures: int
 
 
 class Gate:
@@ -135,10 +135,10 @@ class Gate:
                 van=self._van,
                 position=position,
                 watchlist=watchlist.digest if watchlist else None,
-                entries=watchlist.entries if watchlist else 0,
+                pictures=watchlist.pictures if watchlist else 0,
                 model=model,
                 threshold=threshold,
-                required_threshold=self._require(authority, watchlist.entries if watchlist else 0),
+                required_threshold=self._require(authority, watchlist.pictures if watchlist else 0),
                 weaker_rules=self._weaker_rules,
             ),
         )
@@ -146,8 +146,11 @@ class Gate:
         self._floor = max(self._floor, now - CLOCK_BACK)
         return authority
 
-    def lowest_threshold(self, entries: int) -> float:
-        """The lowest similarity that the authority's floor and budget allow for a list of ``entries`` people.
+    def lowest_threshold(self, pictures: int) -> float:
+        """The lowest similarity that the authority's floor and budget allow for a list of so many pictures.
+
+        A stranger is compared with each picture. Five pictures of everybody raise four times as many false alerts as
+        one (docs/models.md), so they are judged as five people with one.
 
         Where the calibration does not reach so far it is 1: nobody is matched, and :meth:`check` says why.
 
@@ -161,15 +164,15 @@ class Gate:
                 "cannot be known without an authority",
                 "Plug in the stick with the signed authority, or connect the network",
             )
-        required = self._require(authority, entries)
+        required = self._require(authority, pictures)
         return 1.0 if required is None else max(authority.threshold_floor, required)
 
-    def _require(self, authority: Authority, entries: int) -> float | None:
+    def _require(self, authority: Authority, pictures: int) -> float | None:
         if self._calibration is None:
             return None
-        if entries not in self._required:
+        if pictures not in self._required:
             try:
-                self._required[entries] = self._calibration.threshold(1 / authority.budget_one_in, entries).threshold
+                self._required[pictures] = self._calibration.threshold(1 / authority.budget_one_in, pictures).threshold
             except ThresholdUnsupported:
-                self._required[entries] = None
-        return self._required[entries]
+                self._required[pictures] = None
+        return self._required[pictures]

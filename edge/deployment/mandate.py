@@ -312,7 +312,7 @@ class Mandate:
         if self._facts.threshold is not None:
             return self._facts.threshold
         facts = self._list_facts()
-        return self._gate.lowest_threshold(facts.entries if facts else 1)
+        return self._gate.lowest_threshold(facts.pictures if facts else 1)
 
     @property
     def authority(self) -> Authority | None:
@@ -330,7 +330,7 @@ class Mandate:
             store = self._keeper.open()
         except WatchlistGone:
             return None
-        return ListFacts(store.digest, len(store))
+        return ListFacts(store.digest, store.pictures())
 
     def _note(self, error: EdgeError) -> None:
         """Write a refusal down when it is another than the last: asked every second, said once."""

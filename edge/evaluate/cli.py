@@ -139,7 +139,7 @@ def evaluate(
 
 def threshold(
     fpir: Annotated[str, typer.Option(help="false-alert budget per person who passes: 1/6000, 0.1% or 0.001")],
-    entries: Annotated[int, typer.Option(min=1, help="people on the list")],
+    entries: Annotated[int, typer.Option(min=1, help="people on the list; with several pictures each, the pictures")],
     pack: Annotated[str, typer.Option(help="the embedder's pack")] = "mobilefacenet",
     models: Annotated[Path | None, MODELS] = None,
     as_json: Annotated[bool, AsJson] = False,

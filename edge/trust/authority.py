@@ -148,7 +148,7 @@ class Facts:
         van: the van's identity.
         position: where it is; None when it does not know.
         watchlist: identity of the list in the store; None without one.
-        entries: how many people are on it.
+        pictures: how many reference pictures are on it: each of them is a chance of a false alert.
         model: digest of the embedder that runs.
         threshold: the configured similarity.
         required_threshold: the similarity at which the model's measured tail meets the budget at this list's
@@ -163,7 +163,7 @@ class Facts:
     van: str
     position: Position | None
     watchlist: str | None
-    entries: int
+    pictures: int
     model: str
     threshold: float
     required_threshold: float | None
@@ -300,16 +300,17 @@ def _judge_place(name: str, place: Place, facts: Facts) -> None:
 
 def _judge_budget(authority: Authority, facts: Facts) -> None:
     budget = f"one false alert in {authority.budget_one_in}"
+    listed = f"with {facts.pictures} pictures on the list"
     if facts.required_threshold is None:
         raise ThresholdUnsupported(
             "the threshold",
-            f"cannot be shown to keep {budget} at {facts.entries} people: the model was not measured that far",
+            f"cannot be shown to keep {budget} {listed}: the model was not measured that far",
             "Ask the intelligence unit for a shorter list, or use a model that was measured on more people",
         )
     if facts.threshold < facts.required_threshold:
         raise ThresholdUnsupported(
             "the threshold",
-            f"is {facts.threshold:.3f}; {budget} at {facts.entries} people needs {facts.required_threshold:.3f}",
+            f"is {facts.threshold:.3f}; {budget} {listed} needs {facts.required_threshold:.3f}",
             "Raise decision.threshold in the configuration",
         )
 
