@@ -20,7 +20,20 @@ from typer.core import TyperGroup
 
 from edge.errors import EdgeError
 
-__all__ = ["INTERRUPTED", "PARTLY", "AsJson", "commands", "complain", "counted", "plain", "run", "say", "show", "table"]
+__all__ = [
+    "INTERRUPTED",
+    "PARTLY",
+    "AsJson",
+    "commands",
+    "complain",
+    "counted",
+    "plain",
+    "run",
+    "say",
+    "several",
+    "show",
+    "table",
+]
 
 INTERRUPTED = 130
 """As a shell reports a program that was stopped with Ctrl-C."""
@@ -163,6 +176,11 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: st
     widths = [max(map(len, column)) for column in zip(columns, *texts, strict=True)]
     for row in (list(columns), *texts):
         say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def several(count: int, one: str, many: str) -> str:
+    """``1 picture``, ``2 pictures``."""
+    return f"{count:,} {one if count == 1 else many}"
 
 
 def counted(counts: Mapping[str, int]) -> str:

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.commandline import several
 from edge.errors import BadInput, EnvironmentFault
 from edge.records import Detections
 
@@ -57,7 +58,11 @@ def cut_out(image: NDArray[np.uint8], found: Detections, number: int, name: str)
         BadInput: there is no face of that number.
     """
     if not 1 <= number <= len(found):
-        raise BadInput(name, f"has faces 1 to {len(found)}, not {number}", "Write the numbered picture and look again")
+        raise BadInput(
+            name,
+            f"has {several(len(found), 'face', 'faces')}, and no number {number}",
+            "Write the numbered picture and look again",
+        )
     mine = found.boxes[number - 1]
     x1, y1, x2, y2 = (float(side) for side in mine)
     wide, high = MARGIN * (x2 - x1), MARGIN * (y2 - y1)

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from edge.commandline import PARTLY, AsJson, commands, complain, counted, say, show, table
+from edge.commandline import PARTLY, AsJson, commands, complain, counted, say, several, show, table
 from edge.errors import NothingToEnrol
 from edge.trust.keys import SigningKey
 from edge.trust.secret import create_secret, read_secret
@@ -137,7 +137,8 @@ def _print_report(report: dict[str, Any], out: Path) -> None:
         f"with {report['templates']} of {report['pictures']} pictures."
     )
     if report["refused"]:
-        say(f"Left out: {report['people_left_out']} people and {report['pictures_left_out']} pictures, listed above.")
+        people = several(report["people_left_out"], "person", "people")
+        say(f"Left out: {people} and {several(report['pictures_left_out'], 'picture', 'pictures')}, listed above.")
     for title, name in _COUNTED:
         say(f"{title}: {counted(report[name])}.")
     say(f"Custody images: {report['custody_images']}. First date to run out: {report['first_date'] or 'none'}.")
@@ -274,7 +275,7 @@ def build(
     if report["refused"] and not allow_partial:
         complain(
             "lfr-provision",
-            f"the list {out}: is built, and {len(report['refused'])} things were left out. "
+            f"the list {out}: is built, and {several(len(report['refused']), 'thing was', 'things were')} left out. "
             "Read why; if that is meant, say --allow-partial.",
         )
         raise typer.Exit(PARTLY)
@@ -297,7 +298,8 @@ def face(
     upright, found = make_encoder(detector).faces(image, str(picture))
     if number is None:
         write_picture(marked(upright, found), out)
-        lines = [f"{out}: {len(found)} faces, numbered from the left. Cut one out with --face and another --out."]
+        faces = several(len(found), "face", "faces")
+        lines = [f"{out}: {faces}, numbered from the left. Cut one out with --face and another --out."]
     else:
         write_picture(cut_out(upright, found, number, str(picture)), out)
         lines = [f"{out}: face {number} of {len(found)}, with the others painted over."]

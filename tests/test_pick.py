@@ -70,7 +70,7 @@ def test_the_face_that_was_cut_out_is_enrolled_as_that_person(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--face", 3, "--out", "one.png"), "has faces 1 to 2, not 3"),
+        (("--face", 3, "--out", "one.png"), "has 2 faces, and no number 3"),
         (("--out", "one.gif"), "does not end in .jpg or .png"),
         (("--out", "taken.png"), "exists"),
     ],
