@@ -69,9 +69,13 @@ def read_report(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError):
         raise BadInput(str(file), "is not a report of a list", "Give the last list's report.json") from None
     records = report.get("records") if isinstance(report, dict) else None
-    if not isinstance(records, dict) or not all(isinstance(record, dict) for record in records.values()):
+    if not isinstance(records, dict) or not all(map(_is_record, records.values())):
         raise BadInput(str(file), "does not say who was on the list", "Give the report.json of a newer list")
     return dict(report)
+
+
+def _is_record(record: object) -> bool:
+    return isinstance(record, dict) and isinstance(record.get("pictures", []), list)
 
 
 def compare(last: dict[str, Any], now: dict[str, Any]) -> Changes:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 import numpy as np
+import pyrage
 
 from edge import config
 from edge.alert import message, status, topics
@@ -28,10 +29,14 @@ from edge.sight.picture import decode_image
 from edge.trust import keys
 from edge.trust.audit import CHECKPOINT, AuditLog, read_log
 from edge.trust.authority import parse_authority
+from edge.trust.canonical import sha256
 from edge.trust.events import Event
 from edge.trust.revocation import REVOCATION, Revocation, parse_revocation
 from edge.vanroot import answer, compose
 from edge.watchlist.bundle import parse_manifest
+from provisioning.changes import compare, read_report
+from provisioning.list_page import page_of_list, read_page
+from provisioning.notice_welsh import read_welsh
 from tests.broker import make_alert
 from tests.sim.clock import HandClock
 
@@ -169,6 +174,56 @@ def dumped(value: object) -> bytes:
     return json.dumps(value).encode()
 
 
+LIST = f"sha256:{'1' * 64}"
+PAGE = f'<html><meta name="lfr-list" content="{LIST}">'.encode()
+SIGNED_PAGE = {"deployment": "D-1", "watchlist": LIST, "page": sha256(PAGE), "signed_at": NOW.isoformat()}
+REPORT = {
+    "digest": LIST,
+    "records": {
+        "R-1": {
+            "category": "wanted",
+            "review_by": "2026-05-01",
+            "custody_image": True,
+            "lookalikes": ["R-2"],
+            "pictures": [{"file": "a.jpg", "sha256": "ab", "turned": 0, "quality": {"Sharpness": 40.0}}],
+        }
+    },
+}
+WELSH = (
+    b"".join(
+        f'{name} = "geiriau"\n'.encode()
+        for name in (
+            "purpose",
+            "legal_basis",
+            "authorised_by",
+            "place",
+            "controller",
+            "contact",
+            "complaints",
+            "deletion",
+        )
+    )
+    + b'deployment = "D-1"\n'
+)
+READER = pyrage.x25519.Identity.generate()
+
+
+def signed_page(token: bytes, scratch: Path) -> None:
+    """A page that its unit signed with ``token``."""
+    (scratch / "list.html.jws").write_bytes(token)
+    page_of_list(scratch / "list.html", PAGE, LIST, KNOWN)
+
+
+def encrypted_page() -> bytes:
+    return bytes(pyrage.encrypt(PAGE, [READER.to_public()]))
+
+
+def opened_page(content: bytes, scratch: Path) -> None:
+    (scratch / "list.html.age").write_bytes(content)
+    (scratch / "reader.key").write_text(f"{READER}\n")
+    read_page(scratch / "list.html.age", scratch / "reader.key")
+
+
 ENTRANCES = (
     Entrance("alert", "json", (SEALED,), lambda c, _: message.open_alert(c, ROOM, KNOWN)),
     Entrance(
@@ -222,5 +277,14 @@ ENTRANCES = (
     ),
     Entrance("deployment-facts", "toml", (FACTS,), from_file(load_facts)),
     Entrance("gpsd", "json", (dumped(TPV),), gpsd),
+    Entrance("last-report", "json", (dumped(REPORT),), from_file(lambda path: compare(read_report(path), REPORT))),
+    Entrance("welsh", "toml", (WELSH,), from_file(lambda path: read_welsh(path, parse_authority(_authority())))),
+    Entrance("list-page", "bytes", (PAGE,), lambda c, scratch: page_of_list(scratch / "list.html", c, "")),
+    Entrance(
+        "list-page-signature", "json", (dumped(SIGNED_PAGE),),
+        lambda c, scratch: signed_page(VAN.sign(c, "lfr-list-page"), scratch),
+    ),
+    Entrance("list-page-token", "bytes", (VAN.sign(dumped(SIGNED_PAGE), "lfr-list-page"),), signed_page),
+    Entrance("encrypted-page", "bytes", (encrypted_page(),), opened_page),
     Entrance("picture", "bytes", (JPEG,), lambda c, _: decode_image(np.frombuffer(c, np.uint8), "the picture")),
 )  # fmt: skip

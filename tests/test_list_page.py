@@ -157,7 +157,10 @@ def test_two_lists_that_are_alike_have_no_difference(office: Office) -> None:
     assert (found.added, found.removed, found.changed, found.unchanged) == ((), (), {}, 2)
 
 
-@pytest.mark.parametrize("content", [None, b"", b"[]", b"{}", b'{"records": {"WW-1": 5}}', b"[" * 100_000])
+@pytest.mark.parametrize(
+    "content",
+    [None, b"", b"[]", b"{}", b'{"records": {"WW-1": 5}}', b'{"records": {"WW-1": {"pictures": 0.5}}}', b"[" * 100_000],
+)
 def test_what_is_no_report_of_a_list_is_refused_in_words(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         (tmp_path / "report.json").write_bytes(content)
