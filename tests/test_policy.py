@@ -177,7 +177,7 @@ def test_a_list_of_which_something_was_left_out_ends_with_a_code_of_its_own(tmp_
     assert done.exit_code == 6, done.output
     assert "say --allow-partial" in done.stderr
     assert "1 of 2 people are on the list, with 1 of 3 pictures." in done.stdout
-    assert "Left out: 1 people and 2 pictures, listed above." in done.stdout
+    assert "Left out: 1 person and 2 pictures, listed above." in done.stdout
 
 
 def test_whoever_says_that_a_part_is_enough_gets_zero(tmp_path: Path) -> None:
