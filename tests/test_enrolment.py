@@ -19,10 +19,10 @@ from edge.errors import FaceNotEnrollable
 from edge.records import Detections
 from edge.sight.detect import Detector
 from edge.sight.picture import read_image
+from provisioning.cli import watchlist as app
 from provisioning.encoder import CLEAR_LEAD, ModelEncoder, make_encoder
 from provisioning.enrol import EncodedFace, enrol
 from provisioning.sources import Record, Source, Subject, read_folder
-from provisioning.watchlist import app
 
 STATED = ["--approved", "wanted", "--category", "wanted", "--lawful-basis", "warrant", "--image-source", "court"]
 PORTRAITS = Path(provisioning.demo.__file__).parent / "portraits"

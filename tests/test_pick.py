@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from edge.sight.picture import read_image
+from provisioning.cli import watchlist as app
 from provisioning.encoder import ModelEncoder, make_encoder
-from provisioning.watchlist import app
 from tests.test_enrolment import Picture, portrait
 
 

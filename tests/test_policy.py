@@ -18,10 +18,10 @@ from edge.trust.revocation import REVOCATION, parse_revocation
 from edge.watchlist.bundle import parse_manifest
 from edge.watchlist.store import TemplateMatrix
 from provisioning.bundle import new_identity
+from provisioning.cli import watchlist as app
 from provisioning.policy import apply_policy, refusal_of
 from provisioning.review import alike
 from provisioning.sources import Record, Source, Subject
-from provisioning.watchlist import app
 
 DAY = date(2026, 3, 1)
 GOOD = Record(
