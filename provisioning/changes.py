@@ -7,29 +7,17 @@ records and the digests of picture files, and nothing biometric.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from edge.errors import BadInput
+from provisioning.sources import Record
 
 __all__ = ["Changes", "compare", "read_report"]
 
 REPORT = "report.json"
-SHOWN = (
-    "category",
-    "lawful_basis",
-    "image_source",
-    "image_taken",
-    "custody_image",
-    "conviction",
-    "deletion_requested",
-    "review_by",
-    "delete_by",
-    "age_band",
-    "age_rationale",
-    "lookalikes",
-)
+SHOWN = tuple(each.name for each in fields(Record))
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from edge.trust.authority import Authority, Notice
 from provisioning.notice_welsh import TITLE as WELSH_TITLE
 from provisioning.notice_welsh import Welsh, welsh_sections
 
-__all__ = ["WHAT_HAPPENS", "Section", "notice_html", "notice_of", "write_notice"]
+__all__ = ["WHAT_HAPPENS", "Section", "kept_for", "notice_html", "notice_of", "write_notice"]
 
 LONGEST_S = LONGEST_MS // 1000
 WHAT_HAPPENS = (
@@ -60,8 +60,7 @@ def notice_of(
         )
     if welsh is not None:
         return tuple(Section(question, answer) for question, answer in welsh_sections(authority, welsh, zone))
-    hours = authority.retention_h
-    kept = f"{hours} hours" if hours < 48 else f"{hours // 24} days"
+    kept = kept_for(authority.retention_h)
     when = _span(authority.starts.astimezone(zone), authority.ends.astimezone(zone))
     if easy:
         return _easy(authority, notice, kept, when)
@@ -90,6 +89,11 @@ def notice_of(
         sections.append(Section("The record of this deployment", notice.web))
     sections.append(Section("Reference", f"Deployment {authority.deployment}"))
     return tuple(sections)
+
+
+def kept_for(hours: int) -> str:
+    """How long alerts are kept, as the public reads it."""
+    return f"{hours} hours" if hours < 48 else f"{hours // 24} days"
 
 
 def _easy(authority: Authority, notice: Notice, kept: str, when: str) -> tuple[Section, ...]:

@@ -22,7 +22,7 @@ from edge.trust.audit import AuditEntry
 from edge.trust.authority import Authority, authority_digest
 from edge.trust.events import Event
 from edge.trust.history import copies
-from provisioning.notice import notice_of
+from provisioning.notice import kept_for, notice_of
 
 __all__ = ["Row", "Statement", "statement", "statement_html"]
 
@@ -137,7 +137,7 @@ def _alerts_on_the_van(authority: Authority, entries: list[AuditEntry] | None) -
                 deleted[str(entry.data["cause"])] += int(entry.data["count"])
         lost = ", ".join(f"{count} {cause}" for cause, count in sorted(deleted.items()))
         shown = f"{sent} sent" + (f"; deleted: {lost}" if lost else "")
-    kept = f"until the control room has signed for it, {_hours(authority.retention_h)} at most"
+    kept = f"until the control room has signed for it, {kept_for(authority.retention_h)} at most"
     return Row(
         "An alert that waits to be sent, with both pictures", "van, sealed", kept, "edge/alert/retention.py", shown
     )
@@ -145,7 +145,7 @@ def _alerts_on_the_van(authority: Authority, entries: list[AuditEntry] | None) -
 
 def _alerts_in_the_room(authority: Authority, room: ControlConfig | None) -> Row:
     hours = authority.retention_h if room is None else min(authority.retention_h, room.store.retention_h)
-    kept = f"{_hours(hours)} after the van raised it"
+    kept = f"{kept_for(hours)} after the van raised it"
     return Row("An alert that arrived, with both pictures", "control room, sealed", kept, "edge/controlroom/store.py")
 
 
@@ -155,13 +155,16 @@ def _told_otherwise(authority: Authority, room: ControlConfig | None) -> Iterabl
         yield "the authority has no part [notice]: the public is not told how long anything is kept"
     else:
         told = " ".join(section.answer for section in notice_of(authority))
-        for promise in (f"at the latest {LONGEST_MS // 1000} seconds", f"erased after {_hours(authority.retention_h)}"):
+        for promise in (
+            f"at the latest {LONGEST_MS // 1000} seconds",
+            f"erased after {kept_for(authority.retention_h)}",
+        ):
             if promise not in told:
                 yield f"the public notice does not say: {promise}"
     if room is not None and room.store.retention_h > authority.retention_h:
         yield (
-            f"the control room is set to keep alerts for {_hours(room.store.retention_h)}, the authority allows "
-            f"{_hours(authority.retention_h)}: the authority's is kept to; set store.retention_h to it"
+            f"the control room is set to keep alerts for {kept_for(room.store.retention_h)}, the authority allows "
+            f"{kept_for(authority.retention_h)}: the authority's is kept to; set store.retention_h to it"
         )
 
 
@@ -184,10 +187,6 @@ def _done_otherwise(content: bytes, authority: Authority, entries: list[AuditEnt
     for copy in copies(entries).values():
         if not copy.destroyed and last is not None and last > authority.ends + LATE:
             yield f"the log goes on after the authority's end and does not say that list {copy.watchlist} was destroyed"
-
-
-def _hours(hours: int) -> str:
-    return f"{hours} hours" if hours < 48 else f"{hours // 24} days"
 
 
 def _moment(at: datetime) -> str:

@@ -31,7 +31,7 @@ from edge.custody.erase import Kind
 from edge.custody.retention import Custodian
 from edge.errors import CameraUnavailable, EdgeError, VideoUnreadable
 from edge.records import Frame
-from edge.sight.source import Source, SourceKind, source_kind
+from edge.sight.source import Source, SourceKind, owned, source_kind
 from edge.worker import Supervisor, Worker
 
 __all__ = ["Capture", "CaptureCounts"]
@@ -309,11 +309,7 @@ class Capture:
 
     def _offer(self, image: NDArray[np.uint8], worker: Worker, *, wait: bool) -> None:
         """Put a frame where the pipeline finds it, in place of the one that waits."""
-        pixels = image
-        if not (image.flags.owndata and image.flags.c_contiguous and image.flags.writeable):
-            pixels = image.copy()
-            if image.flags.writeable:
-                image.fill(0)
+        pixels = owned(image)
         with self._condition:
             while wait and self._waiting is not None and not worker.stopping:
                 self._condition.wait(0.5)

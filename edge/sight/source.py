@@ -22,7 +22,7 @@ from edge.errors import CameraUnavailable, ImageUnreadable, VideoUnreadable
 from edge.sight.film import frames_missing
 from edge.sight.picture import PICTURES, read_image
 
-__all__ = ["Source", "SourceKind", "source_kind"]
+__all__ = ["Source", "SourceKind", "owned", "source_kind"]
 
 OPEN_S = 10
 """A network camera may take seconds to say what it sends, however short its silences may be afterwards."""
@@ -44,6 +44,16 @@ def source_kind(source: str) -> SourceKind:
     if source.isdigit() or source.startswith("/dev/"):
         return SourceKind.DEVICE
     return SourceKind.FOLDER if Path(source).is_dir() else SourceKind.FILE
+
+
+def owned(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The same picture in memory of its own, as custody asks; what it was borrowed from is overwritten."""
+    if image.flags.owndata and image.flags.c_contiguous and image.flags.writeable:
+        return image
+    copy = image.copy()
+    if image.flags.writeable:
+        image.fill(0)
+    return copy
 
 
 class Source:
@@ -159,7 +169,7 @@ class Source:
             self._video.set(cv2.CAP_PROP_POS_FRAMES, int(share * max(0.0, frames - 1)))
             image = self.read()
             if image is not None:
-                yield image
+                yield owned(image)
 
     def count_missing(self, alive: Callable[[], object]) -> None:
         """At a film's end: count the frames that the decoder passed over."""

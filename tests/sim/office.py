@@ -19,23 +19,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from provisioning.sources import COLUMNS
+
 __all__ = ["Case", "Office", "judge"]
 
-COLUMNS = (
-    "reference",
-    "path",
-    "category",
-    "lawful_basis",
-    "image_source",
-    "image_taken",
-    "custody_image",
-    "conviction",
-    "deletion_requested",
-    "review_by",
-    "age_band",
-    "age_rationale",
-    "lookalikes",
-)
 APPROVED = ("wanted on warrant", "missing person")
 Picture = NDArray[np.uint8]
 Row = dict[str, str]
