@@ -164,7 +164,7 @@ class Appliance:
         end: Ended | Failed = Failed("The service was broken off")
         try:
             self._raise_failure()
-            van.trail.started(van.model, van.threshold)
+            van.trail.started(van.model, van.pipeline.threshold)
             self.board.take(Began())
             notify.ready(f"{self.board.state.condition}: {van.capture.name}, {van.pipeline.listed} templates")
             self._pipeline = self.workers.start("pipeline", self._match, silent_s=PIPELINE_SILENT_S)
@@ -329,7 +329,7 @@ class Appliance:
             nonmatch_overdue=totals.overdue,
             stage_ms={stage: round(spent, 1) for stage, spent in counts.stage_ms.items()},
             list_entries=van.pipeline.listed,
-            threshold=van.threshold,
+            threshold=van.pipeline.threshold,
             memory_locked=van.memory.locked,
         )
 

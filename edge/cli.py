@@ -116,7 +116,8 @@ def fetch(
             "place": authority.place.name if authority else "",
             "entries": len(store),
             "watchlist": store.digest,
-            "threshold": held.mandate.threshold,
+            "threshold": held.mandate.limits.score,
+            "min_similarity": held.mandate.limits.similarity,
         }
     lines = [
         f"Deployment {document['deployment']}, {document['place']}",

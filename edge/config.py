@@ -130,10 +130,17 @@ class DecisionSection(Section, frozen=True):
     """[decision]: when a resemblance becomes an alert."""
 
     threshold: Annotated[
+        Annotated[float, Meta(ge=0.05, le=1.0)] | None,
+        Meta(
+            description="score that a track's template must reach: how far its likeness to one entry stands out from "
+            "this list; when not set, what the authority's false-alert budget requires at this list's size"
+        ),
+    ] = None
+    min_similarity: Annotated[
         Annotated[float, Meta(ge=0.2, le=1.0)] | None,
         Meta(
-            description="cosine similarity that a track's template must reach; when not set, what the authority's "
-            "floor and false-alert budget require at this list's size"
+            description="cosine similarity that it must reach besides; when not set, the authority's floor, below "
+            "which it may not lie"
         ),
     ] = None
     votes: Annotated[int, Meta(ge=1, le=30, description="searches that must agree (k of n)")] = 3

@@ -28,17 +28,19 @@ from edge.config import Config
 from edge.custody.erase import Kind
 from edge.custody.retention import Custodian
 from edge.deployment.permit import Permit
-from edge.errors import BiometricErased, EntryNotFound, PermitLapsed
+from edge.errors import BiometricErased, EdgeError, EntryNotFound, PermitLapsed
 from edge.match.decide import Decider
 from edge.match.index import Index
 from edge.match.template import TrackTemplate
 from edge.records import (
+    NOBODY,
     Alert,
     ChipTemplate,
     Decision,
     Detections,
     ErasureCause,
     Frame,
+    Limits,
     Outcome,
     QualityReport,
     TrackedFace,
@@ -141,6 +143,7 @@ class Pipeline:
         index: the list in memory; adopted: :meth:`remove` and :meth:`forget_list` change it.
         subjects: what the list knows of a subject.
         decider: the rules.
+        limits: what a candidate must reach with so many people on the list.
         custodian: gives out handles and closes passages.
         sink: takes alerts; must not return before an alert can no longer be lost.
         permit: asked for every frame and again where an alert is committed.
@@ -160,6 +163,7 @@ class Pipeline:
         index: Index,
         subjects: Subjects,
         decider: Decider,
+        limits: Callable[[int], Limits],
         custodian: Custodian,
         sink: AlertSink,
         permit: Permit,
@@ -175,6 +179,7 @@ class Pipeline:
         self._index = index
         self._subjects = subjects
         self._decider = decider
+        self._limits = limits
         self._custodian = custodian
         self._sink = sink
         self._permit = permit
@@ -224,9 +229,17 @@ class Pipeline:
         self._stop.set()
 
     def remove(self, reference: str) -> None:
-        """Never find ``reference`` again. Returns when no search can, and its templates are overwritten."""
+        """Never find ``reference`` again. Returns when no search can, and its templates are overwritten.
+
+        A shorter list may need a higher score.
+        """
         with self._matching:
             self._index.remove(reference)
+            try:
+                self._decider.limits = self._limits(len(self._index))
+            except EdgeError as error:
+                self._decider.limits = NOBODY
+                log.warning("threshold_unknown", error=type(error).__name__)
 
     def forget_list(self) -> None:
         """Match nobody ever again: the index is overwritten. Returns when that is done."""
@@ -235,8 +248,13 @@ class Pipeline:
 
     @property
     def listed(self) -> int:
-        """How many templates are searched."""
+        """How many people are searched for."""
         return len(self._index)
+
+    @property
+    def threshold(self) -> float:
+        """The score that an alert needs."""
+        return self._decider.limits.score
 
     # -- one frame -------------------------------------------------------------------------------
 
@@ -301,11 +319,11 @@ class Pipeline:
         self.counts.embedded += 1
         with self._timed("search"), template.probe() as probe, self._matching:
             result = self._index.search(probe.array)
-        return self._decider.decide(face.track_id, result, view.frame.captured_ns)
+            return self._decider.decide(face.track_id, result, view.frame.captured_ns)
 
     def _alert(self, view: _View, face: TrackedFace, report: QualityReport, decision: Decision) -> None:
         reference = decision.reference
-        if reference is None or decision.similarity is None:
+        if reference is None or decision.similarity is None or decision.score is None:
             return
         with self._timed("alert"):
             try:
@@ -315,7 +333,7 @@ class Pipeline:
                 return
             probe_jpeg = self._probe(view, face, decision)
             now = self._clock.now()
-            similarity = decision.similarity
+            similarity, score = decision.similarity, decision.score
 
             def make(sequence: int) -> Alert:
                 return Alert(
@@ -330,6 +348,7 @@ class Pipeline:
                     reference=reference,
                     category=entry.category,
                     similarity=similarity,
+                    score=score,
                     threshold=decision.threshold,
                     votes=decision.votes,
                     frames=face.frames,

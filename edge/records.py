@@ -211,18 +211,21 @@ class Candidate:
     Attributes:
         reference: the list's opaque reference of the subject.
         similarity: cosine, -1..1; the best of the subject's templates.
+        score: how far the similarity stands out from this list (:mod:`edge.match.relative`), -2..1; never above it.
     """
 
     reference: str
     similarity: float
+    score: float
 
     def __post_init__(self) -> None:
         _require(-1.001 <= self.similarity <= 1.001, "Candidate", "similarity", "in -1..1", self.similarity)
+        _require(-2.001 <= self.score <= 1.001, "Candidate", "score", "in -2..1", self.score)
 
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """The list's best candidates for one probe, best first, one per subject.
+    """The list's best candidates for one probe, the highest score first, one per subject.
 
     Attributes:
         candidates: possibly empty (an empty list, or an index that found nothing).
@@ -235,6 +238,27 @@ class SearchResult:
     @property
     def best(self) -> Candidate | None:
         return self.candidates[0] if self.candidates else None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a candidate must reach to raise an alert: both.
+
+    Attributes:
+        score: as :attr:`Candidate.score`; from the false-alert budget at the list's length.
+        similarity: the cosine; the authority's floor.
+    """
+
+    score: float
+    similarity: float
+
+    def reached_by(self, candidate: Candidate) -> bool:
+        """Whether this candidate raises an alert if its votes suffice."""
+        return candidate.score >= self.score and candidate.similarity >= self.similarity
+
+
+NOBODY = Limits(score=2.0, similarity=2.0)
+"""What no face reaches."""
 
 
 class Outcome(StrEnum):
@@ -257,7 +281,8 @@ class Decision:
         outcome: see :class:`Outcome`.
         reference: the subject, unless there is no match.
         similarity: of the best candidate, -1..1; None when the search found none.
-        threshold: the similarity that had to be reached.
+        score: of the best candidate; None likewise.
+        threshold: the score that had to be reached.
         votes: in how many of the last ``window`` searches this subject was first and above the threshold.
         window: how many searches were counted.
     """
@@ -266,6 +291,7 @@ class Decision:
     outcome: Outcome
     reference: str | None
     similarity: float | None
+    score: float | None
     threshold: float
     votes: int
     window: int
@@ -341,7 +367,8 @@ class Alert:
         reference: the subject's opaque reference.
         category: the subject's category.
         similarity: cosine of the track's template and the subject, -1..1.
-        threshold: what it had to reach.
+        score: how far that stands out from this list, -2..1; None from a van of before contract 1.2.
+        threshold: what the score had to reach; without a score, the similarity.
         votes: searches in which the subject was first and above the threshold.
         frames: frames in which the person was seen.
         eye_distance: pixels between the eyes in the probe picture.
@@ -376,6 +403,7 @@ class Alert:
     probe_jpeg: bytes = field(repr=False, compare=False)
     reference_jpeg: bytes = field(repr=False, compare=False)
     lookalikes: tuple[str, ...] = ()
+    score: float | None = None
 
     def __post_init__(self) -> None:
         _require(self.sequence >= 1, "Alert", "sequence", "1 or more", self.sequence)

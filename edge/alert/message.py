@@ -71,7 +71,7 @@ class AlertBody(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     reference: Annotated[str, Meta(min_length=1, max_length=200, description="the subject's opaque reference")]
     category: Annotated[Words, Meta(description="the subject's category on the list")]
     similarity: Annotated[Score, Meta(description="cosine of probe template and subject")]
-    threshold: Annotated[Score, Meta(description="what the similarity had to reach")]
+    threshold: Annotated[Score, Meta(description="what the score had to reach; without one, the similarity")]
     votes: Annotated[Count, Meta(description="searches in which the subject was first and above the threshold")]
     frames: Annotated[Count, Meta(description="frames in which the person was seen")]
     eye_distance: Annotated[float, Meta(ge=0, le=10_000, description="pixels between the eyes in the probe picture")]
@@ -82,6 +82,11 @@ class AlertBody(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """ISO 8601 date of the reference picture, or null."""
     erase_at: Annotated[Moment, Meta(description="after this moment nobody may hold the alert")] | None = None
     """By the van's authority; null from a van of before contract 1.1: 24 hours after ``raised_at``."""
+    score: (
+        Annotated[float, Meta(ge=-2.001, le=1.001, description="how far the similarity stands out from this list")]
+        | None
+    ) = None
+    """The list-relative score; null from a van of before contract 1.2."""
     lookalikes: Annotated[
         tuple[Annotated[str, Meta(min_length=1, max_length=200)], ...],
         Meta(max_length=16, description="references of siblings, doubles and others on the list who look alike"),
@@ -125,7 +130,7 @@ _ENVELOPE = msgspec.json.Decoder(Envelope)
 _BODY = msgspec.json.Decoder(AlertBody)
 _UNTOUCHED = (
     "alert_id", "van", "deployment", "sequence", "raised_at", "seen_at", "expires_at", "erase_at", "reference",
-    "category", "similarity", "threshold", "votes", "frames", "eye_distance", "place", "watchlist", "model",
+    "category", "similarity", "score", "threshold", "votes", "frames", "eye_distance", "place", "watchlist", "model",
     "image_taken", "lookalikes",
 )  # fmt: skip
 

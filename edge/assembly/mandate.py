@@ -20,6 +20,7 @@ from edge.deployment.mandate import AUTHORITY_FILE, Mandate, VanFacts, end_what_
 from edge.deployment.position import FixedSite, Gpsd, PositionSource
 from edge.errors import AuditBroken, EdgeError, KeyUnusable, StoreUnavailable, WatchlistGone
 from edge.match.calibration import ImpostorTail
+from edge.match.relative import Relative
 from edge.sight.card import default_directory, split
 from edge.sight.detect import Detector
 from edge.sight.embed import Embedder
@@ -115,10 +116,12 @@ class Mandated:
     Attributes:
         mandate: is asked.
         lists: the life of the list.
+        relative: how scores are made, as the embedder's tail was measured.
     """
 
     mandate: Mandate
     lists: ListLifecycle
+    relative: Relative
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +203,7 @@ def mandated(
     )
     revokers = config.path(config.watchlist.revokers)
     mandate = Mandate(
-        VanFacts(config.van.id, config.deployment.id, model, config.decision.threshold),
+        VanFacts(config.van.id, config.deployment.id, model, config.decision.threshold, config.decision.min_similarity),
         folder=state,
         clock=clock,
         audit=audit,
@@ -212,7 +215,7 @@ def mandated(
         revokers=KnownSigners.load(revokers) if revokers.exists() else KnownSigners.of([]),
         wipe=Path(source) if wipe and source and not source.startswith("https://") else None,
     )
-    return Mandated(mandate, lists)
+    return Mandated(mandate, lists, tail.relative)
 
 
 def _root_of_trust(config: Config) -> bytes:

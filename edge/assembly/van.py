@@ -100,7 +100,6 @@ class Van:
         trail: writes the audit log.
         model: digest of the embedder.
         mandate: may this van match?
-        threshold: the similarity in force.
         outbox: alerts on their way.
         publisher: sends them.
         custodian: holds whatever is biometric.
@@ -116,7 +115,6 @@ class Van:
     trail: AuditTrail
     model: str
     mandate: Mandate
-    threshold: float
     outbox: Outbox
     publisher: Publisher
     custodian: Custodian
@@ -174,10 +172,14 @@ def assemble(
         store = held.mandate.start()
     except MAY_PASS:  # the guard asks again and says so; a list that is over is destroyed by now
         store = held.lists.open(model=embedder.digest)
-    threshold = held.mandate.threshold
+    limits = held.mandate.limits
     matrix = store.matrix()
     index = Index(
-        matrix.references, matrix.vectors, method=config.watchlist.index, exact_up_to=config.watchlist.exact_up_to
+        matrix.references,
+        matrix.vectors,
+        method=config.watchlist.index,
+        exact_up_to=config.watchlist.exact_up_to,
+        relative=held.relative,
     )
     parts.callback(index.erase)
 
@@ -226,7 +228,8 @@ def assemble(
         embedder=embedder,
         index=index,
         subjects=store,
-        decider=Decider(config.decision, threshold=threshold),
+        decider=Decider(config.decision, limits=limits),
+        limits=held.mandate.limits_for,
         custodian=custodian,
         sink=AlertSubmitter(outbox, signer, recipients, publisher, allowed=permit.require),
         permit=permit,
@@ -255,7 +258,6 @@ def assemble(
         trail=trail,
         model=embedder.digest,
         mandate=held.mandate,
-        threshold=threshold,
         outbox=outbox,
         publisher=publisher,
         custodian=custodian,

@@ -85,7 +85,7 @@ def _rows(health: Health) -> tuple[tuple[str, str], ...]:
     return (
         ("Van", health.van),
         ("Deployment", health.deployment),
-        ("On the list", f"templates {health.list_entries}, threshold {health.threshold:.2f}"),
+        ("On the list", f"people {health.list_entries}, score {health.threshold:.2f} or more"),
         ("People seen", str(health.faces_seen)),
         ("Alerts", f"{health.alerts}, of which {health.undelivered} wait for the control room"),
         ("Forgotten", forgotten),

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Protocol
 
 from edge.errors import AuthorityMissing, ThresholdUnsupported
+from edge.records import NOBODY, Limits
 from edge.trust.authority import CLOCK_BACK, Authority, Facts, authority_digest, judge, parse_authority
 from edge.trust.place import Position
 
@@ -30,7 +31,7 @@ class Calibration(Protocol):
     """What the embedder's measured tail says; :class:`edge.match.calibration.ImpostorTail` is one."""
 
     def threshold(self, fpir: float, entries: int) -> Estimate:
-        """The similarity at which a share ``fpir`` of passages of people who are not listed raises an alert.
+        """The score at which a share ``fpir`` of passages of people who are not listed raises an alert.
 
         Raises:
             ThresholdUnsupported: the measurement does not reach that far.
@@ -40,10 +41,10 @@ class Calibration(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ListFacts:
-    """The list as the van holds it: identity as it was built, and how many pictures of people are on it now."""
+    """The list as the van holds it: identity as it was built, and how many people are on it now."""
 
     digest: str
-    pictures: int
+    entries: int
 
 
 class Gate:
@@ -105,7 +106,7 @@ class Gate:
         return self._digest
 
     def check(
-        self, now: datetime, position: Position | None, watchlist: ListFacts | None, *, model: str, threshold: float
+        self, now: datetime, position: Position | None, watchlist: ListFacts | None, *, model: str, limits: Limits
     ) -> Authority:
         """Return the authority when matching is allowed at this moment.
 
@@ -114,7 +115,7 @@ class Gate:
             position: where the van is; None when it does not know.
             watchlist: the list in the store; None without one.
             model: digest of the embedder that runs.
-            threshold: the similarity that is in force.
+            limits: that are in force.
 
         Raises:
             PolicyRefusal: one of its kinds, with the exact cause; see :func:`edge.trust.authority.judge`.
@@ -135,10 +136,10 @@ class Gate:
                 van=self._van,
                 position=position,
                 watchlist=watchlist.digest if watchlist else None,
-                pictures=watchlist.pictures if watchlist else 0,
+                entries=watchlist.entries if watchlist else 0,
                 model=model,
-                threshold=threshold,
-                required_threshold=self._require(authority, watchlist.pictures if watchlist else 0),
+                limits=limits,
+                required_score=self._require(authority, watchlist.entries if watchlist else 0),
                 weaker_rules=self._weaker_rules,
             ),
         )
@@ -146,13 +147,10 @@ class Gate:
         self._floor = max(self._floor, now - CLOCK_BACK)
         return authority
 
-    def lowest_threshold(self, pictures: int) -> float:
-        """The lowest similarity that the authority's floor and budget allow for a list of so many pictures.
+    def lowest(self, entries: int) -> Limits:
+        """The lowest score and similarity that the authority's budget and floor allow with so many people on the list.
 
-        A stranger is compared with each picture. Five pictures of everybody raise four times as many false alerts as
-        one (docs/models.md), so they are judged as five people with one.
-
-        Where the calibration does not reach so far it is 1: nobody is matched, and :meth:`check` says why.
+        Where the calibration does not reach so far nobody reaches them, and :meth:`check` says why.
 
         Raises:
             AuthorityMissing: there is no authority.
@@ -164,15 +162,15 @@ class Gate:
                 "cannot be known without an authority",
                 "Plug in the stick with the signed authority, or connect the network",
             )
-        required = self._require(authority, pictures)
-        return 1.0 if required is None else max(authority.threshold_floor, required)
+        required = self._require(authority, entries)
+        return NOBODY if required is None else Limits(score=required, similarity=authority.threshold_floor)
 
-    def _require(self, authority: Authority, pictures: int) -> float | None:
+    def _require(self, authority: Authority, entries: int) -> float | None:
         if self._calibration is None:
             return None
-        if pictures not in self._required:
+        if entries not in self._required:
             try:
-                self._required[pictures] = self._calibration.threshold(1 / authority.budget_one_in, pictures).threshold
+                self._required[entries] = self._calibration.threshold(1 / authority.budget_one_in, entries).threshold
             except ThresholdUnsupported:
-                self._required[pictures] = None
-        return self._required[pictures]
+                self._required[entries] = None
+        return self._required[entries]

@@ -33,6 +33,7 @@ from edge.errors import (
     WatchlistGone,
 )
 from edge.files import replace_file
+from edge.records import NOBODY, Limits
 from edge.trust.audit import AuditLog, read_log
 from edge.trust.authority import Authority, authority_digest, parse_authority
 from edge.trust.events import Event
@@ -79,13 +80,15 @@ class VanFacts:
         van: the van's identity.
         deployment: which it is out for.
         model: digest of the embedder.
-        threshold: the configured similarity; None for the lowest that floor and budget allow at the list's size.
+        score: the configured score that an alert needs; None for the lowest that the budget allows at the list's size.
+        similarity: the configured similarity that it needs besides; None for the authority's floor.
     """
 
     van: str
     deployment: str
     model: str
-    threshold: float | None
+    score: float | None = None
+    similarity: float | None = None
 
 
 class Mandate:
@@ -282,7 +285,7 @@ class Mandate:
             return None
         now, position = self._clock.now(), self._positions.position()
         try:
-            self._gate.check(now, position, None, model=self._facts.model, threshold=1.0)
+            self._gate.check(now, position, None, model=self._facts.model, limits=NOBODY)
         except AuthorityEnded as ended:
             return ended
         except PolicyRefusal:
@@ -299,20 +302,27 @@ class Mandate:
             self._expired_at_ns = monotonic
             self._keeper.expire()
         return self._gate.check(
-            now, self._positions.position(), self._list_facts(), model=self._facts.model, threshold=self.threshold
+            now, self._positions.position(), self._list_facts(), model=self._facts.model, limits=self.limits
         )
 
     @property
-    def threshold(self) -> float:
-        """The similarity in force: the configured one, or the lowest that floor and budget allow.
+    def limits(self) -> Limits:
+        """What a candidate must reach with the list as it is; see :meth:`limits_for`."""
+        facts = self._list_facts()
+        return self.limits_for(facts.entries if facts else 1)
+
+    def limits_for(self, entries: int) -> Limits:
+        """What a candidate must reach with so many on the list: as configured, else the lowest that is allowed.
 
         Raises:
             AuthorityMissing: it follows from an authority, and there is none.
         """
-        if self._facts.threshold is not None:
-            return self._facts.threshold
-        facts = self._list_facts()
-        return self._gate.lowest_threshold(facts.pictures if facts else 1)
+        lowest = self._gate.lowest(entries)
+        score, similarity = self._facts.score, self._facts.similarity
+        return Limits(
+            score=lowest.score if score is None else score,
+            similarity=lowest.similarity if similarity is None else similarity,
+        )
 
     @property
     def authority(self) -> Authority | None:
@@ -330,7 +340,7 @@ class Mandate:
             store = self._keeper.open()
         except WatchlistGone:
             return None
-        return ListFacts(store.digest, store.pictures())
+        return ListFacts(store.digest, len(store))
 
     def _note(self, error: EdgeError) -> None:
         """Write a refusal down when it is another than the last: asked every second, said once."""

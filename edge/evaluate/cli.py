@@ -47,6 +47,9 @@ def evaluate(
     manifest: Annotated[Path, typer.Option(help="CSV: identity,path[,role][,group…]; paths relative to it")],
     gallery_fill: Annotated[Path | None, typer.Option(help="manifest of people who are enrolled only")] = None,
     where: Annotated[list[str] | None, typer.Option(help="keep rows with COLUMN=VALUE; may be repeated")] = None,
+    without: Annotated[
+        Path | None, typer.Option(help="CSV identity,why: people who are left out, as one person under two names")
+    ] = None,
     detector: Annotated[str, typer.Option(help="pack:variant")] = DETECTOR,
     embedder: Annotated[str, typer.Option(help="pack:variant")] = EMBEDDER,
     gallery_embedder: Annotated[
@@ -56,12 +59,12 @@ def evaluate(
     runtime: Annotated[str, typer.Option(help="litert or tflite-runtime")] = "litert",
     flip: Annotated[str, typer.Option(help="average the mirror image: none, enrol (the gallery) or both")] = "enrol",
     score: Annotated[
-        str, typer.Option(help="cosine, or list-relative: likeness beyond the rest of the list")
-    ] = "cosine",
-    share: Annotated[float, typer.Option(min=0, max=1, help="list-relative: how much of that is taken off")] = 0.5,
+        str, typer.Option(help="list-relative, as a van does it: likeness beyond the rest of the list; or cosine")
+    ] = "list-relative",
+    share: Annotated[float, typer.Option(min=0, max=1, help="list-relative: how much of that is taken off")] = 0.4,
     nearest: Annotated[int, typer.Option(min=1, help="list-relative: how many others count")] = 10,
     fpir: Annotated[list[str] | None, typer.Option(help="report at this FPIR: 0.01, 1% or 1/6000; repeatable")] = None,
-    threshold: Annotated[float | None, typer.Option(min=-1, max=1, help="report at this similarity instead")] = None,
+    threshold: Annotated[float | None, typer.Option(min=-1, max=1, help="report at this score instead")] = None,
     seed: Annotated[int, typer.Option(min=0, help="of the split and the bootstrap")] = 0,
     bootstrap: Annotated[int, typer.Option(min=0, help="resamplings of people; 0 for none")] = 1000,
     workers: Annotated[int | None, typer.Option(min=1, help="processes; one per core if left out")] = None,
@@ -114,8 +117,9 @@ def evaluate(
             recipe,
             gallery_fill=gallery_fill,
             where=condition,
+            without=without,
             flip=side,
-            relative=Relative(share, share, nearest) if how == "list-relative" else None,
+            relative=Relative(probe=share, entry=share, nearest=nearest) if how == "list-relative" else None,
             targets=targets,
             threshold=threshold,
             seed=seed,
@@ -139,12 +143,12 @@ def evaluate(
 
 def threshold(
     fpir: Annotated[str, typer.Option(help="false-alert budget per person who passes: 1/6000, 0.1% or 0.001")],
-    entries: Annotated[int, typer.Option(min=1, help="people on the list; with several pictures each, the pictures")],
+    entries: Annotated[int, typer.Option(min=1, help="people on the list")],
     pack: Annotated[str, typer.Option(help="the embedder's pack")] = "mobilefacenet",
     models: Annotated[Path | None, MODELS] = None,
     as_json: Annotated[bool, AsJson] = False,
 ) -> None:
-    """Give the similarity at which a false-alert budget is met at a list's size, and how sure that is."""
+    """Give the score at which a false-alert budget is met at a list's size, and how sure that is."""
     from dataclasses import asdict
 
     from edge.match.calibration import ImpostorTail
@@ -157,13 +161,16 @@ def threshold(
         print(json.dumps(asdict(found) | about, indent=2))
         return
     say(f"threshold {found.threshold:.3f}   (95 % of resamplings: {found.lower:.3f} to {found.upper:.3f})")
+    say(
+        f"of the score: the likeness to one entry, less {tail.relative.probe:g} of the face's and "
+        f"{tail.relative.entry:g} of the entry's likeness to the {tail.relative.nearest} others nearest on the list."
+    )
     say(f"One false alert in {1 / found.fpir:,.0f} people who pass, with {found.entries:,} on the list.")
     if found.judged_entries > found.entries:
         say(
-            f"A list of {found.entries:,} is judged as one of {found.judged_entries:,}, because in one scene "
-            "strangers look more alike than in the pictures that were measured."
+            f"A list of {found.entries:,} is judged as one of {found.judged_entries:,}, the shortest that was measured."
         )
-    say(f"A passage counts as {found.searches:g} searches, because the measured ones were of one picture each.")
+    say(f"A passage counts as {found.searches:g} searches of one picture: so many more alerts passages raised at most.")
     say(f"From lists of {found.measured_entries:,} of {tail.people:,} people: {tail.data}.")
     if found.extrapolation > 1:
         say(f"It is {found.extrapolation:.1f} times rarer than one in all searches measured: extrapolated.")

@@ -66,34 +66,32 @@ class Roles:
     left_out: bool
 
 
-def read(path: Path, where: Mapping[str, str] | None = None) -> tuple[Picture, ...]:
+def read(path: Path, where: Mapping[str, str] | None = None, without: Path | None = None) -> tuple[Picture, ...]:
     """Reads a manifest.
 
     Args:
         path: the CSV file.
         where: keep only rows whose column has this value, for example ``{"split": "evaluation"}``. Such a column is not
             reported by.
+        without: CSV with ``identity,why``: people who are left out, for example one person under two names. It may name
+            people of other manifests, too.
 
     Raises:
-        BadInput: the file is missing or no CSV, lacks a column, has an unknown role, or no row is left.
+        BadInput: a file is missing or no CSV, lacks a column, has an unknown role, names somebody to leave out without
+            saying why, or no row is left.
     """
     where = where or {}
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as handle:
-            reader = csv.DictReader(handle)
-            columns = list(reader.fieldnames or [])
-            rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BadInput(str(path), f"the manifest cannot be read ({error})", "Give a CSV file in UTF-8") from error
-    for column in ("identity", "path", *where):
-        if column not in columns:
-            raise BadInput(
-                str(path), f"the manifest has no column '{column}', only {', '.join(columns) or 'none'}", "Add it"
-            )
+    columns, rows = _table(path, ("identity", "path", *where))
+    left_out = set()
+    if without is not None:
+        for number, row in enumerate(_table(without, ("identity", "why"))[1], start=2):
+            if not row["identity"] or not row["why"]:
+                raise BadInput(f"{without}, line {number}", "it does not say whom or why", "Say both")
+            left_out.add(row["identity"])
     groups = [c for c in columns if c and c not in {"identity", "path", "role", *where}]
     pictures = []
     for number, row in enumerate(rows, start=2):
-        if any(row[column] != value for column, value in where.items()):
+        if any(row[column] != value for column, value in where.items()) or row["identity"] in left_out:
             continue
         if not row["identity"] or not row["path"]:
             raise BadInput(f"{path}, line {number}", "it lacks an identity or a path", "Complete or delete the line")
@@ -108,6 +106,23 @@ def read(path: Path, where: Mapping[str, str] | None = None) -> tuple[Picture, .
     if not pictures:
         raise BadInput(str(path), "no row of the manifest is left", "Check the file and the --where condition")
     return tuple(pictures)
+
+
+def _table(path: Path, needed: Sequence[str]) -> tuple[list[str], list[dict[str, str]]]:
+    """The columns and rows of a CSV file that has all that are needed."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as handle:
+            reader = csv.DictReader(handle)
+            columns = list(reader.fieldnames or [])
+            rows = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise BadInput(str(path), f"the manifest cannot be read ({error})", "Give a CSV file in UTF-8") from error
+    for column in needed:
+        if column not in columns:
+            raise BadInput(
+                str(path), f"the manifest has no column '{column}', only {', '.join(columns) or 'none'}", "Add it"
+            )
+    return columns, rows
 
 
 def _role(text: str | None, place: str) -> Role | None:

@@ -7,7 +7,7 @@ search is measured here: a passage's *level* is the highest threshold at which i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from uuid import uuid4
 
@@ -17,14 +17,19 @@ from numpy.typing import NDArray
 from edge.clock import Clock
 from edge.config import DecisionSection
 from edge.custody.retention import Custodian
+from edge.match.calibration import Passages
+from edge.match.relative import Relative
 from edge.match.template import TrackTemplate
 
 __all__ = [
     "NEVER",
     "Finding",
     "Found",
+    "Judge",
     "Levels",
+    "Listed",
     "Passage",
+    "as_searches",
     "compare",
     "find",
     "from_pictures",
@@ -33,8 +38,17 @@ __all__ = [
     "search",
 ]
 
-NEVER = -1.0
+NEVER = -3.0
 """Level of a passage that raises no alert at any threshold: it had fewer searches than there must be votes."""
+
+LENGTHS = (4, 8, 16, 32)
+COUNTED_LISTS = (10, 30, 100)
+COUNTED_BUDGETS = (100, 1000)
+ENOUGH_PEOPLE = 20
+"""People who alert, from which on the bounds of a multiple mean something."""
+
+UNMEASURED = 4.0
+"""As which a passage counts where nobody has pictures enough to measure it: more than was ever measured."""
 
 REPLICATES = 500
 """Resamplings of people; the 2.5 and 97.5 % bounds then rest on twelve of them each."""
@@ -84,7 +98,7 @@ class Finding:
         kind: ``single``, ``passage`` or ``any_picture``, as in :class:`Levels`.
         entries: people on each list.
         fpir: the budget.
-        threshold: similarity.
+        threshold: score.
         people: different people searched.
         passages: passages searched, each in every list.
         lists: lists.
@@ -123,7 +137,7 @@ class Found:
     """How often somebody on the list is found in their own name. Bounds are 95 %, by resampling people.
 
     Attributes:
-        threshold: similarity.
+        threshold: score.
         people: different people searched.
         single: share of single pictures that reach it.
         single_bounds: its bounds.
@@ -145,6 +159,32 @@ class Found:
         }
         bounds = {name: [round(v, 4) for v in getattr(self, name)] for name in ("single_bounds", "passage_bounds")}
         return {"people": self.people} | rounded | bounds
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """People who may be put on lists, one template each.
+
+    Attributes:
+        templates: (m, d) float32 of length 1.
+        person: (m,) numbers, all different.
+    """
+
+    templates: NDArray[np.float32]
+    person: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """How a van judges a passage.
+
+    Attributes:
+        rules: votes and window.
+        relative: how scores are made.
+    """
+
+    rules: DecisionSection
+    relative: Relative
 
 
 def from_pictures(
@@ -190,11 +230,11 @@ def levels(
 ) -> NDArray[np.float32]:
     """The highest threshold at which :class:`edge.match.decide.Decider` raises an alert for a passage.
 
-    At a search, that is the lower of its own similarity and the ``votes``-th highest among those searches of the window
+    At a search, that is the lower of its own score and the ``votes``-th highest among those searches of the window
     in which the same subject was first; over the passage, the highest of these. Cool-down is left aside.
 
     Args:
-        best: (t, lists) similarity of the first candidate of each search.
+        best: (t, lists) score of the first candidate of each search.
         name: (t, lists) which entry that was.
         begun: (t,) whether the votes before this search are void.
         rules: votes and window.
@@ -212,34 +252,31 @@ def levels(
 
 
 def search(
-    passages: Sequence[Passage],
-    gallery: NDArray[np.float32],
-    gallery_person: NDArray[np.int64],
-    entries: int,
-    rules: DecisionSection,
-    *,
-    lists: int,
-    seed: int = 0,
+    passages: Sequence[Passage], people: Listed, entries: int, judge: Judge, *, lists: int, seed: int = 0
 ) -> Levels:
     """Searches each passage in random lists that do not hold its own person.
 
     Args:
         passages: at least one.
-        gallery: (m, d) of length 1, one row per person.
-        gallery_person: (m,) numbers, all different.
-        entries: people on a list, at most m.
-        rules: votes and window.
+        people: of whom lists are made.
+        entries: people on a list, at most as many as there are.
+        judge: of passages.
         lists: how many; people are dealt to disjoint lists, and dealt anew when they run out.
         seed: of the lists, which are the same for every passage.
     """
+    gallery, gallery_person, rules, relative = people.templates, people.person, judge.rules, judge.relative
     random = np.random.default_rng(seed)
     per_deal = min(len(gallery) // entries, lists)
-    deals = [random.permutation(len(gallery))[: per_deal * entries] for _ in range(-(-lists // per_deal))]
+    deals = [
+        random.permutation(len(gallery))[: per_deal * entries].reshape(per_deal, entries)
+        for _ in range(-(-lists // per_deal))
+    ]
+    likeness = [np.stack([relative.of_entries(gallery[one]) for one in deal]) for deal in deals]
 
     def first(rows: NDArray[np.float32], person: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        scores = rows @ gallery.T
-        scores[:, gallery_person == person] = NEVER
-        dealt = [scores[:, deal].reshape(len(rows), per_deal, entries) for deal in deals]
+        cosines = rows @ gallery.T
+        cosines[:, gallery_person == person] = -np.inf
+        dealt = [relative.scores(cosines[:, deal], of) for deal, of in zip(deals, likeness, strict=True)]
         best = np.concatenate([part.max(2) for part in dealt], axis=1)[:, :lists]
         name = np.concatenate([part.argmax(2) for part in dealt], axis=1)[:, :lists]
         return best, name
@@ -255,21 +292,76 @@ def search(
 
 
 def own_levels(
-    passages: Sequence[Passage], enrolled: NDArray[np.float32], rules: DecisionSection
+    passages: Sequence[Passage], enrolled: NDArray[np.float32], people: Listed, judge: Judge
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The highest thresholds at which people on the list are found: by their first picture, and by their passage.
 
     Args:
         passages: of people who are on the list.
         enrolled: (p, d) of length 1, the entry of each passage's person, from a picture that is not in it.
-        rules: votes and window.
+        people: the list, on which a person's own template is replaced by their entry.
+        judge: of passages.
     """
+    gallery, gallery_person, rules, relative = people.templates, people.person, judge.rules, judge.relative
     single, whole = [], []
+    likeness = relative.of_entries(gallery)
     for passage, entry in zip(passages, enrolled, strict=True):
-        single.append(float(passage.pictures[0] @ entry))
-        scores = (passage.probes @ entry)[:, None]
-        whole.append(float(levels(scores, np.zeros(scores.shape, np.int64), passage.begun, rules)[0]))
+        own = int(np.flatnonzero(gallery_person == passage.person)[0])
+        of = likeness.copy()
+        to_others = gallery @ entry
+        to_others[own] = 0
+        of[own] = np.maximum(np.sort(to_others)[-relative.nearest :], 0).sum() / relative.nearest
+
+        def first(
+            rows: NDArray[np.float32], own: int = own, entry: NDArray[np.float32] = entry, of: NDArray[np.float32] = of
+        ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+            cosines = rows @ gallery.T
+            cosines[:, own] = rows @ entry
+            scores = relative.scores(cosines, of)
+            name = scores.argmax(1)
+            # Another one first is no vote for this person, and no lower threshold makes it one.
+            return np.where(name == own, scores.max(1), np.float32(NEVER))[:, None], name[:, None]
+
+        single.append(float(first(passage.pictures[:1])[0][0, 0]))
+        whole.append(float(levels(*first(passage.probes), passage.begun, rules)[0]))
     return np.array(single, np.float32), np.array(whole, np.float32)
+
+
+def as_searches(
+    templates: NDArray[np.float32],
+    person: NDArray[np.int64],
+    people: Listed,
+    judge: Judge,
+    threshold: Callable[[float, int], float],
+    *,
+    clock: Clock,
+    seed: int = 0,
+) -> Passages:
+    """As how many searches of one picture a passage counts: the highest bound that enough people stand behind.
+
+    Args:
+        templates: (n, d) of length 1, one per picture.
+        person: (n,) whose picture it is.
+        people: of whom lists are made.
+        judge: of passages.
+        threshold: what single pictures need for a budget and a list's length.
+        clock: for the custody of templates.
+        seed: of the draws.
+
+    Returns:
+        With :data:`UNMEASURED` searches where too few people have pictures enough.
+    """
+    rows: list[tuple[int, int, int, int, int, float, float, float]] = []
+    for length in LENGTHS:
+        made, _ = from_pictures(templates, person, length, draws=4, clock=clock, seed=seed)
+        for entries in COUNTED_LISTS if made else ():
+            found = search(made, people, entries, judge, lists=max(8, 2000 // entries), seed=seed)
+            for one_in in COUNTED_BUDGETS:
+                one = compare(found, "passage", threshold(1 / one_in, entries), 1 / one_in, entries, seed=seed)
+                figures = (round(one.ratio, 2), round(one.ratio_bounds[0], 2), round(one.ratio_bounds[1], 2))
+                rows.append((length, one.people, one.alerting_people, entries, one_in, *figures))
+    sure = [row[-1] for row in rows if row[2] >= ENOUGH_PEOPLE]
+    return Passages(searches=max(1.0, *sure) if sure else UNMEASURED, measured=tuple(rows))
 
 
 def compare(found: Levels, kind: str, threshold: float, fpir: float, entries: int, *, seed: int = 0) -> Finding:
@@ -278,7 +370,7 @@ def compare(found: Levels, kind: str, threshold: float, fpir: float, entries: in
     Args:
         found: of lists of ``entries`` people.
         kind: ``single``, ``passage`` or ``any_picture``.
-        threshold: similarity.
+        threshold: score.
         fpir: the budget.
         entries: people on each list.
         seed: of the resampling.
@@ -331,7 +423,7 @@ def find(
         person: (p,) whose passages these are.
         single: (p,) as :func:`own_levels` gives them.
         passage: (p,) likewise.
-        threshold: similarity.
+        threshold: score.
         seed: of the resampling.
     """
     owner, times, passages_of = _resample(person, seed)

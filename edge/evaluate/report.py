@@ -135,6 +135,7 @@ def evaluate(
     *,
     gallery_fill: Path | None = None,
     where: Mapping[str, str] | None = None,
+    without: Path | None = None,
     flip: Flip = "enrol",
     relative: Relative | None = None,
     targets: Sequence[float] = (0.1, 0.03, 0.01, 0.003, 0.001),
@@ -154,6 +155,7 @@ def evaluate(
         gallery_fill: manifest of people who are enrolled only, to make the list longer; people who are in the manifest
             too are left aside.
         where: keep only rows with these values.
+        without: CSV of people who are left out, and why.
         flip: which templates average the mirror image: none, those of the gallery, or both sides.
         relative: score by likeness beyond the rest of the list, instead of by the cosine.
         targets: FPIR to report at.
@@ -168,10 +170,10 @@ def evaluate(
         BadInput: a manifest is wrong.
         ModelRejected: a model is not what its card says.
     """
-    pictures = manifests.read(manifest, where)
+    pictures = manifests.read(manifest, where, without)
     roles = manifests.assign(pictures, seed)
     known = {p.identity for p in pictures}
-    fill = [p for p in manifests.read(gallery_fill) if p.identity not in known] if gallery_fill else []
+    fill = [p for p in manifests.read(gallery_fill, without=without) if p.identity not in known] if gallery_fill else []
     used = list(dict.fromkeys(p.path for p in (*roles.gallery, *roles.mated, *roles.nonmated, *fill)))
     found = extract(used, recipe, workers=workers, cache=cache, progress=started(len(used)))
     by_path = dict(zip(used, found, strict=True))

@@ -7,12 +7,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import BadInput
-from edge.match.calibration import PassageRules, SizedTail, fit
+from edge.match.calibration import PassageRules, Passages, SizedTail, fit
+from edge.match.relative import Relative
 
 __all__ = ["SIZES", "measure", "to_toml"]
 
-SIZES = (10, 30, 100, 300, 1000, 3000, 10_000, 30_000)
-"""List sizes that are measured, as far as the people suffice; the longest possible list is added."""
+SIZES = (
+    *(10, 12, 15, 20, 25, 30, 40, 50, 70, 100, 150, 220, 330, 500, 700),
+    *(1000, 1500, 2200, 3300, 5000, 10_000, 30_000),
+)
+"""List sizes that are measured, as far as the people suffice; the longest possible list is added. Between two of them
+the higher threshold holds, so they lie close where it falls fast."""
 
 TAIL = 0.05
 """The share of searches that counts as the tail, at most."""
@@ -24,7 +29,7 @@ FEWEST_EXCEEDANCES = 100
 BLOCKS = 40
 """Disjoint lists that each probe is searched in, at most."""
 
-REPLICATES = 200
+REPLICATES = 100
 
 
 def measure(
@@ -32,6 +37,7 @@ def measure(
     probe_person: NDArray[np.int64],
     gallery: NDArray[np.float32],
     gallery_person: NDArray[np.int64],
+    relative: Relative,
     *,
     seed: int = 0,
 ) -> tuple[SizedTail, ...]:
@@ -42,6 +48,7 @@ def measure(
         probe_person: (n,) number of the person shown.
         gallery: (m, d) of length 1, one row per person.
         gallery_person: (m,) numbers, all different.
+        relative: how scores are made.
         seed: of the order in which people are put on lists, and of the resampling.
 
     Raises:
@@ -55,7 +62,9 @@ def measure(
     for size in sizes:
         blocks = min(len(gallery) // size, BLOCKS)
         lists = [slice(block * size, (block + 1) * size) for block in range(blocks)]
-        best = np.concatenate([_best(probes, probe_person, gallery[one], gallery_person[one]) for one in lists])
+        best = np.concatenate(
+            [_best(probes, probe_person, gallery[one], gallery_person[one], relative) for one in lists]
+        )
         tail = _fit(best, np.tile(probe_person, blocks), size, random)
         if tail is not None:
             tails.append(tail)
@@ -65,14 +74,19 @@ def measure(
 
 
 def _best(
-    probes: NDArray[np.float32], person: NDArray[np.int64], gallery: NDArray[np.float32], enrolled: NDArray[np.int64]
+    probes: NDArray[np.float32],
+    person: NDArray[np.int64],
+    gallery: NDArray[np.float32],
+    enrolled: NDArray[np.int64],
+    relative: Relative,
 ) -> NDArray[np.float32]:
     best = np.empty(len(probes), np.float32)
+    of_entries = relative.of_entries(gallery)
     for start in range(0, len(probes), 512):
         part = slice(start, start + 512)
         scores = probes[part] @ gallery.T
-        scores[person[part, None] == enrolled[None]] = -1.0
-        best[part] = scores.max(1)
+        scores[person[part, None] == enrolled[None]] = -np.inf
+        best[part] = relative.scores(scores, of_entries).max(1)
     return best
 
 
@@ -108,14 +122,19 @@ def _fit(
     )
 
 
-def to_toml(tails: tuple[SizedTail, ...], rules: PassageRules, **about: str | int) -> str:
-    """The text of ``impostor-tail.toml``, with the rules by which passages are judged.
+def to_toml(
+    tails: tuple[SizedTail, ...], rules: PassageRules, relative: Relative, passages: Passages, **about: str | int
+) -> str:
+    """The text of ``impostor-tail.toml``, with the rules by which passages are judged and how scores are made.
 
     Holds rates and similarities of crowds, nothing of any person.
     """
     lines = ["# Measured by `scripts/pack-model tail`; see edge/match/calibration.py for what it means."]
     lines += [f"{key} = {value}" if isinstance(value, int) else f'{key} = "{value}"' for key, value in about.items()]
     lines += ["", "[rules]", *(f"{name} = {value}" for name, value in msgspec.structs.asdict(rules).items())]
+    lines += ["", "[relative]", *(f"{name} = {value}" for name, value in msgspec.structs.asdict(relative).items())]
+    measured = ",\n    ".join(str(list(row)) for row in passages.measured)
+    lines += ["", "[passages]", f"searches = {passages.searches:.2f}", f"measured = [{measured}]"]
     for tail in tails:
         lines += ["", "[[tails]]", f"entries = {tail.entries}", f"searches = {tail.searches}"]
         lines += [f"{name} = {getattr(tail, name):.6f}" for name in ("start", "share", "scale", "shape")]

@@ -1,20 +1,24 @@
 """How alike strangers can look: from a measured impostor tail to the threshold for a false-alert budget.
 
-For each of several list sizes M the pack holds the tail of the best score that a person who is not on the list
-reached, as a generalised Pareto distribution above a high similarity (Coles, An Introduction to Statistical
-Modeling of Extreme Values, 2001, chapter 4), with bootstrap replicates over people. For a list of N entries the
-largest measured M ≤ N is taken, and a list N/M times as long is treated as N/M independent tries: FPIR(N) = 1 −
-(1 − FPIR(M))^(N/M). People differ in how many look like them, so tries are not independent, and for N ≥ M this
-overstates FPIR (Jensen's inequality): it errs towards the higher threshold. It is never used towards shorter
-lists, where it would err the other way.
+For each of several list sizes the pack holds the tail of the best score (:mod:`edge.match.relative`) that a person who
+is not on the list reached, as a generalised Pareto distribution above a high score (Coles, An Introduction to
+Statistical Modeling of Extreme Values, 2001, chapter 4), with bootstrap replicates over people.
 
-A tail counts searches of one picture; a van judges passages. Two rules stand between them, :data:`SHORTEST` and
-:data:`PASSAGE`; ``docs/decisions/0014-a-passage-counts-as-four-searches.md`` says why.
+A longer list brings more people who may look alike, and it knows better who looks like many. With lists of lawful
+length the second outweighs the first: the score that a budget needs falls with the length. So a list between two
+measured sizes needs the higher of their two thresholds; one shorter than the shortest is judged as the shortest, which
+needs the highest of all; and one N/M times as long as the longest measured is treated as N/M independent tries in it:
+FPIR(N) = 1 − (1 − FPIR(M))^(N/M). People differ in how many look like them, so tries are not independent, and scores
+are lower on the longer list: it errs towards the higher threshold.
+
+A tail counts searches of one picture; a van judges passages. How many searches a passage counts as was measured with it
+(:class:`Passages`); ``docs/decisions/0065-list-relative-scores.md`` says how.
 """
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -26,9 +30,10 @@ from numpy.typing import NDArray
 
 from edge.config import DecisionSection, QualitySection
 from edge.errors import ModelRejected, ThresholdUnsupported
+from edge.match.relative import Relative
 from edge.parsing import toml_as
 
-__all__ = ["FILE_NAME", "ImpostorTail", "PassageRules", "SizedTail", "ThresholdEstimate", "fit"]
+__all__ = ["FILE_NAME", "ImpostorTail", "PassageRules", "Passages", "SizedTail", "ThresholdEstimate", "fit"]
 
 FILE_NAME = "impostor-tail.toml"
 
@@ -36,17 +41,7 @@ REACH = 10.0
 """How many times rarer than the rarest thing seen a budget may be. Beyond, a fitted curve is a guess."""
 
 WIDEST = 0.12
-"""Similarity between the bounds of a threshold beyond which the data is called too little."""
-
-SHORTEST = 1000
-"""Entries as which a shorter list is judged. Strangers in one scene are more alike than LFW's people: on video a signer
-reached 0.64 against an entry enrolled from the same camera, where a list of ten asked for 0.58 (docs/models.md,
-`scripts/bench-models passages`)."""
-
-PASSAGE = 4.0
-"""Searches of one picture as which a passage counts: the budget is divided by it. Passages of up to 32 pictures raised
-up to 3.8 times the alerts that the budget allows at thresholds for single pictures, on short lists and on long ones
-(docs/models.md, `scripts/bench-models passages`)."""
+"""Score between the bounds of a threshold beyond which the data is called too little."""
 
 Rate = Annotated[float, Meta(gt=0.0, le=1.0)]
 
@@ -56,14 +51,14 @@ class ThresholdEstimate:
     """A threshold and how sure it is.
 
     Attributes:
-        threshold: similarity at which the budget is predicted to be met, -1..1.
+        threshold: score at which the budget is predicted to be met, -2..1.
         lower: 2.5 % bound of it over resampled people.
         upper: 97.5 % bound; the careful choice.
         fpir: the budget that was asked for.
         entries: the list size that was asked for.
         judged_entries: the list size that was put in its place, not smaller.
         searches: searches of one picture as which whatever passes was counted.
-        measured_entries: the list size M whose tail was used.
+        measured_entries: the list size whose tail was used.
         extrapolation: how many times rarer the budget is than one search among all that were made; below 1 nothing is
             extrapolated.
     """
@@ -85,12 +80,12 @@ class SizedTail(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     Attributes:
         entries: people on the list, M.
         searches: non-mated searches that were made.
-        start: similarity above which the tail is fitted.
+        start: score above which the tail is fitted.
         share: of the searches that lie above the start.
         scale: of the generalised Pareto distribution.
-        shape: of it; negative when similarity has an upper end.
+        shape: of it; negative when the score has an upper end.
         replicates: (share, scale, shape) for each resampling of people.
-        quantiles: similarity that this share of searches reaches, for the part below the tail: share → similarity.
+        quantiles: score that this share of searches reaches, for the part below the tail: share → score.
     """
 
     entries: Annotated[int, Meta(ge=1)]
@@ -103,11 +98,11 @@ class SizedTail(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     quantiles: tuple[tuple[float, float], ...]
 
     def threshold(self, rate: float, fitted: tuple[float, float, float] | None = None) -> float:
-        """Similarity that a share `rate` of searches reaches, by the fit or by one of its replicates."""
+        """Score that a share `rate` of searches reaches, by the fit or by one of its replicates."""
         share, scale, shape = fitted or (self.share, self.scale, self.shape)
         if rate >= share:
-            shares, similarities = zip(*self.quantiles, strict=True)
-            return float(np.interp(math.log(rate), np.log(shares), similarities))
+            shares, scores = zip(*self.quantiles, strict=True)
+            return float(np.interp(math.log(rate), np.log(shares), scores))
         ratio = math.log(rate / share)
         if abs(shape) < 1e-9:
             return self.start - scale * ratio
@@ -150,6 +145,19 @@ class PassageRules(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         return ""
 
 
+class Passages(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What whole passages of strangers did at thresholds for single pictures (:mod:`edge.evaluate.passages`).
+
+    Attributes:
+        searches: as so many searches of one picture a passage counts: the budget is divided by it.
+        measured: ``(pictures in a passage, people who passed, of them people who alerted, entries, 1 / budget, multiple
+            of the budget, its 2.5 % and 97.5 % bounds)`` of each measurement, over resampled people.
+    """
+
+    searches: Annotated[float, Meta(ge=1.0, le=100.0)]
+    measured: tuple[tuple[int, int, int, int, int, float, float, float], ...]
+
+
 class ImpostorTail(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What was measured of one embedder.
 
@@ -159,6 +167,8 @@ class ImpostorTail(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         data: which pictures, in words.
         flipped: which templates averaged the mirror image: ``none``, ``enrol`` or ``both``.
         people: how many different people were searched.
+        relative: how scores were made of similarities.
+        passages: as how many searches a passage counts.
         rules: by which a passage was judged when the budget was shown to hold.
         tails: by list size, ascending.
     """
@@ -167,7 +177,9 @@ class ImpostorTail(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     detector_sha256: str
     data: str
     flipped: str
-    people: int
+    people: Annotated[int, Meta(ge=1)]
+    relative: Relative
+    passages: Passages
     rules: PassageRules
     tails: tuple[SizedTail, ...]
 
@@ -205,51 +217,46 @@ class ImpostorTail(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         return tail
 
     def threshold(self, fpir: float, entries: int) -> ThresholdEstimate:
-        """The similarity at which a share `fpir` of passages of people not on a list of `entries` may raise an alert.
-
-        A list shorter than :data:`SHORTEST` is judged as one of that length, and a passage as :data:`PASSAGE` searches.
+        """The score at which a share `fpir` of passages of people not on a list of `entries` may raise an alert.
 
         Args:
             fpir: false-alert budget per passage, 0 < fpir < 1.
             entries: people on the list; 0 for one that everybody has left.
 
         Raises:
-            ThresholdUnsupported: the tail of no list so short was measured, the budget is too rare for the data, or the
-                bounds are too far apart.
+            ThresholdUnsupported: the budget is too rare for the data, or the bounds are too far apart.
         """
-        return self._estimate(fpir, entries, judged=max(entries, SHORTEST), searches=PASSAGE)
+        return self._estimate(fpir, entries, searches=self.passages.searches)
 
     def of_one_picture(self, fpir: float, entries: int) -> ThresholdEstimate:
-        """The same for single pictures and for the list as long as it is: what was measured, and no van may run with.
+        """The same for single pictures: what was measured, and no van may run with.
 
         Raises:
             ThresholdUnsupported: as :meth:`threshold`.
         """
-        return self._estimate(fpir, entries, judged=entries, searches=1.0)
+        return self._estimate(fpir, entries, searches=1.0)
 
-    def _estimate(self, fpir: float, entries: int, *, judged: int, searches: float) -> ThresholdEstimate:
+    def _estimate(self, fpir: float, entries: int, *, searches: float) -> ThresholdEstimate:
         what = f"threshold for FPIR {fpir:.3g} at {entries} entries"
         if not 0 < fpir < 1 or entries < 0:
             raise ThresholdUnsupported(
                 what, "the budget must lie between 0 and 1 and the length of the list cannot be negative", "Correct it"
             )
-        fitting = [tail for tail in self.tails if tail.entries <= judged]
-        if not fitting:
-            raise ThresholdUnsupported(
-                what,
-                f"the shortest list that was measured has {self.tails[0].entries} entries",
-                f"Ask for {self.tails[0].entries}: its threshold is on the safe side",
-            )
-        tail = fitting[-1]
-        tries = max(judged, 1) / tail.entries
+        sizes = [tail.entries for tail in self.tails]
+        judged = max(entries, sizes[0])
+        tries = max(judged / sizes[-1], 1.0)
         rate = -math.expm1(math.log1p(-fpir / searches) / tries)
+        below, above = bisect_right(sizes, judged) - 1, min(bisect_left(sizes, judged), len(sizes) - 1)
+        tail = max(self.tails[below], self.tails[above], key=lambda one: one.threshold(rate))
         extrapolation = 1 / (rate * tail.searches)
         if extrapolation > REACH:
+            people = math.ceil(self.people * extrapolation / REACH / 100) * 100
             smallest = -math.expm1(math.log1p(-1 / (REACH * tail.searches)) * tries) * searches
             raise ThresholdUnsupported(
                 what,
-                f"it is {extrapolation:.0f} times rarer than one in the {tail.searches} searches that were measured",
-                f"Allow a budget of {smallest:.2g} or more, or measure the pack on more people",
+                f"it is {extrapolation:.0f} times rarer than one in the {tail.searches:,} searches that were measured",
+                f"Allow a budget of {smallest:.2g} or more, or measure the pack on {people:,} people; these were "
+                f"{self.people:,}",
             )
         at = [tail.threshold(rate, (share, scale, shape)) for share, scale, shape in tail.replicates]
         lower, upper = (float(np.percentile(at, q)) for q in (2.5, 97.5))

@@ -2,7 +2,8 @@
 
 Three rules, in this order:
 
-1. *Threshold.* The similarity of the track's template to the subject reaches the threshold.
+1. *Threshold.* The score of the track's template with the subject reaches the threshold, and the similarity the
+   authority's floor.
 2. *k of n.* The same subject was first and above the threshold in ``votes`` of the last ``window``
    searches of the track, this one included. One lucky frame raises nothing.
 3. *Cool-down.* A subject that was just alerted raises no second alert, and one track raises one alert.
@@ -17,7 +18,7 @@ from uuid import UUID
 
 from edge.clock import NS_PER_S
 from edge.config import DecisionSection
-from edge.records import Decision, Outcome, SearchResult
+from edge.records import Decision, Limits, Outcome, SearchResult
 
 __all__ = ["Decider"]
 
@@ -27,20 +28,16 @@ class Decider:
 
     Args:
         settings: votes, window and cool-down.
-        threshold: the similarity that must be reached, -1..1.
+        limits: what a candidate must reach.
     """
 
-    def __init__(self, settings: DecisionSection, *, threshold: float) -> None:
+    def __init__(self, settings: DecisionSection, *, limits: Limits) -> None:
         self._settings = settings
-        self._threshold = threshold
+        self.limits = limits
+        """What a candidate must reach from the next search on; another list may need another score."""
         self._votes: dict[UUID, deque[str | None]] = {}
         self._alerted_tracks: set[UUID] = set()
         self._alerted_at: dict[str, int] = {}
-
-    @property
-    def threshold(self) -> float:
-        """The similarity that must be reached."""
-        return self._threshold
 
     def decide(self, track_id: UUID, result: SearchResult, now_ns: int) -> Decision:
         """Count one search of a track.
@@ -51,8 +48,7 @@ class Decider:
             now_ns: monotonic time of the frame.
         """
         best = result.best
-        above = best is not None and best.similarity >= self._threshold
-        vote = best.reference if best is not None and above else None
+        vote = best.reference if best is not None and self.limits.reached_by(best) else None
         votes = self._votes.setdefault(track_id, deque(maxlen=self._settings.window))
         votes.append(vote)
         agreeing = sum(1 for name in votes if vote is not None and name == vote)
@@ -65,7 +61,8 @@ class Decider:
             outcome=outcome,
             reference=vote,
             similarity=None if best is None else best.similarity,
-            threshold=self._threshold,
+            score=None if best is None else best.score,
+            threshold=self.limits.score,
             votes=agreeing,
             window=len(votes),
         )

@@ -5,6 +5,10 @@ and can be erased in place. HNSW pays from tens of thousands of templates on; it
 re-scored against the stored templates, so that a similarity is always the true one. Why: see
 ``docs/decisions/0003-exact-search-first.md``.
 
+A candidate has two figures: the similarity, which is the cosine, and the score, which is how far that stands out from
+this list (:mod:`edge.match.relative`). Candidates are ranked by the score. A subject with several pictures is compared
+with each and with their mean, and the best counts.
+
 hnswlib keeps vectors that are marked as deleted, and writes them with ``save_index`` and pickles. So an index
 is never saved, and a subject who leaves the list is overwritten in place instead of marked.
 """
@@ -19,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import RecordInvalid
+from edge.match.relative import Relative, unit_means
 from edge.records import Candidate, SearchResult
 
 __all__ = ["Index"]
@@ -28,7 +33,8 @@ HNSW_EF_CONSTRUCTION = 200
 HNSW_EF = 128
 """Candidates that the graph keeps in view while it searches: more find more and take longer. tests/test_index.py holds
 what it finds against the exact search."""
-HNSW_CANDIDATES = 16
+HNSW_CANDIDATES = 48
+"""Rows that the graph is asked for: the nearest others of a score lie among them."""
 REMOVED = ""
 """Stands in place of a subject who left the list; no reference is empty."""
 
@@ -41,6 +47,7 @@ class Index:
         templates: ``(n, d)`` float32, rows of length 1. Adopted: the index owns and erases it.
         method: ``exact``, ``hnsw`` or ``auto``, which is exact up to ``exact_up_to`` rows.
         exact_up_to: see ``method``.
+        relative: how scores are made of similarities; as the embedder's tail was measured.
 
     Raises:
         RecordInvalid: wrong shape or dtype, or rows that are not of length 1.
@@ -53,6 +60,7 @@ class Index:
         *,
         method: Literal["auto", "exact", "hnsw"] = "auto",
         exact_up_to: int = 20_000,
+        relative: Relative | None = None,
     ) -> None:
         if templates.ndim != 2 or templates.dtype != np.float32 or len(references) != len(templates):
             raise RecordInvalid(
@@ -63,36 +71,71 @@ class Index:
         lengths = np.linalg.norm(templates, axis=1)
         if len(templates) and not bool(np.all(np.abs(lengths - 1.0) < 1e-3)):
             raise RecordInvalid("the index's templates", "must have length 1", "Build the list again")
-        self._references = list(references)
-        self._templates = np.ascontiguousarray(templates)
-        if not self._templates.flags.writeable:
-            self._templates = self._templates.copy()
+        self._relative = relative or Relative()
+        self._references = list(dict.fromkeys(references))
+        self._pictures = dict.fromkeys(self._references, 0)
+        for reference in references:
+            self._pictures[reference] += 1
+        self._arrange(references, templates)
+        self._gone = np.zeros(len(self._references), np.bool_)
         self._graph: hnswlib.Index | None = None
         if len(templates) and (method == "hnsw" or (method == "auto" and len(templates) > exact_up_to)):
             self._graph = self._build_graph()
+        self._likeness, self._least = self._relative.neighbours(self._means, np.arange(len(self._means)))
+
+    def _arrange(self, references: Sequence[str], templates: NDArray[np.float32]) -> None:
+        """Rows of one subject beside each other, and the mean of several behind them."""
+        count = len(self._references)
+        if count == len(templates):
+            self._rows = np.ascontiguousarray(templates)
+            if not self._rows.flags.writeable:
+                self._rows = self._rows.copy()
+            self._starts = np.arange(count)
+            self._means = self._rows
+        else:
+            number = {reference: at for at, reference in enumerate(self._references)}
+            owner = np.array([number[reference] for reference in references], np.int64)
+            order = np.argsort(owner, kind="stable")
+            pictures = np.bincount(owner)
+            firsts = np.concatenate([[0], np.cumsum(pictures)[:-1]])
+            sorted_rows = templates[order]
+            self._means = unit_means(sorted_rows, firsts)
+            # One picture is its own mean and has no second row.
+            size = np.where(pictures > 1, pictures + 1, 1)
+            self._starts = np.concatenate([[0], np.cumsum(size)[:-1]])
+            self._rows = np.empty((int(size.sum()), templates.shape[1]), np.float32)
+            self._rows[self._starts + size - 1] = self._means
+            self._rows[np.arange(len(templates)) + self._starts[owner[order]] - firsts[owner[order]]] = sorted_rows
+            sorted_rows.fill(0)
+            if templates.flags.writeable:
+                templates.fill(0)
+        self._owner = np.repeat(np.arange(count), np.diff(np.append(self._starts, len(self._rows))))
 
     def __len__(self) -> int:
-        """How many templates are searched."""
-        return sum(1 for name in self._references if name != REMOVED)
+        """How many subjects are searched for."""
+        return len(self._pictures)
+
+    @property
+    def pictures(self) -> int:
+        """How many pictures of them."""
+        return sum(self._pictures.values())
 
     def __repr__(self) -> str:
-        return f"<Index of {len(self)} templates, {self.method}>"
+        return f"<Index of {len(self)} subjects, {self.method}>"
 
     @property
     def method(self) -> str:
         return "exact" if self._graph is None else "hnsw"
 
     def _build_graph(self) -> hnswlib.Index:
-        graph = hnswlib.Index(space="ip", dim=self._templates.shape[1])
-        graph.init_index(
-            max_elements=len(self._templates), M=HNSW_M, ef_construction=HNSW_EF_CONSTRUCTION, random_seed=100
-        )
-        graph.add_items(self._templates, np.arange(len(self._templates)))
+        graph = hnswlib.Index(space="ip", dim=self._rows.shape[1])
+        graph.init_index(max_elements=len(self._rows), M=HNSW_M, ef_construction=HNSW_EF_CONSTRUCTION, random_seed=100)
+        graph.add_items(self._rows, np.arange(len(self._rows)))
         graph.set_ef(HNSW_EF)
         return graph
 
     def search(self, probe: NDArray[np.float32], k: int = 3) -> SearchResult:
-        """The ``k`` most similar subjects, best first.
+        """The ``k`` subjects who stand out most, best first.
 
         Args:
             probe: ``(d,)`` float32 of length 1.
@@ -101,53 +144,82 @@ class Index:
         Raises:
             RecordInvalid: the probe has another dimension than the list.
         """
-        if not len(self._templates):
+        if not len(self._rows):
             return SearchResult((), exact=True)
-        if probe.shape != (self._templates.shape[1],):
+        if probe.shape != (self._rows.shape[1],):
             raise RecordInvalid(
                 "the probe",
-                f"has shape {list(probe.shape)}, the list {[self._templates.shape[1]]}",
+                f"has shape {list(probe.shape)}, the list {[self._rows.shape[1]]}",
                 "Build the list with the model that the van runs",
             )
-        if self._graph is None:
-            similarities = self._templates @ probe
-            count = min(len(similarities), max(HNSW_CANDIDATES, 4 * k))
-            rows = np.argpartition(similarities, -count)[-count:]
-            scores = similarities[rows]
-        else:
-            count = min(len(self._templates), max(HNSW_CANDIDATES, 4 * k))
-            labels, _ = self._graph.knn_query(probe[None, :], k=count, num_threads=1)
-            rows = labels[0].astype(np.int64)
-            scores = self._templates[rows] @ probe
-        best: dict[str, float] = {}
-        for position in np.argsort(-scores, kind="stable"):
-            best.setdefault(self._references[int(rows[position])], float(scores[position]))
-        best.pop(REMOVED, None)
-        ranked = tuple(Candidate(reference, score) for reference, score in list(best.items())[:k])
-        return SearchResult(ranked, exact=self._graph is None)
+        subjects, cosines = (None, self._all(probe)) if self._graph is None else self._near(self._graph, probe, k)
+        if len(self._pictures) < len(self._references):
+            cosines[self._gone if subjects is None else self._gone[subjects]] = -np.inf
+        scores = self._relative.ranking(cosines, self._likeness if subjects is None else self._likeness[subjects])
+        ranked = []
+        for _ in range(min(k, len(scores))):
+            at = int(scores.argmax())
+            if not np.isfinite(scores[at]):
+                break
+            name = self._references[at if subjects is None else subjects[at]]
+            ranked.append(Candidate(name, float(cosines[at]), float(scores[at])))
+            scores[at] = -np.inf
+        return SearchResult(tuple(ranked), exact=self._graph is None)
+
+    def _all(self, probe: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The best cosine of every subject."""
+        cosines = self._rows @ probe
+        if len(cosines) > len(self._references):
+            cosines = np.maximum.reduceat(cosines, self._starts)
+        return np.asarray(cosines)
+
+    def _near(
+        self, graph: hnswlib.Index, probe: NDArray[np.float32], k: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The subjects whom the graph finds near, and the best cosine of each."""
+        count = min(len(self._rows), max(HNSW_CANDIDATES, 4 * self._relative.nearest, 4 * k))
+        labels, _ = graph.knn_query(probe[None, :], k=count, num_threads=1)
+        rows = labels[0].astype(np.int64)
+        subjects, which = np.unique(self._owner[rows], return_inverse=True)
+        cosines = np.full(len(subjects), -np.inf, np.float32)
+        np.maximum.at(cosines, which, self._rows[rows] @ probe)
+        return subjects, cosines
 
     def remove(self, reference: str) -> int:
-        """Never find ``reference`` again: its templates are overwritten where they lie. Returns how many there were.
+        """Never find ``reference`` again: its templates are overwritten where they lie.
 
-        Takes the same short time for a list of any length: nothing is built again. A row of zeros resembles
-        nobody, and its name is gone.
+        Those to whom it was one of the nearest on the list are held against the rest anew.
+
+        Returns:
+            How many pictures it had; 0 when it was not on the list.
         """
-        rows = np.array([row for row, name in enumerate(self._references) if name == reference], np.int64)
-        if len(rows):
-            self._templates[rows] = 0
+        pictures = self._pictures.pop(reference, 0)
+        if pictures:
+            subject = self._references.index(reference)
+            likeness = self._means @ self._means[subject]
+            rows = np.flatnonzero(self._owner == subject)
+            self._rows[rows] = 0
+            self._means[subject] = 0
             if self._graph is not None:
                 # Adding an existing label again overwrites its vector where it lies.
-                self._graph.add_items(self._templates[rows], rows)
-            for row in rows:
-                self._references[row] = REMOVED
-        return len(rows)
+                self._graph.add_items(self._rows[rows], rows)
+            self._references[subject] = REMOVED
+            self._gone[subject] = True
+            changed = np.flatnonzero((likeness >= self._least) & ~self._gone)
+            self._likeness[changed], self._least[changed] = self._relative.neighbours(self._means, changed, self._gone)
+            self._likeness[subject] = 0
+        return pictures
 
     def erase(self) -> None:
         """Overwrite every template, in the matrix and in the graph, and hold nothing any more."""
-        self._templates.fill(0)
+        for held in (self._rows, self._means, self._likeness, self._least):
+            held.fill(0)
         if self._graph is not None:
             self._graph.set_ef(1)
-            self._graph.add_items(self._templates, np.arange(len(self._templates)))
+            self._graph.add_items(self._rows, np.arange(len(self._rows)))
             self._graph = None
-        self._references = []
-        self._templates = np.zeros((0, self._templates.shape[1]), np.float32)
+        self._references, self._pictures = [], {}
+        self._rows = self._means = np.zeros((0, self._rows.shape[1]), np.float32)
+        self._owner = self._starts = np.zeros(0, np.int64)
+        self._gone = np.zeros(0, np.bool_)
+        self._likeness = self._least = np.zeros(0, np.float32)

@@ -70,8 +70,8 @@ class Health(Struct, frozen=True, kw_only=True):
         alerts: alerts raised; undelivered: alerts that wait in the outbox.
         erasure_ms: from a passage's last frame to the erasure of all of it, unmatched passages only.
         nonmatch_overdue: handles that outlived their deadline. Anything but 0 stops the van.
-        list_entries: templates that are searched.
-        threshold: the similarity that must be reached.
+        list_entries: people who are searched for.
+        threshold: the score that an alert needs.
         memory_locked: whether nothing of this process can reach swap.
     """
 

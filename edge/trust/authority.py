@@ -32,6 +32,7 @@ from edge.errors import (
 from edge.fields import in_words
 from edge.names import Name
 from edge.parsing import json_as
+from edge.records import Limits
 from edge.trust.canonical import sha256
 from edge.trust.place import Place, Position
 
@@ -108,7 +109,7 @@ class Authority(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         vans: who may match.
         watchlist: identity of the list that the officer reviewed, ``sha256:…``.
         model: digest of the embedder.
-        threshold_floor: lowest similarity that may be configured, 0..1.
+        threshold_floor: lowest similarity that may raise an alert, 0..1, whatever the score.
         budget_one_in: at most one false alert in so many passages of people who are not on the list.
         retention_h: how long alerts are kept, hours; 31 days at most.
         notice: what the public notice says besides.
@@ -148,10 +149,10 @@ class Facts:
         van: the van's identity.
         position: where it is; None when it does not know.
         watchlist: identity of the list in the store; None without one.
-        pictures: how many reference pictures are on it: each of them is a chance of a false alert.
+        entries: how many people are on it: each of them is a chance of a false alert.
         model: digest of the embedder that runs.
-        threshold: the configured similarity.
-        required_threshold: the similarity at which the model's measured tail meets the budget at this list's
+        limits: what a candidate must reach.
+        required_score: the score at which the model's measured tail meets the budget at this list's
             size; None when the calibration does not reach that far.
         weaker_rules: which key of the configuration asks less of a passage than the rules with which the budget was
             shown to hold, as a sentence; empty when none does.
@@ -163,10 +164,10 @@ class Facts:
     van: str
     position: Position | None
     watchlist: str | None
-    pictures: int
+    entries: int
     model: str
-    threshold: float
-    required_threshold: float | None
+    limits: Limits
+    required_score: float | None
     weaker_rules: str
 
 
@@ -211,8 +212,8 @@ def judge(authority: Authority, facts: Facts) -> None:
     5. the place: known, then inside;
     6. the list: present, then the one that was reviewed;
     7. the model;
-    8. the threshold against the floor;
-    9. the threshold against what the budget needs at this list's size;
+    8. the similarity that an alert needs against the floor;
+    9. the score that it needs against what the budget needs at this list's size;
     10. votes, window and quality limits against those with which the budget was shown to hold.
 
     Raises:
@@ -245,11 +246,11 @@ def judge(authority: Authority, facts: Facts) -> None:
             f"names model {_short(authority.model)}, this van runs {_short(facts.model)}",
             "Put the model that was authorised into the configuration",
         )
-    if facts.threshold < authority.threshold_floor:
+    if facts.limits.similarity < authority.threshold_floor:
         raise ThresholdTooLow(
-            "the threshold",
-            f"is {facts.threshold:.3f}, below the authority's floor of {authority.threshold_floor:.3f}",
-            "Raise decision.threshold in the configuration",
+            "the similarity that an alert needs",
+            f"is {facts.limits.similarity:.3f}, below the authority's floor of {authority.threshold_floor:.3f}",
+            "Raise decision.min_similarity in the configuration, or take it out",
         )
     _judge_budget(authority, facts)
     if facts.weaker_rules:
@@ -300,17 +301,17 @@ def _judge_place(name: str, place: Place, facts: Facts) -> None:
 
 def _judge_budget(authority: Authority, facts: Facts) -> None:
     budget = f"one false alert in {authority.budget_one_in}"
-    listed = f"with {facts.pictures} pictures on the list"
-    if facts.required_threshold is None:
+    listed = f"with {facts.entries} on the list"
+    if facts.required_score is None:
         raise ThresholdUnsupported(
             "the threshold",
             f"cannot be shown to keep {budget} {listed}: the model was not measured that far",
             "Ask the intelligence unit for a shorter list, or use a model that was measured on more people",
         )
-    if facts.threshold < facts.required_threshold:
+    if facts.limits.score < facts.required_score:
         raise ThresholdUnsupported(
             "the threshold",
-            f"is {facts.threshold:.3f}; {budget} {listed} needs {facts.required_threshold:.3f}",
+            f"is {facts.limits.score:.3f}; {budget} {listed} needs {facts.required_score:.3f}",
             "Raise decision.threshold in the configuration",
         )
 
