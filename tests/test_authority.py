@@ -22,6 +22,7 @@ from edge.errors import (
     ThresholdTooLow,
     ThresholdUnsupported,
 )
+from edge.records import Limits
 from edge.trust.authority import Facts, Notice, authority_digest, judge, parse_authority
 from edge.trust.place import EARTH_RADIUS_M, Place, Position, distance_m
 from tests.test_gate import AUTHORITY, SQUARE
@@ -37,10 +38,10 @@ GOOD = Facts(
     van="van-1",
     position=Position(51.505, -0.125, 0.0, NOON),
     watchlist=AUTHORITY["watchlist"],
-    pictures=500,
+    entries=500,
     model=AUTHORITY["model"],
-    threshold=0.5,
-    required_threshold=0.5,
+    limits=Limits(0.5, 0.5),
+    required_score=0.5,
     weaker_rules="",
 )
 
@@ -72,14 +73,11 @@ EDGES: dict[str, tuple[dict[str, Any], type[EdgeError] | None]] = {
     "a position older than that": (where(age=timedelta(seconds=30) + TICK), PlaceUnknown),
     "a position known to a hundred metres": (where(100.0), None),
     "a position vaguer than that": (where(math.nextafter(100.0, UP)), PlaceUnknown),
-    "a threshold that equals the floor": ({"threshold": 0.45, "required_threshold": 0.45}, None),
-    "a threshold just below the floor": (
-        {"threshold": math.nextafter(0.45, DOWN), "required_threshold": 0.3},
-        ThresholdTooLow,
-    ),
-    "a threshold that equals what the budget needs": ({"threshold": 0.5, "required_threshold": 0.5}, None),
-    "a threshold just below what the budget needs": (
-        {"threshold": math.nextafter(0.5, DOWN), "required_threshold": 0.5},
+    "a similarity that equals the floor": ({"limits": Limits(0.5, 0.45)}, None),
+    "a similarity just below the floor": ({"limits": Limits(0.9, math.nextafter(0.45, DOWN))}, ThresholdTooLow),
+    "a score that equals what the budget needs": ({"limits": Limits(0.3, 0.45), "required_score": 0.3}, None),
+    "a score just below what the budget needs": (
+        {"limits": Limits(math.nextafter(0.3, DOWN), 0.9), "required_score": 0.3},
         ThresholdUnsupported,
     ),
     "the model named with its algorithm": ({"model": f"sha256:{AUTHORITY['model']}"}, None),

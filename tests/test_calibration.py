@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,11 @@ from edge.config import DecisionSection, QualitySection
 from edge.errors import ModelRejected, ThresholdUnsupported
 from edge.evaluate import cli
 from edge.evaluate import tail as tails
-from edge.match.calibration import FILE_NAME, ImpostorTail, PassageRules, fit
+from edge.match.calibration import FILE_NAME, ImpostorTail, PassageRules, Passages, fit
+from edge.match.relative import Relative
 
 PEOPLE, DIMENSION = 1500, 24
+COSINE = Relative(probe=0.0, entry=0.0)
 
 
 def _crowd(random: np.random.Generator, people: int) -> NDArray[Any]:
@@ -32,10 +36,12 @@ def _crowd(random: np.random.Generator, people: int) -> NDArray[Any]:
 def tail() -> ImpostorTail:
     random = np.random.default_rng(1)
     faces, people = _crowd(random, PEOPLE), np.arange(PEOPLE)
-    measured = tails.measure(faces, people, faces, people, seed=2)
+    measured = tails.measure(faces, people, faces, people, COSINE, seed=2)
     text = tails.to_toml(
         measured,
         PassageRules.of(DecisionSection(), QualitySection()),
+        COSINE,
+        Passages(searches=2.5, measured=((8, 40, 25, 100, 1000, 1.9, 1.2, 2.5),)),
         model_sha256="0" * 64,
         detector_sha256="1" * 64,
         data="a sphere",
@@ -78,26 +84,45 @@ def test_a_budget_far_beyond_the_data_is_refused_with_the_smallest_that_is_not(t
     assert tail.threshold(smallest * 1.1, 10_000).extrapolation <= 10
 
 
-@pytest.mark.parametrize("entries", [0, 1, 3, 10, 999])
-def test_a_short_list_is_judged_as_one_of_a_thousand(tail: ImpostorTail, entries: int) -> None:
-    found, thousand = tail.threshold(0.01, entries), tail.threshold(0.01, 1000)
-    assert (found.threshold, found.judged_entries) == (thousand.threshold, 1000)
+@pytest.mark.parametrize("entries", [0, 1, 3, 9])
+def test_a_list_shorter_than_any_measured_is_judged_as_the_shortest(tail: ImpostorTail, entries: int) -> None:
+    found, ten = tail.threshold(0.01, entries), tail.threshold(0.01, 10)
+    assert (found.threshold, found.judged_entries) == (ten.threshold, 10)
     assert found.entries == entries
-    assert tail.threshold(0.01, 1300).judged_entries == 1300
 
 
-def test_a_passage_counts_as_four_searches_of_one_picture(tail: ImpostorTail) -> None:
+def test_a_list_between_two_measured_sizes_needs_the_higher_threshold_of_the_two(tail: ImpostorTail) -> None:
+    below, above = tail.threshold(0.01, 100), tail.threshold(0.01, 150)
+    assert tail.threshold(0.01, 120).threshold == max(below.threshold, above.threshold)
+    turned = msgspec.structs.replace(
+        tail,
+        tails=tuple(
+            msgspec.structs.replace(
+                one, start=-one.start, quantiles=tuple((s, v - 2 * one.start) for s, v in one.quantiles)
+            )
+            for one in tail.tails
+        ),
+    )
+    assert turned.threshold(0.01, 120).threshold == turned.threshold(0.01, 100).threshold
+    assert turned.threshold(0.01, 120).threshold > turned.threshold(0.01, 150).threshold
+
+
+def test_a_passage_counts_as_so_many_searches_as_were_measured(tail: ImpostorTail) -> None:
     found = tail.threshold(0.01, 1000)
-    assert found.searches == 4
-    assert found.threshold == tail.of_one_picture(0.0025, 1000).threshold > tail.of_one_picture(0.01, 1000).threshold
+    assert found.searches == 2.5
+    assert found.threshold == tail.of_one_picture(0.004, 1000).threshold > tail.of_one_picture(0.01, 1000).threshold
 
 
-def test_a_list_shorter_than_any_measured_is_refused(tail: ImpostorTail) -> None:
-    with pytest.raises(ThresholdUnsupported, match="shortest list that was measured has 10"):
-        tail.of_one_picture(0.01, 5)
-    long = msgspec.structs.replace(tail, tails=(msgspec.structs.replace(tail.tails[-1], entries=1500),))
-    with pytest.raises(ThresholdUnsupported, match="shortest list that was measured has 1500"):
-        long.threshold(0.01, 5)
+def test_a_refusal_says_how_many_people_it_would_take(tail: ImpostorTail) -> None:
+    with pytest.raises(ThresholdUnsupported, match=r"measure the pack on [\d,]+ people; these were 1,500") as refusal:
+        tail.threshold(1e-6, 1500)
+    people = int(re.findall(r"on ([\d,]+) people", refusal.value.next_step)[0].replace(",", ""))
+    more = msgspec.structs.replace(
+        tail,
+        people=people,
+        tails=tuple(msgspec.structs.replace(t, searches=t.searches * people // PEOPLE) for t in tail.tails),
+    )
+    assert more.threshold(1e-6, 1500).extrapolation <= 10
 
 
 @pytest.mark.parametrize(("fpir", "entries"), [(0.0, 100), (1.0, 100), (0.1, -1)])
@@ -142,7 +167,10 @@ def test_the_shipped_embedder_has_a_tail_of_the_very_file_that_ships() -> None:
     pack = card.default_directory() / "mobilefacenet"
     tail = ImpostorTail.load(pack)
     assert tail.model_sha256 == card.read(pack).variants["dynamic-int8"].sha256
-    assert 0.3 < tail.threshold(1 / 1000, 1000).threshold < 0.9
+    assert tail.relative == Relative(), "what evaluate measures by default is what a van does"
+    assert tail.passages.measured
+    for shorter, longer in pairwise((10, 30, 100, 300, 1000, 3000)):
+        assert tail.threshold(1 / 6000, shorter).threshold > tail.threshold(1 / 6000, longer).threshold
 
 
 def _threshold(*arguments: str) -> Any:
@@ -161,15 +189,15 @@ def test_the_command_prints_the_threshold_with_its_bounds_and_what_it_rests_on()
     assert found["model_sha256"]
 
 
-def test_the_command_says_that_a_short_list_is_judged_as_one_of_a_thousand_and_why() -> None:
-    told = _threshold("--fpir", "1/6000", "--entries", "10")
+def test_the_command_says_as_what_a_short_list_and_a_passage_are_judged() -> None:
+    told = _threshold("--fpir", "1/6000", "--entries", "3")
     assert told.exit_code == 0
-    assert "A list of 10 is judged as one of 1,000, because" in told.output
-    assert "A passage counts as 4 searches, because" in told.output
-    short, long = (json.loads(_threshold("--fpir", "1/6000", "--entries", n, "--json").stdout) for n in ("10", "1000"))
-    assert short["threshold"] == long["threshold"]
-    assert (short["entries"], short["judged_entries"], short["searches"]) == (10, 1000, 4)
-    assert "judged as" not in _threshold("--fpir", "1/6000", "--entries", "1000").output
+    assert "A list of 3 is judged as one of 10, the shortest that was measured." in told.output
+    assert "A passage counts as" in told.output
+    short, ten = (json.loads(_threshold("--fpir", "1/6000", "--entries", n, "--json").stdout) for n in ("3", "10"))
+    assert short["threshold"] == ten["threshold"]
+    assert (short["entries"], short["judged_entries"]) == (3, 10)
+    assert "judged as" not in _threshold("--fpir", "1/6000", "--entries", "10").output
 
 
 def test_the_command_refuses_what_the_data_cannot_support() -> None:

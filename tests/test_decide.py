@@ -8,13 +8,14 @@ import pytest
 
 from edge.config import DecisionSection
 from edge.match.decide import Decider
-from edge.records import Candidate, Outcome, SearchResult
+from edge.records import NOBODY, Candidate, Limits, Outcome, SearchResult
 
 SECOND = 1_000_000_000
+HALF = Limits(score=0.5, similarity=0.4)
 
 
-def found(reference: str, similarity: float) -> SearchResult:
-    return SearchResult((Candidate(reference, similarity),), exact=True)
+def found(reference: str, score: float, similarity: float = 0.95) -> SearchResult:
+    return SearchResult((Candidate(reference, similarity, score),), exact=True)
 
 
 def outcomes(decider: Decider, *results: SearchResult, at: int = 0) -> list[Outcome]:
@@ -23,7 +24,7 @@ def outcomes(decider: Decider, *results: SearchResult, at: int = 0) -> list[Outc
 
 
 def test_one_lucky_frame_raises_nothing() -> None:
-    decider = Decider(DecisionSection(votes=3, window=5), threshold=0.5)
+    decider = Decider(DecisionSection(votes=3, window=5), limits=HALF)
     assert outcomes(decider, found("A", 0.9), found("A", 0.1), found("A", 0.1)) == [
         Outcome.GATHERING,
         Outcome.NO_MATCH,
@@ -32,31 +33,47 @@ def test_one_lucky_frame_raises_nothing() -> None:
 
 
 def test_k_of_n_searches_that_agree_raise_one_alert_per_passage() -> None:
-    decider = Decider(DecisionSection(votes=3, window=5, cooldown_s=0), threshold=0.5)
+    decider = Decider(DecisionSection(votes=3, window=5, cooldown_s=0), limits=HALF)
     sequence = [found("A", 0.6), found("A", 0.3), found("A", 0.6), found("A", 0.6), found("A", 0.7)]
     assert outcomes(decider, *sequence)[-2:] == [Outcome.ALERT, Outcome.COOLING_DOWN]
 
 
 def test_votes_for_different_subjects_do_not_add_up() -> None:
-    decider = Decider(DecisionSection(votes=3, window=5), threshold=0.5)
+    decider = Decider(DecisionSection(votes=3, window=5), limits=HALF)
     sequence = [found("A", 0.6), found("B", 0.6), found("A", 0.6), found("B", 0.6)]
     assert Outcome.ALERT not in outcomes(decider, *sequence)
 
 
 def test_votes_leave_the_window() -> None:
-    decider = Decider(DecisionSection(votes=3, window=3), threshold=0.5)
+    decider = Decider(DecisionSection(votes=3, window=3), limits=HALF)
     sequence = [found("A", 0.6), found("A", 0.6), found("A", 0.1), found("A", 0.6), found("A", 0.6)]
     assert Outcome.ALERT not in outcomes(decider, *sequence)
 
 
 def test_the_threshold_itself_is_enough_and_just_below_is_not() -> None:
-    decider = Decider(DecisionSection(votes=1, window=1), threshold=0.5)
+    decider = Decider(DecisionSection(votes=1, window=1), limits=HALF)
     assert outcomes(decider, found("A", 0.4999)) == [Outcome.NO_MATCH]
     assert outcomes(decider, found("A", 0.5)) == [Outcome.ALERT]
 
 
+def test_a_score_is_not_enough_without_the_similarity_that_the_authority_asks_for() -> None:
+    decider = Decider(DecisionSection(votes=1, window=1), limits=HALF)
+    assert outcomes(decider, found("A", 0.9, similarity=0.3999)) == [Outcome.NO_MATCH]
+    assert outcomes(decider, found("A", 0.9, similarity=0.4)) == [Outcome.ALERT]
+
+
+def test_limits_that_change_hold_from_the_next_search_on() -> None:
+    decider = Decider(DecisionSection(votes=2, window=5), limits=HALF)
+    track = uuid4()
+    assert decider.decide(track, found("A", 0.6), 0).outcome is Outcome.GATHERING
+    decider.limits = Limits(score=0.7, similarity=0.4)
+    assert decider.decide(track, found("A", 0.6), 0).outcome is Outcome.NO_MATCH
+    decider.limits = NOBODY
+    assert decider.decide(track, found("A", 1.0, similarity=1.0), 0).outcome is Outcome.NO_MATCH
+
+
 def test_a_subject_cools_down_over_passages_and_then_may_alert_again() -> None:
-    decider = Decider(DecisionSection(votes=1, window=1, cooldown_s=30), threshold=0.5)
+    decider = Decider(DecisionSection(votes=1, window=1, cooldown_s=30), limits=HALF)
     assert outcomes(decider, found("A", 0.9), at=0) == [Outcome.ALERT]
     assert outcomes(decider, found("A", 0.9), at=29 * SECOND) == [Outcome.COOLING_DOWN]
     assert outcomes(decider, found("B", 0.9), at=29 * SECOND) == [Outcome.ALERT]
@@ -74,20 +91,20 @@ def test_a_subject_cools_down_over_passages_and_then_may_alert_again() -> None:
 )
 @pytest.mark.parametrize("began_ns", [0, 7 * SECOND])
 def test_the_cool_down_is_over_exactly_when_it_says(began_ns: int, after_ns: int, outcome: Outcome) -> None:
-    decider = Decider(DecisionSection(votes=1, window=1, cooldown_s=30), threshold=0.5)
+    decider = Decider(DecisionSection(votes=1, window=1, cooldown_s=30), limits=HALF)
     assert outcomes(decider, found("A", 0.9), at=began_ns) == [Outcome.ALERT]
     assert outcomes(decider, found("A", 0.9), at=began_ns + after_ns) == [outcome]
 
 
 def test_an_alert_that_was_held_back_does_not_begin_the_cool_down_anew() -> None:
-    decider = Decider(DecisionSection(votes=1, window=1, cooldown_s=30), threshold=0.5)
+    decider = Decider(DecisionSection(votes=1, window=1, cooldown_s=30), limits=HALF)
     assert outcomes(decider, found("A", 0.9), at=0) == [Outcome.ALERT]
     assert outcomes(decider, found("A", 0.9), at=29 * SECOND) == [Outcome.COOLING_DOWN]
     assert outcomes(decider, found("A", 0.9), at=30 * SECOND) == [Outcome.ALERT]
 
 
 def test_an_alert_that_was_withdrawn_may_be_raised_with_the_next_frame() -> None:
-    decider = Decider(DecisionSection(votes=1, window=1, cooldown_s=30), threshold=0.5)
+    decider = Decider(DecisionSection(votes=1, window=1, cooldown_s=30), limits=HALF)
     track, other = uuid4(), uuid4()
     decider.decide(other, found("B", 0.9), 0)
     first = decider.decide(track, found("A", 0.9), 0)
@@ -99,14 +116,14 @@ def test_an_alert_that_was_withdrawn_may_be_raised_with_the_next_frame() -> None
 
 
 def test_withdrawing_a_decision_that_named_nobody_changes_nothing() -> None:
-    decider = Decider(DecisionSection(votes=1, window=1, cooldown_s=30), threshold=0.5)
+    decider = Decider(DecisionSection(votes=1, window=1, cooldown_s=30), limits=HALF)
     assert outcomes(decider, found("A", 0.9)) == [Outcome.ALERT]
     decider.withdraw(decider.decide(uuid4(), found("A", 0.1), 0))
     assert outcomes(decider, found("A", 0.9)) == [Outcome.COOLING_DOWN]
 
 
 def test_nothing_of_a_passage_is_kept_when_it_has_ended() -> None:
-    decider = Decider(DecisionSection(votes=2, window=3, cooldown_s=0), threshold=0.5)
+    decider = Decider(DecisionSection(votes=2, window=3, cooldown_s=0), limits=HALF)
     track = uuid4()
     first = [decider.decide(track, found("A", 0.9), 0).outcome for _ in range(3)]
     assert first == [Outcome.GATHERING, Outcome.ALERT, Outcome.COOLING_DOWN]
@@ -116,20 +133,20 @@ def test_nothing_of_a_passage_is_kept_when_it_has_ended() -> None:
 
 
 def test_a_decision_says_what_it_rests_on() -> None:
-    decider = Decider(DecisionSection(votes=3, window=5), threshold=0.5)
-    assert decider.threshold == 0.5
+    decider = Decider(DecisionSection(votes=3, window=5), limits=HALF)
     track = uuid4()
     decider.decide(track, found("A", 0.9), 0)
     decider.decide(track, found("B", 0.7), 0)
-    decision = decider.decide(track, found("A", 0.6), 0)
-    assert (decision.track_id, decision.reference, decision.similarity) == (track, "A", 0.6)
+    decision = decider.decide(track, found("A", 0.6, similarity=0.8), 0)
+    assert (decision.track_id, decision.reference, decision.similarity) == (track, "A", 0.8)
+    assert decision.score == 0.6
     assert (decision.threshold, decision.votes, decision.window) == (0.5, 2, 3)
     below = decider.decide(track, found("C", 0.4), 0)
-    assert (below.reference, below.similarity, below.votes, below.window) == (None, 0.4, 0, 4)
+    assert (below.reference, below.score, below.votes, below.window) == (None, 0.4, 0, 4)
 
 
 def test_forgotten_votes_must_be_gathered_anew() -> None:
-    decider = Decider(DecisionSection(votes=2, window=3), threshold=0.5)
+    decider = Decider(DecisionSection(votes=2, window=3), limits=HALF)
     track = uuid4()
     decider.decide(track, found("A", 0.9), 0)
     decider.forget_votes(track)
@@ -137,7 +154,7 @@ def test_forgotten_votes_must_be_gathered_anew() -> None:
 
 
 def test_an_empty_search_is_no_match() -> None:
-    decider = Decider(DecisionSection(), threshold=0.5)
+    decider = Decider(DecisionSection(), limits=HALF)
     decision = decider.decide(uuid4(), SearchResult((), exact=True), 0)
     assert decision.outcome is Outcome.NO_MATCH
     assert decision.similarity is None

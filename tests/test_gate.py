@@ -26,6 +26,7 @@ from edge.errors import (
     WatchlistGone,
     WatchlistNotNamed,
 )
+from edge.records import Limits
 from edge.trust.place import Place, Position, distance_m
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -83,11 +84,16 @@ def ask(at: Gate, **changes: Any) -> Any:
         "position": HERE,
         "watchlist": ListFacts(LIST, 500),
         "model": MODEL,
-        "threshold": 0.52,
+        "score": 0.52,
+        "similarity": 0.45,
     }
     values = {**asked, **changes}
     return at.check(
-        values["now"], values["position"], values["watchlist"], model=values["model"], threshold=values["threshold"]
+        values["now"],
+        values["position"],
+        values["watchlist"],
+        model=values["model"],
+        limits=Limits(values["score"], values["similarity"]),
     )
 
 
@@ -136,17 +142,17 @@ REFUSALS = {
     "another model": Case(
         ModelNotNamed, "names model 222222222222, this van runs 444444444444", facts={"model": "4" * 64}
     ),
-    "a threshold below the floor": Case(
-        ThresholdTooLow, "is 0.440, below the authority's floor of 0.450", facts={"threshold": 0.44}
+    "a similarity below the floor": Case(
+        ThresholdTooLow, "is 0.440, below the authority's floor of 0.450", facts={"similarity": 0.44}
     ),
     "a threshold that cannot keep the budget": Case(
         ThresholdUnsupported,
-        "is 0.490; one false alert in 6000 with 500 pictures on the list needs 0.500",
-        facts={"threshold": 0.49},
+        "is 0.490; one false alert in 6000 with 500 on the list needs 0.500",
+        facts={"score": 0.49},
     ),
     "a list too long for the calibration": Case(
         ThresholdUnsupported,
-        "cannot be shown to keep one false alert in 6000 with 10001 pictures on the list",
+        "cannot be shown to keep one false alert in 6000 with 10001 on the list",
         facts={"watchlist": ListFacts(LIST, 10_001)},
     ),
     "a model without calibration": Case(

@@ -8,6 +8,7 @@ import pytest
 
 from edge.deployment.gate import Gate, ListFacts
 from edge.errors import AuthorityInvalid, AuthorityMissing, ThresholdTooLow, ThresholdUnsupported
+from edge.records import NOBODY, Candidate, Limits
 from edge.trust.authority import authority_digest
 from tests.test_gate import HERE, LIST, MODEL, NOW, written
 from tests.test_gate import gate as a_gate
@@ -41,8 +42,8 @@ def gate(measured: Measured) -> Gate:
     return a_gate(calibration=measured)
 
 
-def ask(gate: Gate, threshold: float, entries: int = 500) -> object:
-    return gate.check(NOW, HERE, ListFacts(LIST, entries), model=MODEL, threshold=threshold)
+def ask(gate: Gate, threshold: float, entries: int = 500, similarity: float = 0.95) -> object:
+    return gate.check(NOW, HERE, ListFacts(LIST, entries), model=MODEL, limits=Limits(threshold, similarity))
 
 
 def test_a_gate_holds_the_authority_that_it_took_up_last_and_its_name(gate: Gate) -> None:
@@ -66,49 +67,52 @@ def test_an_authority_that_is_none_leaves_none(gate: Gate) -> None:
 
 def test_without_an_authority_there_is_no_threshold(gate: Gate) -> None:
     with pytest.raises(AuthorityMissing):
-        gate.lowest_threshold(500)
+        gate.lowest(500)
 
 
 @pytest.mark.parametrize(
-    ("floor", "budget", "entries", "lowest"),
-    [
-        (0.3, 4000, 500, 0.45),
-        (0.3, 6000, 500, 0.65),
-        (0.3, 6000, 1000, 0.7),
-        (0.9, 6000, 500, 0.9),
-        (0.3, 6000, 1001, 1.0),
-    ],
-    ids=["the budget", "a rarer false alert", "a longer list", "the floor", "further than was measured"],
+    ("budget", "entries", "lowest"),
+    [(4000, 500, 0.45), (6000, 500, 0.65), (6000, 1000, 0.7)],
+    ids=["the budget", "a rarer false alert", "a longer list"],
 )
-def test_the_lowest_threshold_meets_both_the_floor_and_the_budget(
+@pytest.mark.parametrize("floor", [0.3, 0.9])
+def test_the_lowest_limits_are_the_budgets_score_and_the_authoritys_similarity(
     floor: float, budget: int, entries: int, lowest: float, gate: Gate
 ) -> None:
     gate.load(written(threshold_floor=floor, budget_one_in=budget))
-    assert gate.lowest_threshold(entries) == pytest.approx(lowest)
+    limits = gate.lowest(entries)
+    assert (limits.score, limits.similarity) == (pytest.approx(lowest), floor)
 
 
-def test_what_is_the_lowest_threshold_is_allowed_and_anything_below_it_is_not(gate: Gate) -> None:
-    for floor, refusal in ((0.3, ThresholdUnsupported), (0.9, ThresholdTooLow)):
-        gate.load(written(threshold_floor=floor))
-        lowest = gate.lowest_threshold(500)
-        assert ask(gate, lowest) is gate.authority
-        with pytest.raises(refusal):
-            ask(gate, lowest - 1e-9)
+def test_a_list_longer_than_was_measured_is_matched_with_nobody(gate: Gate) -> None:
+    gate.load(written())
+    assert gate.lowest(1001) == NOBODY
+    assert not NOBODY.reached_by(Candidate("R-1", 1.0, 1.0))
+
+
+def test_what_is_lowest_is_allowed_and_anything_below_it_is_not(gate: Gate) -> None:
+    gate.load(written(threshold_floor=0.3))
+    lowest = gate.lowest(500)
+    assert ask(gate, lowest.score, similarity=lowest.similarity) is gate.authority
+    with pytest.raises(ThresholdUnsupported):
+        ask(gate, lowest.score - 1e-9, similarity=lowest.similarity)
+    with pytest.raises(ThresholdTooLow):
+        ask(gate, lowest.score, similarity=lowest.similarity - 1e-9)
 
 
 def test_a_model_that_was_not_measured_matches_nobody() -> None:
     gate = a_gate(calibration=None)
     gate.load(written())
-    assert gate.lowest_threshold(500) == 1.0
+    assert gate.lowest(500) == NOBODY
     with pytest.raises(ThresholdUnsupported):
         ask(gate, 1.0)
 
 
 def test_the_budget_of_another_authority_is_reckoned_anew(gate: Gate, measured: Measured) -> None:
     gate.load(written(threshold_floor=0.3, budget_one_in=4000))
-    assert gate.lowest_threshold(500) == pytest.approx(0.45)
+    assert gate.lowest(500).score == pytest.approx(0.45)
     gate.load(written(threshold_floor=0.3, budget_one_in=6000))
-    assert gate.lowest_threshold(500) == pytest.approx(0.65)
+    assert gate.lowest(500).score == pytest.approx(0.65)
     assert measured.asked == [(1 / 4000, 500), (1 / 6000, 500)]
 
 
@@ -117,5 +121,5 @@ def test_the_calibration_is_asked_once_for_a_list_and_again_when_somebody_left_i
 ) -> None:
     gate.load(written())
     for entries in (500, 500, 499, 1001, 1001):
-        gate.lowest_threshold(entries)
+        gate.lowest(entries)
     assert [entries for _, entries in measured.asked] == [500, 499, 1001]

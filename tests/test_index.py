@@ -81,10 +81,12 @@ def test_a_removed_subject_is_overwritten_and_never_found_again_and_the_others_a
     probes = rows.copy()
     index = Index(["5" if n == 7 else str(n) for n in range(20)], rows, method=method)
     assert index.remove("5") == 2
-    assert len(index) == 18
-    assert not rows[[5, 7]].any()
+    assert (len(index), index.pictures) == (18, 18)
+    assert not rows.any(), "a list with several pictures of a person is rearranged, and the first copy overwritten"
+    gone = np.flatnonzero(~index._rows.any(1))
+    assert len(gone) == 3, "two pictures and their mean"
     if index._graph is not None:
-        assert not np.asarray(index._graph.get_items([5, 7])).any()
+        assert not np.asarray(index._graph.get_items(gone)).any()
     for probe in (5, 7):
         found = {c.reference for c in index.search(probes[probe], k=20).candidates}
         assert found.isdisjoint({"5", ""})
@@ -92,6 +94,80 @@ def test_a_removed_subject_is_overwritten_and_never_found_again_and_the_others_a
     assert best is not None
     assert best.reference == "6"
     assert index.remove("5") == 0
+
+
+@pytest.mark.parametrize("method", ["exact", "hnsw"])
+def test_one_picture_each_is_overwritten_where_it_lies(method) -> None:
+    rows = templates(20)
+    index = Index([str(n) for n in range(20)], rows, method=method)
+    index.remove("7")
+    assert not rows[7].any()
+    assert rows[6].any()
+
+
+@pytest.mark.parametrize("method", ["exact", "hnsw"])
+@pytest.mark.parametrize("pictures", [1, 3])
+def test_scores_after_somebody_left_are_those_of_a_list_without_them(method, pictures: int) -> None:
+    rows, names = templates(40 * pictures, d=16), [str(n // pictures) for n in range(40 * pictures)]
+    index = Index(names, rows.copy(), method=method)
+    for gone in ("3", "17", "18", "39"):
+        index.remove(gone)
+    left = [at for at, name in enumerate(names) if name not in {"3", "17", "18", "39"}]
+    fresh = Index([names[at] for at in left], rows[left].copy(), method="exact")
+    for probe in templates(20, d=16, seed=9):
+        one, other = index.search(probe, k=5).candidates, fresh.search(probe, k=5).candidates
+        assert [c.reference for c in one] == [c.reference for c in other]
+        assert [c.score for c in one] == pytest.approx([c.score for c in other], abs=1e-5)
+        assert [c.similarity for c in one] == pytest.approx([c.similarity for c in other], abs=1e-6)
+
+
+@pytest.mark.parametrize("method", ["exact", "hnsw"])
+def test_candidates_are_ranked_by_how_far_they_stand_out_from_the_list(method) -> None:
+    """B is a little more alike to the probe than A, but B is alike to everybody."""
+    random = np.random.default_rng(4)
+    crowd = random.standard_normal((30, 32)) * 0.2
+    crowd[:, 0] += 1
+    loner, one_of_them = np.eye(32)[1], crowd[0]
+    rows = np.stack([loner, one_of_them, *crowd[1:]])
+    rows = np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
+    probe = rows[0] + 1.01 * rows[1]
+    probe = np.asarray(probe / np.linalg.norm(probe), np.float32)
+    index = Index(["A", "B", *(f"C{n}" for n in range(29))], rows.copy(), method=method)
+    first, second = index.search(probe, k=2).candidates
+    assert float(probe @ rows[1]) > float(probe @ rows[0])
+    assert first.reference == "A"
+    assert first.score > second.score
+
+
+def test_a_subject_with_several_pictures_is_also_compared_with_their_mean() -> None:
+    rows = templates(3)
+    index = Index(["A", "A", "B"], rows.copy())
+    mean = rows[0] + rows[1]
+    mean = np.asarray(mean / np.linalg.norm(mean), np.float32)
+    best = index.search(mean).best
+    assert best is not None
+    assert (best.reference, best.similarity) == ("A", pytest.approx(1.0, abs=1e-5))
+
+
+def test_rows_of_one_subject_need_not_lie_beside_each_other() -> None:
+    rows = templates(5)
+    index = Index(["A", "B", "A", "C", "B"], rows.copy())
+    for at, name in enumerate("ABACB"):
+        best = index.search(rows[at]).best
+        assert best is not None
+        assert (best.reference, best.similarity) == (name, pytest.approx(1.0, abs=1e-5))
+    assert (len(index), index.pictures) == (3, 5)
+
+
+def test_what_the_graph_scores_is_what_the_exact_search_scores() -> None:
+    rows = templates(3000, d=32)
+    names = [str(n) for n in range(3000)]
+    exact, graph = Index(names, rows.copy(), method="exact"), Index(names, rows.copy(), method="hnsw")
+    for probe in templates(100, d=32, seed=13):
+        true, fast = exact.search(probe).best, graph.search(probe).best
+        assert true is not None
+        assert fast is not None
+        assert fast.score == pytest.approx(true.score, abs=0.01)
 
 
 def test_a_probe_of_another_model_is_refused() -> None:

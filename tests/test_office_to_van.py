@@ -21,6 +21,7 @@ from edge.controlroom.audit_cli import app as audit_app
 from edge.deployment.fetch import accept_authority, fetch_list, fetch_revocations
 from edge.deployment.gate import Gate, ListFacts
 from edge.errors import AuthorityInvalid, BadInput, EdgeError, PolicyRefusal, TargetMissing, WatchlistGone
+from edge.records import Limits
 from edge.sight.embed import Embedder
 from edge.sight.runtime import load
 from edge.trust.audit import AuditLog
@@ -163,12 +164,12 @@ def test_the_whole_way_from_the_office_to_the_overseer(van: Van, prepared: Path)
     assert store.references() == ("R-1", "R-2", "R-3")
     assert not (van.folder / "incoming.age").exists()
 
-    facts = ListFacts(store.digest, store.pictures())
+    facts = ListFacts(store.digest, len(store))
     now = authority.starts + timedelta(minutes=5)
     here = Position(51.505, -0.125, 8.0, now)
-    assert van.gate.check(now, here, facts, model=van.model, threshold=0.48) is authority
+    assert van.gate.check(now, here, facts, model=van.model, limits=Limits(0.48, 0.48)) is authority
     with pytest.raises(PolicyRefusal):
-        van.gate.check(authority.ends, here, facts, model=van.model, threshold=0.48)
+        van.gate.check(authority.ends, here, facts, model=van.model, limits=Limits(0.48, 0.48))
 
     unit = SigningKey.generate()
     write_private(van.folder / "unit.jwk", unit.private_jwk())

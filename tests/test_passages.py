@@ -15,23 +15,26 @@ from edge.config import DecisionSection
 from edge.evaluate import passages as whole
 from edge.evaluate.extract import Recipe
 from edge.match.decide import Decider
-from edge.records import Candidate, Outcome, SearchResult
+from edge.match.relative import Relative
+from edge.records import Candidate, Limits, Outcome, SearchResult
 from tests.faces import ROOT, needs_faces
 from tests.sim import van
 from tests.sim.footage import watch
 from tests.sim.street import ENROLLED
+
+COSINE = Relative(probe=0.0, entry=0.0)
 
 
 def _alerts(
     best: NDArray[Any], name: NDArray[Any], begun: NDArray[Any], rules: DecisionSection, threshold: float
 ) -> bool:
     """Whether the van's decider raises an alert."""
-    decider, track = Decider(rules, threshold=threshold), uuid4()
+    decider, track = Decider(rules, limits=Limits(threshold, 0.0)), uuid4()
     alerted = False
-    for similarity, who, anew in zip(best, name, begun, strict=True):
+    for score, who, anew in zip(best, name, begun, strict=True):
         if anew:
             decider.forget_votes(track)
-        result = SearchResult((Candidate(str(who), float(similarity)),), exact=True)
+        result = SearchResult((Candidate(str(who), 0.95, float(score)),), exact=True)
         alerted |= decider.decide(track, result, 0).outcome is Outcome.ALERT
     return alerted
 
@@ -80,17 +83,23 @@ def test_a_passage_holds_one_persons_pictures_and_leaves_one_to_enrol_from() -> 
 def test_nobody_is_searched_in_a_list_that_holds_them() -> None:
     rows, person = _people(40, 4, 0.05)
     made, _ = whole.from_pictures(rows, person, 3, draws=1, clock=SystemClock())
-    found = whole.search(made, rows[::4], person[::4], 10, DecisionSection(votes=1), lists=9)
+    found = whole.search(
+        made, whole.Listed(rows[::4], person[::4]), 10, whole.Judge(DecisionSection(votes=1), COSINE), lists=9
+    )
     assert found.passage.shape == (40, 9)
     assert found.any_picture.max() < 0.95, "their own pictures are alike to more than 0.95"
-    own_single, own_passage = whole.own_levels(made, rows[::4], DecisionSection())
+    own_single, own_passage = whole.own_levels(
+        made, rows[::4], whole.Listed(rows[::4], person[::4]), whole.Judge(DecisionSection(), COSINE)
+    )
     assert min(own_single.min(), own_passage.min()) > 0.95
 
 
 def test_the_threshold_risen_by_what_is_reported_keeps_the_budget() -> None:
     rows, person = _people(200, 5, 0.6)
     made, _ = whole.from_pictures(rows, person, 5, draws=2, clock=SystemClock())
-    found = whole.search(made, rows[::5], person[::5], 20, DecisionSection(), lists=30)
+    found = whole.search(
+        made, whole.Listed(rows[::5], person[::5]), 20, whole.Judge(DecisionSection(), COSINE), lists=30
+    )
     one = whole.compare(found, "passage", 0.5, 0.02, 20)
     assert one.ratio > 1
     assert one.ratio_bounds[0] < one.ratio < one.ratio_bounds[1]
@@ -100,6 +109,38 @@ def test_the_threshold_risen_by_what_is_reported_keeps_the_budget() -> None:
     assert (
         whole.compare(found, "any_picture", 0.5, 0.02, 20).share > whole.compare(found, "single", 0.5, 0.02, 20).share
     )
+
+
+def test_somebody_is_found_only_where_nobody_else_on_the_list_stands_out_more() -> None:
+    rows, person = _people(60, 5, 0.3)
+    people = whole.Listed(rows[::5].copy(), person[::5])
+    made, spare = whole.from_pictures(rows, person, 4, draws=1, clock=SystemClock())
+    judge = whole.Judge(DecisionSection(), Relative())
+    _, found = whole.own_levels(made, rows[spare], people, judge)
+    assert (found > whole.NEVER).all()
+    people.templates[1] = made[0].probes[-1]  # somebody else looks exactly like the first
+    _, hidden = whole.own_levels(made[:1], rows[spare[:1]], people, judge)
+    assert hidden[0] < found[0]
+
+
+def test_a_passage_counts_as_what_enough_people_show_and_as_four_where_nobody_can() -> None:
+    rows, person = _people(150, 16, 0.9)
+    judge = whole.Judge(DecisionSection(), COSINE)
+    people = whole.Listed(rows[::16], person[::16])
+    levels = np.sort((rows @ people.templates.T + 0)[person[:, None] != people.person[None]])
+    asked: list[tuple[float, int]] = []
+
+    def threshold(fpir: float, entries: int) -> float:
+        asked.append((fpir, entries))
+        return float(levels[int(len(levels) * (1 - fpir / entries))])
+
+    counted = whole.as_searches(rows, person, people, judge, threshold, clock=SystemClock())
+    assert {row[0] for row in counted.measured} == {4, 8, 16}, "nobody has 32 pictures"
+    assert {row[1] for row in counted.measured} == {150}
+    sure = [row[-1] for row in counted.measured if row[2] >= whole.ENOUGH_PEOPLE]
+    assert counted.searches == max(1.0, *sure)
+    few = whole.as_searches(rows[::16], person[::16], people, judge, threshold, clock=SystemClock())
+    assert (few.searches, few.measured) == (whole.UNMEASURED, ())
 
 
 def test_people_count_alike_however_many_passages_they_have() -> None:

@@ -20,7 +20,7 @@ from edge.errors import CustodyBreached, OutboxFull
 from edge.match.decide import Decider
 from edge.match.index import Index
 from edge.pipeline import Pipeline
-from edge.records import Detections, Frame, SearchResult, WatchlistEntry
+from edge.records import Detections, Frame, Limits, SearchResult, WatchlistEntry
 from edge.watchlist.identity import ListMeta
 from edge.watchlist.store import WatchlistStore
 from tests.sim.clock import HandClock
@@ -108,7 +108,8 @@ class Van:
             embedder=self.embedder,
             index=Index(["S-1"], VECTOR[None].copy()),
             subjects=subjects or Subjects({"S-1": ENTRY}),
-            decider=Decider(a_config().decision, threshold=0.6),
+            decider=Decider(a_config().decision, limits=Limits(0.6, 0.45)),
+            limits=settings.pop("limits", lambda _: Limits(0.6, 0.45)),
             custodian=self.custodian,
             sink=self.desk,
             permit=self.street.permit,

@@ -21,20 +21,45 @@ def by_the_formula(probe: NDArray[np.float32], gallery: NDArray[np.float32], how
     scores = []
     for g, entry in enumerate(gallery):
         others = np.delete(gallery, g, axis=0)
-        near = min(how.nearest, len(others))
-        of_probe = np.sort(others @ probe)[-near:].mean() if near else 0.0
-        of_entry = np.sort(others @ entry)[-near:].mean() if near else 0.0
+        of_probe = np.maximum(np.sort(others @ probe)[-how.nearest :], 0).sum() / how.nearest
+        of_entry = np.maximum(np.sort(others @ entry)[-how.nearest :], 0).sum() / how.nearest
         scores.append(float(probe @ entry) - how.probe * of_probe - how.entry * of_entry)
     return np.array(scores)
 
 
 @pytest.mark.parametrize("entries", [1, 2, 5, 10, 11, 12, 300])
 def test_scores_are_what_the_formula_says_at_every_length_of_list(entries: int) -> None:
-    how = Relative(0.4, 0.3, 10)
+    how = Relative(probe=0.4, entry=0.3)
     gallery, probes = unit(RNG.standard_normal((entries, 32))), unit(RNG.standard_normal((7, 32)))
     found = how.scores(probes @ gallery.T, how.of_entries(gallery))
     for row, probe in zip(found, probes, strict=True):
         assert row == pytest.approx(by_the_formula(probe, gallery, how), abs=1e-5)
+
+
+@pytest.mark.parametrize("entries", [1, 2, 5, 10, 11, 12, 300])
+def test_one_probe_is_ranked_by_the_same_scores(entries: int) -> None:
+    how = Relative(probe=0.4, entry=0.3)
+    gallery, probe = unit(RNG.standard_normal((entries, 32))), unit(RNG.standard_normal((1, 32)))
+    cosines, likeness = probe @ gallery.T, how.of_entries(gallery)
+    cosines[0, entries // 2] = -np.inf if entries > 2 else cosines[0, entries // 2]
+    assert how.ranking(cosines[0], likeness) == pytest.approx(how.scores(cosines, likeness)[0], abs=1e-6)
+
+
+def test_ties_are_ranked_by_the_same_scores() -> None:
+    how, cosines = Relative(nearest=3), np.array([[0.5, 0.5, 0.5, 0.5, 0.5, 0.2, -0.1]], np.float32)
+    likeness = np.zeros(7, np.float32)
+    assert how.ranking(cosines[0], likeness) == pytest.approx(how.scores(cosines, likeness)[0], abs=1e-6)
+
+
+def test_nothing_is_ever_added_and_nothing_taken_off_an_entry_that_is_alone() -> None:
+    how = Relative()
+    for entries in (1, 3, 50):
+        gallery, probes = unit(RNG.standard_normal((entries, 8))), unit(RNG.standard_normal((20, 8)))
+        cosines = probes @ gallery.T
+        scores = how.scores(cosines, how.of_entries(gallery))
+        assert (scores <= cosines + 1e-6).all()
+        if entries == 1:
+            assert scores == pytest.approx(cosines)
 
 
 def test_a_probe_whose_own_entry_is_taken_out_is_scored_as_if_it_were_not_on_the_list() -> None:

@@ -73,13 +73,6 @@ def test_what_was_added_is_read_back_after_reopening(store: WatchlistStore, key:
         again.verify()
 
 
-def test_every_picture_of_everybody_counts(store: WatchlistStore) -> None:
-    store.add([entry("R-1"), entry("R-2", rows=3)])
-    assert (len(store), store.pictures()) == (2, 4)
-    store.remove("R-2")
-    assert store.pictures() == 1
-
-
 def test_who_looks_alike_is_read_back_in_its_order(store: WatchlistStore, key: bytes) -> None:
     store.add([entry("R-1", lookalikes=("R-9", "R-2")), entry("R-2")])
     store.close()

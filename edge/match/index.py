@@ -205,7 +205,8 @@ class Index:
                 self._graph.add_items(self._rows[rows], rows)
             self._references[subject] = REMOVED
             self._gone[subject] = True
-            changed = np.flatnonzero((likeness >= self._least) & ~self._gone)
+            # A product of matrices and one with a vector round differently.
+            changed = np.flatnonzero((likeness >= self._least - 1e-5) & ~self._gone)
             self._likeness[changed], self._least[changed] = self._relative.neighbours(self._means, changed, self._gone)
             self._likeness[subject] = 0
         return pictures

@@ -19,6 +19,7 @@ from edge.config import DecisionSection, QualitySection, parse
 from edge.deployment.gate import Gate, ListFacts
 from edge.errors import RulesTooWeak
 from edge.match.calibration import ImpostorTail, PassageRules
+from edge.records import Limits
 from edge.sight.card import default_directory
 from edge.vanroot import answer as form
 from edge.vanroot import compose, deploy, files, floor, medium, update
@@ -365,7 +366,7 @@ def gate_of(text: str) -> tuple[Gate, str]:
 
 def ask(text: str) -> None:
     gate, model = gate_of(text)
-    gate.check(NOW, HERE, ListFacts(LIST, 500), model=model, threshold=0.9)
+    gate.check(NOW, HERE, ListFacts(LIST, 500), model=model, limits=Limits(0.9, 0.9))
 
 
 @pytest.mark.parametrize(

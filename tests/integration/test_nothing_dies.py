@@ -204,7 +204,7 @@ def test_a_camera_that_comes_back_does_not_make_a_refused_van_green(van: Van) ->
     ("broken", "words", "code"),
     [
         (lambda van: van.content["camera"].update(source="/dev/video77"), "there is no such camera", 5),
-        (lambda van: van.content["decision"].update(threshold=0.21), "below the authority's floor", 3),
+        (lambda van: van.content["decision"].update(min_similarity=0.21), "below the authority's floor", 3),
         (lambda van: (van.folder / "van-signing.jwk").unlink(), "van-signing.jwk", 4),
         (lambda van: van.content["models"].update(embedder="nobody:none"), "nobody", 4),
     ],

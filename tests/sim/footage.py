@@ -26,7 +26,7 @@ from edge.evaluate.passages import Passage
 from edge.match.decide import Decider
 from edge.match.index import Index
 from edge.pipeline import Pipeline
-from edge.records import Alert, Decision, Frame, SearchResult, WatchlistEntry
+from edge.records import NOBODY, Alert, Decision, Frame, SearchResult, WatchlistEntry
 from edge.sight import runtime
 from edge.sight.detect import Detector
 from edge.sight.embed import Embedder
@@ -81,7 +81,7 @@ class _Notebook:
 
         self.embedder = Listening(embedder.model)
         self.index = Nobody([], np.zeros((0, embedder.dimension), np.float32))
-        self.decider = Counting(config.decision, threshold=1.0)
+        self.decider = Counting(config.decision, limits=NOBODY)
 
     def searched(self, track_id: UUID) -> None:
         notes = self.tracks.setdefault(track_id, _Notes())
@@ -165,6 +165,7 @@ def watch(video: Path, recipe: Recipe, *, person: int) -> list[Passage]:
         index=notebook.index,
         subjects=nothing,
         decider=notebook.decider,
+        limits=lambda _: NOBODY,
         custodian=film.custodian,
         sink=nothing,
         permit=permit,

@@ -22,7 +22,7 @@ from edge.deployment.permit import Permit
 from edge.match.decide import Decider
 from edge.match.index import Index
 from edge.pipeline import Pipeline
-from edge.records import Frame
+from edge.records import Frame, Limits
 from edge.sight.picture import read_image
 from tests.sim.clock import HandClock
 from tests.sim.van import Desk, Subjects, a_config, models
@@ -90,7 +90,8 @@ def main() -> None:
         embedder=embedder,
         index=Index(["A", "B"], templates),
         subjects=Subjects({}),
-        decider=Decider(config.decision, threshold=0.6),
+        decider=Decider(config.decision, limits=Limits(0.6, 0.45)),
+        limits=lambda _: Limits(0.6, 0.45),
         custodian=custodian,
         sink=Desk(),
         permit=permit,

@@ -18,7 +18,7 @@ from edge.errors import EntryNotFound
 from edge.match.decide import Decider
 from edge.match.index import Index
 from edge.pipeline import Pipeline, PipelineCounts
-from edge.records import Alert, ErasureReceipt, WatchlistEntry
+from edge.records import Alert, ErasureReceipt, Limits, WatchlistEntry
 from edge.sight.capture import Capture
 from edge.sight.detect import Detector
 from edge.sight.embed import Embedder
@@ -100,6 +100,7 @@ def watch(
 ) -> Watched:
     """Let a van watch a video or a folder to its end, every frame of it."""
     config = config or a_config(source)
+    limits = Limits(config.decision.threshold or THRESHOLD, 0.45)
     clock = clock or SystemClock()
     detector, embedder = models(config.models.detector)
     receipts: list[ErasureReceipt] = []
@@ -117,7 +118,8 @@ def watch(
         embedder=embedder,
         index=index_of(entries),
         subjects=Subjects({entry.reference: entry for entry in entries}),
-        decider=Decider(config.decision, threshold=config.decision.threshold or THRESHOLD),
+        decider=Decider(config.decision, limits=limits),
+        limits=lambda _: limits,
         custodian=custodian,
         sink=desk,
         permit=permit,
