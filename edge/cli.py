@@ -75,13 +75,14 @@ def run(
         )
 
     def on_alert(alert: Alert) -> None:
-        tell("alert", id=str(alert.alert_id), reference=alert.reference, similarity=round(alert.similarity, 4))
+        figures = {"similarity": round(alert.similarity, 4), "score": round(alert.score or 0.0, 4)}
+        tell("alert", id=str(alert.alert_id), reference=alert.reference, **figures)
 
     made = Appliance(settings, on_receipt=on_receipt, on_alert=on_alert)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: made.stop())
     with made as appliance:
-        tell("watching", templates=appliance.van.pipeline.listed)
+        tell("watching", people=appliance.van.pipeline.listed)
         health = appliance.run()
         incomplete = appliance.incomplete
     show(health, _health_lines(health), as_json=as_json or events)
@@ -119,10 +120,11 @@ def fetch(
             "threshold": held.mandate.limits.score,
             "min_similarity": held.mandate.limits.similarity,
         }
+    needs = f"score {document['threshold']:.3f} and similarity {document['min_similarity']:.3f}"
     lines = [
         f"Deployment {document['deployment']}, {document['place']}",
         f"  from {document['starts']:%Y-%m-%d %H:%M %Z} to {document['ends']:%Y-%m-%d %H:%M %Z}",
-        f"  on the list {document['entries']}, threshold {document['threshold']:.3f}",
+        f"  on the list {document['entries']}; an alert needs {needs}",
     ]
     show(document, lines, as_json=as_json)
 

@@ -139,8 +139,8 @@ class DecisionSection(Section, frozen=True):
     min_similarity: Annotated[
         Annotated[float, Meta(ge=0.2, le=1.0)] | None,
         Meta(
-            description="cosine similarity that it must reach besides; when not set, the authority's floor, below "
-            "which it may not lie"
+            description="cosine similarity that it must reach besides; when not set, the higher of the authority's "
+            "floor and what strangers in one scene may reach, below which it may not lie"
         ),
     ] = None
     votes: Annotated[int, Meta(ge=1, le=30, description="searches that must agree (k of n)")] = 3

@@ -41,7 +41,7 @@ GOOD = Facts(
     entries=500,
     model=AUTHORITY["model"],
     limits=Limits(0.5, 0.5),
-    required_score=0.5,
+    required=Limits(0.5, 0.4),
     weaker_rules="",
 )
 
@@ -75,9 +75,17 @@ EDGES: dict[str, tuple[dict[str, Any], type[EdgeError] | None]] = {
     "a position vaguer than that": (where(math.nextafter(100.0, UP)), PlaceUnknown),
     "a similarity that equals the floor": ({"limits": Limits(0.5, 0.45)}, None),
     "a similarity just below the floor": ({"limits": Limits(0.9, math.nextafter(0.45, DOWN))}, ThresholdTooLow),
-    "a score that equals what the budget needs": ({"limits": Limits(0.3, 0.45), "required_score": 0.3}, None),
+    "a score that equals what the budget needs": ({"limits": Limits(0.3, 0.45), "required": Limits(0.3, 0.4)}, None),
     "a score just below what the budget needs": (
-        {"limits": Limits(math.nextafter(0.3, DOWN), 0.9), "required_score": 0.3},
+        {"limits": Limits(math.nextafter(0.3, DOWN), 0.9), "required": Limits(0.3, 0.4)},
+        ThresholdUnsupported,
+    ),
+    "a similarity that equals what one scene may reach": (
+        {"limits": Limits(0.9, 0.6), "required": Limits(0.3, 0.6)},
+        None,
+    ),
+    "a similarity just below what one scene may reach": (
+        {"limits": Limits(0.9, math.nextafter(0.6, DOWN)), "required": Limits(0.3, 0.6)},
         ThresholdUnsupported,
     ),
     "the model named with its algorithm": ({"model": f"sha256:{AUTHORITY['model']}"}, None),

@@ -37,17 +37,19 @@ def tail() -> ImpostorTail:
     random = np.random.default_rng(1)
     faces, people = _crowd(random, PEOPLE), np.arange(PEOPLE)
     measured = tails.measure(faces, people, faces, people, COSINE, seed=2)
-    text = tails.to_toml(
-        measured,
-        PassageRules.of(DecisionSection(), QualitySection()),
-        COSINE,
-        Passages(searches=2.5, measured=((8, 40, 25, 100, 1000, 1.9, 1.2, 2.5),)),
+    made = ImpostorTail(
         model_sha256="0" * 64,
         detector_sha256="1" * 64,
         data="a sphere",
         flipped="none",
         people=PEOPLE,
+        relative=COSINE,
+        passages=Passages(searches=2.5, measured=((8, 40, 25, 100, 1000, 1.9, 1.2, 2.5),)),
+        scene_similarity=0.7,
+        rules=PassageRules.of(DecisionSection(), QualitySection()),
+        tails=measured,
     )
+    text = tails.to_toml(made)
     return msgspec.toml.decode(text, type=ImpostorTail)
 
 
@@ -169,6 +171,7 @@ def test_the_shipped_embedder_has_a_tail_of_the_very_file_that_ships() -> None:
     assert tail.model_sha256 == card.read(pack).variants["dynamic-int8"].sha256
     assert tail.relative == Relative(), "what evaluate measures by default is what a van does"
     assert tail.passages.measured
+    assert tail.scene_similarity > 0.64, "what a stranger on video reached, in the same room as whoever was enrolled"
     for shorter, longer in pairwise((10, 30, 100, 300, 1000, 3000)):
         assert tail.threshold(1 / 6000, shorter).threshold > tail.threshold(1 / 6000, longer).threshold
 

@@ -63,6 +63,8 @@ class Needs:
 class UpTo10000:
     """A calibration that needs 0.50 up to 10,000 people and does not reach further."""
 
+    scene_similarity = 0.3
+
     def threshold(self, fpir: float, entries: int) -> Needs:
         if entries > 10_000:
             raise ThresholdUnsupported("the threshold", "is not supported", "Shorten the list")

@@ -24,6 +24,7 @@ class Measured:
 
     def __init__(self) -> None:
         self.asked: list[tuple[float, int]] = []
+        self.scene_similarity = 0.5
 
     def threshold(self, fpir: float, entries: int) -> Needs:
         self.asked.append((fpir, entries))
@@ -76,12 +77,12 @@ def test_without_an_authority_there_is_no_threshold(gate: Gate) -> None:
     ids=["the budget", "a rarer false alert", "a longer list"],
 )
 @pytest.mark.parametrize("floor", [0.3, 0.9])
-def test_the_lowest_limits_are_the_budgets_score_and_the_authoritys_similarity(
+def test_the_lowest_limits_are_the_budgets_score_and_the_higher_of_floor_and_scene(
     floor: float, budget: int, entries: int, lowest: float, gate: Gate
 ) -> None:
     gate.load(written(threshold_floor=floor, budget_one_in=budget))
     limits = gate.lowest(entries)
-    assert (limits.score, limits.similarity) == (pytest.approx(lowest), floor)
+    assert (limits.score, limits.similarity) == (pytest.approx(lowest), max(floor, 0.5))
 
 
 def test_a_list_longer_than_was_measured_is_matched_with_nobody(gate: Gate) -> None:
@@ -96,8 +97,11 @@ def test_what_is_lowest_is_allowed_and_anything_below_it_is_not(gate: Gate) -> N
     assert ask(gate, lowest.score, similarity=lowest.similarity) is gate.authority
     with pytest.raises(ThresholdUnsupported):
         ask(gate, lowest.score - 1e-9, similarity=lowest.similarity)
-    with pytest.raises(ThresholdTooLow):
+    with pytest.raises(ThresholdUnsupported, match=r"strangers in one scene may reach 0\.500"):
         ask(gate, lowest.score, similarity=lowest.similarity - 1e-9)
+    gate.load(written(threshold_floor=0.7))
+    with pytest.raises(ThresholdTooLow):
+        ask(gate, lowest.score, similarity=0.7 - 1e-9)
 
 
 def test_a_model_that_was_not_measured_matches_nobody() -> None:

@@ -49,6 +49,8 @@ class Calibration:
     def __init__(self) -> None:
         self.asked: list[int] = []
 
+    scene_similarity = 0.3
+
     def threshold(self, fpir: float, entries: int) -> Measured:
         self.asked.append(entries)
         return Measured()

@@ -80,6 +80,8 @@ class Measured:
 class Calibration:
     """A stand-in for a pack's measured tail, whose own tests are elsewhere."""
 
+    scene_similarity = 0.3
+
     def threshold(self, fpir: float, entries: int) -> Measured:
         return Measured()
 

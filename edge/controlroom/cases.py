@@ -121,7 +121,8 @@ class Case:
         raised_at: when the decision fell on the van.
         received_at: when it arrived here.
         similarity: cosine of probe and subject.
-        threshold: what it had to reach.
+        threshold: what the score had to reach; without a score, the similarity.
+        score: how far the similarity stood out from the list; None from a van of before contract 1.2.
         state: see :class:`State`.
         engaged: whether somebody was at any time asked to engage.
         escalated_at: when it had been left unseen for too long.
@@ -154,6 +155,7 @@ class Case:
     correct: bool | None = None
     result: Result | None = None
     demographics: Demographics | None = None
+    score: float | None = None
 
     @property
     def ref(self) -> AlertRef:
@@ -164,7 +166,7 @@ def open_case(alert: Alert, received_at: datetime) -> Case:
     """The case of an alert that has just arrived."""
     return Case(
         alert.alert_id, alert.van, alert.deployment, alert.sequence, alert.raised_at, received_at,
-        alert.similarity, alert.threshold,
+        alert.similarity, alert.threshold, score=alert.score,
     )  # fmt: skip
 
 

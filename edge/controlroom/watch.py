@@ -319,12 +319,15 @@ def _beside(spec: str, name: str) -> str:
 
 def _for_people(alert: Alert, paths: dict[str, str]) -> Text:
     seen = alert.seen_at.astimezone()
+    reached = f"similarity {alert.similarity:.3f}"
+    if alert.score is not None:
+        reached += f", score {alert.score:.3f}"
     text = Text(f"ALERT  {alert.reference}", "bold")
     text.append(f"  {alert.category}", "default not bold")
     text.append(
         f"\n       {seen:%H:%M:%S}  van {alert.van} no. {alert.sequence}"
         f"{', ' + alert.place if alert.place else ''}"
-        f"\n       similarity {alert.similarity:.3f}, threshold {alert.threshold:.3f}; "
+        f"\n       {reached}, threshold {alert.threshold:.3f}; "
         f"{alert.votes} agreeing searches over {alert.frames} frames; eyes {alert.eye_distance:.0f} px apart",
         "default not bold",
     )

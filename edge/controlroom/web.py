@@ -292,7 +292,7 @@ def _choice(form: dict[str, str], name: str, choices: dict[str, Any]) -> Any:
 
 
 def _likeness(alert: Alert) -> str:
-    over = alert.similarity - alert.threshold
+    over = (alert.similarity if alert.score is None else alert.score) - alert.threshold
     if over < 0.03:
         return f"just above the threshold, by {over:.3f}"
     return f"{over:.3f} above the threshold" if over < 0.15 else f"well above the threshold, by {over:.3f}"

@@ -38,6 +38,11 @@ class Calibration(Protocol):
         """
         ...
 
+    @property
+    def scene_similarity(self) -> float:
+        """The similarity that an alert needs besides, because strangers in one scene are more alike than elsewhere."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class ListFacts:
@@ -77,7 +82,7 @@ class Gate:
         """Whether anything vouches for the clock: without that nothing may be destroyed by its word."""
         self._authority: Authority | None = None
         self._digest = ""
-        self._required: dict[int, float | None] = {}
+        self._required: dict[int, Limits | None] = {}
 
     def load(self, content: bytes, name: str = "the authority") -> Authority:
         """Take up a verified authority, in place of the one before.
@@ -139,7 +144,7 @@ class Gate:
                 entries=watchlist.entries if watchlist else 0,
                 model=model,
                 limits=limits,
-                required_score=self._require(authority, watchlist.entries if watchlist else 0),
+                required=self._require(authority, watchlist.entries if watchlist else 0),
                 weaker_rules=self._weaker_rules,
             ),
         )
@@ -148,7 +153,7 @@ class Gate:
         return authority
 
     def lowest(self, entries: int) -> Limits:
-        """The lowest score and similarity that the authority's budget and floor allow with so many people on the list.
+        """The lowest score and similarity that authority and calibration allow with so many people on the list.
 
         Where the calibration does not reach so far nobody reaches them, and :meth:`check` says why.
 
@@ -163,14 +168,17 @@ class Gate:
                 "Plug in the stick with the signed authority, or connect the network",
             )
         required = self._require(authority, entries)
-        return NOBODY if required is None else Limits(score=required, similarity=authority.threshold_floor)
+        if required is None:
+            return NOBODY
+        return Limits(required.score, max(required.similarity, authority.threshold_floor))
 
-    def _require(self, authority: Authority, entries: int) -> float | None:
+    def _require(self, authority: Authority, entries: int) -> Limits | None:
         if self._calibration is None:
             return None
         if entries not in self._required:
             try:
-                self._required[entries] = self._calibration.threshold(1 / authority.budget_one_in, entries).threshold
+                score = self._calibration.threshold(1 / authority.budget_one_in, entries).threshold
+                self._required[entries] = Limits(score, self._calibration.scene_similarity)
             except ThresholdUnsupported:
                 self._required[entries] = None
         return self._required[entries]

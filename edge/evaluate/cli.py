@@ -158,6 +158,7 @@ def threshold(
     found = tail.threshold(rate(fpir), entries)
     if as_json:
         about = {"model_sha256": tail.model_sha256, "data": tail.data, "people": tail.people}
+        about["scene_similarity"] = tail.scene_similarity
         print(json.dumps(asdict(found) | about, indent=2))
         return
     say(f"threshold {found.threshold:.3f}   (95 % of resamplings: {found.lower:.3f} to {found.upper:.3f})")
@@ -171,6 +172,10 @@ def threshold(
             f"A list of {found.entries:,} is judged as one of {found.judged_entries:,}, the shortest that was measured."
         )
     say(f"A passage counts as {found.searches:g} searches of one picture: so many more alerts passages raised at most.")
+    say(
+        f"The likeness itself must reach {tail.scene_similarity:.3f} besides: strangers who share camera and light are "
+        "more alike than any list can tell."
+    )
     say(f"From lists of {found.measured_entries:,} of {tail.people:,} people: {tail.data}.")
     if found.extrapolation > 1:
         say(f"It is {found.extrapolation:.1f} times rarer than one in all searches measured: extrapolated.")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import BadInput
-from edge.match.calibration import PassageRules, Passages, SizedTail, fit
+from edge.match.calibration import ImpostorTail, SizedTail, fit
 from edge.match.relative import Relative
 
 __all__ = ["SIZES", "measure", "to_toml"]
@@ -39,6 +41,7 @@ def measure(
     gallery_person: NDArray[np.int64],
     relative: Relative,
     *,
+    sizes: Sequence[int] = SIZES,
     seed: int = 0,
 ) -> tuple[SizedTail, ...]:
     """Searches every probe in lists that never hold its own person, and fits the tail of the best scores.
@@ -49,6 +52,7 @@ def measure(
         gallery: (m, d) of length 1, one row per person.
         gallery_person: (m,) numbers, all different.
         relative: how scores are made.
+        sizes: of lists; the longest possible one is added.
         seed: of the order in which people are put on lists, and of the resampling.
 
     Raises:
@@ -57,9 +61,8 @@ def measure(
     random = np.random.default_rng(seed)
     order = random.permutation(len(gallery))
     gallery, gallery_person = gallery[order], gallery_person[order]
-    sizes = [s for s in SIZES if s < len(gallery) * 0.8] + [len(gallery)]
     tails = []
-    for size in sizes:
+    for size in [s for s in sizes if s < len(gallery) * 0.8] + [len(gallery)]:
         blocks = min(len(gallery) // size, BLOCKS)
         lists = [slice(block * size, (block + 1) * size) for block in range(blocks)]
         best = np.concatenate(
@@ -122,22 +125,19 @@ def _fit(
     )
 
 
-def to_toml(
-    tails: tuple[SizedTail, ...], rules: PassageRules, relative: Relative, passages: Passages, **about: str | int
-) -> str:
-    """The text of ``impostor-tail.toml``, with the rules by which passages are judged and how scores are made.
-
-    Holds rates and similarities of crowds, nothing of any person.
-    """
+def to_toml(tail: ImpostorTail) -> str:
+    """The text of ``impostor-tail.toml``: rates and similarities of crowds, nothing of any person."""
+    about = {name: value for name, value in msgspec.structs.asdict(tail).items() if isinstance(value, int | str)}
     lines = ["# Measured by `scripts/pack-model tail`; see edge/match/calibration.py for what it means."]
     lines += [f"{key} = {value}" if isinstance(value, int) else f'{key} = "{value}"' for key, value in about.items()]
-    lines += ["", "[rules]", *(f"{name} = {value}" for name, value in msgspec.structs.asdict(rules).items())]
-    lines += ["", "[relative]", *(f"{name} = {value}" for name, value in msgspec.structs.asdict(relative).items())]
-    measured = ",\n    ".join(str(list(row)) for row in passages.measured)
-    lines += ["", "[passages]", f"searches = {passages.searches:.2f}", f"measured = [{measured}]"]
-    for tail in tails:
-        lines += ["", "[[tails]]", f"entries = {tail.entries}", f"searches = {tail.searches}"]
-        lines += [f"{name} = {getattr(tail, name):.6f}" for name in ("start", "share", "scale", "shape")]
-        lines.append("replicates = [" + ", ".join(f"[{a:.6f}, {b:.5f}, {c:.4f}]" for a, b, c in tail.replicates) + "]")
-        lines.append("quantiles = [" + ", ".join(f"[{s:.6f}, {v:.4f}]" for s, v in tail.quantiles) + "]")
+    lines += [f"scene_similarity = {tail.scene_similarity:.3f}"]
+    for name, table in (("rules", tail.rules), ("relative", tail.relative)):
+        lines += ["", f"[{name}]", *(f"{key} = {value}" for key, value in msgspec.structs.asdict(table).items())]
+    measured = ",\n    ".join(str(list(row)) for row in tail.passages.measured)
+    lines += ["", "[passages]", f"searches = {tail.passages.searches:.2f}", f"measured = [{measured}]"]
+    for sized in tail.tails:
+        lines += ["", "[[tails]]", f"entries = {sized.entries}", f"searches = {sized.searches}"]
+        lines += [f"{name} = {getattr(sized, name):.6f}" for name in ("start", "share", "scale", "shape")]
+        lines.append("replicates = [" + ", ".join(f"[{a:.6f}, {b:.5f}, {c:.4f}]" for a, b, c in sized.replicates) + "]")
+        lines.append("quantiles = [" + ", ".join(f"[{s:.6f}, {v:.4f}]" for s, v in sized.quantiles) + "]")
     return "\n".join(lines) + "\n"

@@ -169,6 +169,8 @@ class ImpostorTail(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         people: how many different people were searched.
         relative: how scores were made of similarities.
         passages: as how many searches a passage counts.
+        scene_similarity: cosine that an alert needs besides its score. The list tells nothing of the camera, light and
+            background that two faces share, and in one scene strangers are more alike than in any list's people.
         rules: by which a passage was judged when the budget was shown to hold.
         tails: by list size, ascending.
     """
@@ -180,6 +182,7 @@ class ImpostorTail(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     people: Annotated[int, Meta(ge=1)]
     relative: Relative
     passages: Passages
+    scene_similarity: Annotated[float, Meta(ge=0.0, le=1.0)]
     rules: PassageRules
     tails: tuple[SizedTail, ...]
 

@@ -152,8 +152,8 @@ class Facts:
         entries: how many people are on it: each of them is a chance of a false alert.
         model: digest of the embedder that runs.
         limits: what a candidate must reach.
-        required_score: the score at which the model's measured tail meets the budget at this list's
-            size; None when the calibration does not reach that far.
+        required: what the model's measurement asks for: the score at which its tail meets the budget at this list's
+            size, and the similarity that strangers of one scene reach; None when it does not go that far.
         weaker_rules: which key of the configuration asks less of a passage than the rules with which the budget was
             shown to hold, as a sentence; empty when none does.
     """
@@ -167,7 +167,7 @@ class Facts:
     entries: int
     model: str
     limits: Limits
-    required_score: float | None
+    required: Limits | None
     weaker_rules: str
 
 
@@ -302,17 +302,23 @@ def _judge_place(name: str, place: Place, facts: Facts) -> None:
 def _judge_budget(authority: Authority, facts: Facts) -> None:
     budget = f"one false alert in {authority.budget_one_in}"
     listed = f"with {facts.entries} on the list"
-    if facts.required_score is None:
+    if facts.required is None:
         raise ThresholdUnsupported(
             "the threshold",
             f"cannot be shown to keep {budget} {listed}: the model was not measured that far",
             "Ask the intelligence unit for a shorter list, or use a model that was measured on more people",
         )
-    if facts.limits.score < facts.required_score:
+    if facts.limits.score < facts.required.score:
         raise ThresholdUnsupported(
             "the threshold",
-            f"is {facts.limits.score:.3f}; {budget} {listed} needs {facts.required_score:.3f}",
-            "Raise decision.threshold in the configuration",
+            f"is {facts.limits.score:.3f}; {budget} {listed} needs {facts.required.score:.3f}",
+            "Raise decision.threshold in the configuration, or take it out",
+        )
+    if facts.limits.similarity < facts.required.similarity:
+        raise ThresholdUnsupported(
+            "the similarity that an alert needs",
+            f"is {facts.limits.similarity:.3f}; strangers in one scene may reach {facts.required.similarity:.3f}",
+            "Raise decision.min_similarity in the configuration, or take it out",
         )
 
 

@@ -78,7 +78,7 @@ FIELDS: dict[Event, dict[str, type]] = {
     Event.REVOCATIONS_HANDED_OVER: {"van": str, "count": int, "by": str},
 }
 """Name and type of every field of every event; all are required. ``threshold_micro`` is a millionth of
-cosine similarity. ``copy`` tells one import of a list from another of the same list on the same van.
+the score that an alert needs. ``copy`` tells one import of a list from another of the same list on the same van.
 ``by`` is a role or a badge number, never a name. ``part`` is the worker that failed. ``kept`` is the name of the
 damaged file, ``carried`` how many rows of it were saved, and ``lost`` says in words what could not be. ``from`` of a
 sign-in is an address; ``unlogged`` counts the refused ones before it that were too many to be written one by one."""

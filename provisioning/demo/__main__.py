@@ -30,7 +30,7 @@ def _arguments(given: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--out", type=Path, metavar="DIR", default=Path(".demo"), help="for everything it makes (.demo)"
     )
-    parser.add_argument("--threshold", type=float, default=None, help="cosine similarity that raises an alert")
+    parser.add_argument("--threshold", type=float, default=None, help="score that raises an alert")
     parser.add_argument("--every-frame", action="store_true", help="drop no frame, however slow this machine is")
     parser.add_argument("--show", action="store_true", help="open the pages in a browser; Enter ends the demo")
     options = parser.parse_args(given)

@@ -67,7 +67,7 @@ class Deployment:
         folder: empty; everything goes here.
         footage: what is watched and who is looked for.
         console: where a person reads along.
-        threshold: cosine similarity; None for the van's default.
+        threshold: score that raises an alert; None for the van's default.
         live: play the video at its own speed.
         pages: where their addresses go.
     """
@@ -327,7 +327,7 @@ class Deployment:
         elif said.get("event") == "alert":
             result.alerts.append(said)
             bar.console.print(
-                f"   [bold red]ALERT[/bold red]  {said['reference']}: {said['similarity']:.2f} against "
+                f"   [bold red]ALERT[/bold red]  {said['reference']}: score {said['score']:.2f} against "
                 f"{said['threshold']:.2f}, {said['van']}, in {said['frames']} frames → {Path(said['probe_path']).name}"
             )
             if said["lookalikes"]:

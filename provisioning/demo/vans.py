@@ -65,7 +65,7 @@ class Van:
             footage: what it watches.
             broker: port of the broker on this machine.
             live: play the video at its own speed.
-            threshold: cosine similarity; None for the van's default.
+            threshold: score that raises an alert; None for the van's default.
         """
         decision: dict[str, float] = {"cooldown_s": footage.cooldown_s}
         if threshold is not None:
