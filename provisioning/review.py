@@ -98,6 +98,7 @@ def review(
         "people_left_out": len(source.references) - len(entries),
         "pictures": source.pictures,
         "templates": enrolment.used,
+        "one_picture_only": sum(len(entry.templates) == 1 for entry in entries),
         "pictures_left_out": source.pictures - enrolment.used,
         "categories": _counts(entry.category or "not stated" for entry in entries),
         "image_sources": _counts(entry.image_source or "not stated" for entry in entries),

@@ -73,7 +73,7 @@ def compare(
         targets: FPIR to report at.
         draws: random halves.
         seed: of the draws.
-        relative: list-relative scores besides, where an entry has one template.
+        relative: list-relative scores besides; an entry's likeness to others is that of its mean.
     """
     random = np.random.default_rng(seed)
     people = sorted({clip.person for clip in clips})
@@ -119,11 +119,11 @@ def _scored(
         ("mean", to_mean),
         ("each and mean", np.maximum(each, to_mean)),
     ):
-        yield way, "cosine", np.concatenate([mine, rest], axis=1)
-    if relative is not None:
-        for way, rows in (("one", one), ("mean", mean)):
-            gallery = np.concatenate([rows, others])
-            yield way, "list-relative", relative.scores(probes @ gallery.T, relative.of_entries(gallery))
+        cosines = np.concatenate([mine, rest], axis=1)
+        yield way, "cosine", cosines
+        if relative is not None:
+            likeness = relative.of_entries(np.concatenate([one if way == "one" else mean, others]))
+            yield way, "list-relative", relative.scores(cosines, likeness)
 
 
 def _mean(rows: Templates) -> Templates:

@@ -20,7 +20,7 @@ ALLOWED = {
     "camera": ("source", "pace", "max_fps", "width", "height", "reconnect_s", "stall_s"),
     "models": ("detector", "threads"),
     "track": ("confirm_frames", "patience_ms"),
-    "decision": ("threshold", "votes", "window"),
+    "decision": ("threshold", "min_similarity", "votes", "window"),
 }
 """What a deployment may set. Votes, window and threshold are judged by the gate against the authority's budget."""
 LONGEST = 1000
