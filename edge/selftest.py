@@ -88,7 +88,7 @@ def _deployment(config: Config) -> str:
         store = held.mandate.start()
         authority = held.mandate.check()
         return (
-            f"{authority.deployment}: {len(store)} people, threshold {held.mandate.limits:.3f}, "
+            f"{authority.deployment}: {len(store)} people, an alert needs score {held.mandate.limits.score:.3f}, "
             f"until {authority.ends:%Y-%m-%d %H:%M %Z}"
         )
 

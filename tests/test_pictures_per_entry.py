@@ -26,7 +26,7 @@ def people(count: int, noise: float) -> list[Clip]:
 
 
 def test_every_way_is_measured_on_the_same_people() -> None:
-    found = compare(people(40, 1.5), unit(RNG.standard_normal((300, 64))), 200, draws=3, relative=Relative(0.4, 0.4))
+    found = compare(people(40, 1.5), unit(RNG.standard_normal((300, 64))), 200, draws=3, relative=Relative())
     assert [each.way for each in found if each.score == "cosine"] == list(WAYS)
     assert [each.way for each in found if each.score == "list-relative"] == ["one", "mean"]
     for each in found:

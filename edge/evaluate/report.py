@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -246,7 +247,7 @@ def _about(recipe: Recipe, flip: Flip, relative: Relative | None) -> dict[str, A
     from edge.sight import card  # noqa: PLC0415 - only the cards are read again here
 
     about: dict[str, Any] = {"runtime": recipe.runtime, "flip": flip}
-    about["score"] = "cosine" if relative is None else asdict(relative)
+    about["score"] = "cosine" if relative is None else msgspec.structs.asdict(relative)
     names = ("detector", "embedder", "gallery_embedder")
     for name, reference in zip(names, (recipe.detector, *recipe.embedders), strict=False):
         pack, variant = card.split(reference)

@@ -182,7 +182,9 @@ class Index:
         rows = labels[0].astype(np.int64)
         subjects, which = np.unique(self._owner[rows], return_inverse=True)
         cosines = np.full(len(subjects), -np.inf, np.float32)
-        np.maximum.at(cosines, which, self._rows[rows] @ probe)
+        found = self._rows[rows]
+        np.maximum.at(cosines, which, found @ probe)
+        found.fill(0)
         return subjects, cosines
 
     def remove(self, reference: str) -> int:

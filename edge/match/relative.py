@@ -70,9 +70,10 @@ class Relative(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         near = min(self.nearest, len(vectors) - 1)
         if near < 1:
             return likeness, least
+        copied = np.zeros((min(BLOCK, len(rows)), vectors.shape[1]), np.float32)
         for start in range(0, len(rows), BLOCK):
             part = rows[start : start + BLOCK]
-            cosines = vectors[part] @ vectors.T
+            cosines = np.take(vectors, part, axis=0, out=copied[: len(part)], mode="clip") @ vectors.T
             cosines[np.arange(len(part)), part] = 0
             if gone is not None:
                 cosines[:, gone] = 0
@@ -80,6 +81,7 @@ class Relative(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             likeness[start : start + BLOCK] = highest.sum(1) / self.nearest
             if near == self.nearest:
                 least[start : start + BLOCK] = highest.min(1)
+        copied.fill(0)
         return likeness, least
 
     def scores(self, cosines: NDArray[np.float32], of_entries: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -134,6 +136,6 @@ def unit_means(rows: NDArray[np.float32], starts: NDArray[np.int64]) -> NDArray[
     Returns:
         ``(g, d)`` float32 of length 1.
     """
-    means = np.add.reduceat(rows, starts, axis=0)
-    lengths = np.linalg.norm(means, axis=1, keepdims=True)
-    return np.asarray(means / np.maximum(lengths, 1e-12), np.float32)
+    means: NDArray[np.float32] = np.add.reduceat(rows, starts, axis=0)
+    means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
+    return means
