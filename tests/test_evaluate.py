@@ -128,6 +128,27 @@ def test_a_hit_counts_only_if_the_right_person_comes_first() -> None:
     assert point.tpir == pytest.approx(2 / 3)
 
 
+def test_whoever_is_to_be_left_out_is_and_the_reason_must_be_said(tmp_path: Path) -> None:
+    people = _write(tmp_path / "m.csv", [{"identity": who, "path": f"{who}.jpg"} for who in ("a", "b", "c")])
+    out = [{"identity": "b", "why": "one person with a"}, {"identity": "z", "why": "of another manifest"}]
+    without = _write(tmp_path / "out.csv", out)
+    assert [picture.identity for picture in manifest.read(people, without=without)] == ["a", "c"]
+    for rows, says in (
+        ([{"identity": "b", "why": ""}], "line 2"),
+        ([{"identity": "b", "because": "x"}], "no column 'why'"),
+        ([{"identity": who, "why": "x"} for who in "abc"], "no row of the manifest is left"),
+    ):
+        with pytest.raises(BadInput, match=says):
+            manifest.read(people, without=_write(tmp_path / "out.csv", rows))
+
+
+def test_the_shipped_list_of_people_left_out_gives_a_reason_for_each() -> None:
+    text = (Path(__file__).parents[1] / "models/builder/lfw-left-out.csv").read_text(encoding="utf-8")
+    rows = list(csv.DictReader(text.splitlines()))
+    assert len(rows) == len({row["identity"] for row in rows}) == 22
+    assert all(row["why"] for row in rows)
+
+
 def test_a_probe_without_a_face_is_a_miss_and_never_an_alert() -> None:
     gallery = np.eye(2, dtype=np.float32)
     found = search(gallery, np.array([True, False]), np.arange(2), gallery, np.arange(2))

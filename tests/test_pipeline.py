@@ -16,7 +16,7 @@ from edge.config import Config
 from edge.custody.erase import Kind
 from edge.custody.retention import Custodian
 from edge.deployment.permit import Permit
-from edge.errors import CustodyBreached, OutboxFull
+from edge.errors import AuthorityMissing, CustodyBreached, OutboxFull
 from edge.match.decide import Decider
 from edge.match.index import Index
 from edge.pipeline import Pipeline
@@ -343,3 +343,28 @@ def test_an_alert_expires_no_later_than_its_retention_allows(
     van.pipeline.run()
     (alert,) = van.desk.alerts
     assert alert.expires_at - alert.raised_at == lives
+
+
+def test_a_list_that_gets_shorter_is_judged_by_what_the_shorter_list_needs() -> None:
+    asked: list[int] = []
+
+    def limits(entries: int) -> Limits:
+        asked.append(entries)
+        return Limits(0.7, 0.5)
+
+    van = Van(limits=limits)
+    assert van.pipeline.threshold == 0.6
+    van.pipeline.remove("S-1")
+    assert asked == [0]
+    assert van.pipeline.threshold == 0.7
+
+
+def test_nobody_is_matched_when_nothing_says_what_the_shorter_list_needs() -> None:
+    def limits(entries: int) -> Limits:
+        raise AuthorityMissing("the threshold", "cannot be known without an authority", "Ask")
+
+    van = Van(limits=limits)
+    van.pipeline.remove("nobody")
+    van.pipeline.run()
+    assert van.pipeline.counts.embedded > 0
+    assert van.desk.alerts == []

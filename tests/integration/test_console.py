@@ -283,6 +283,18 @@ class TestWithoutABrowser:
         assert client.get(f"/alerts/{alert}/probe.jpg")[0] == 200
         assert client.get(f"/alerts/{alert}/reference.jpg")[0] == 200
 
+    def test_both_figures_are_shown_and_said_in_words(self, client: Client) -> None:
+        page = client.get(f"/alerts/{client.alert()}")[1]
+        assert 'aria-label="Score 0.412 on a scale from 0 to 1, threshold 0.339"' in page
+        assert "Score <strong>0.412</strong>, threshold 0.339: 0.073 above the threshold" in page
+        assert "similarity of the two faces 0.710" in page
+
+    def test_an_alert_of_an_older_van_is_judged_by_its_similarity(self, client: Client) -> None:
+        page = client.get(f"/alerts/{client.alert(score=None, threshold=0.7)}")[1]
+        assert 'aria-label="Similarity 0.710 on a scale from 0 to 1, threshold 0.700"' in page
+        assert "Similarity <strong>0.710</strong>, threshold 0.700: just above the threshold, by 0.010" in page
+        assert "Score" not in page
+
     def test_without_a_session_nothing_is_shown(self, console: Console, client: Client) -> None:
         alert = client.alert()
         client.cookie = ""
@@ -325,8 +337,8 @@ class Client:
         assert "HttpOnly" in self.headers["set-cookie"]
         assert "SameSite=strict" in self.headers["set-cookie"]
 
-    def alert(self) -> str:
-        alert = self.console.raise_alert()
+    def alert(self, **changes: object) -> str:
+        alert = self.console.raise_alert(**changes)
         deadline = time.monotonic() + 15
         while not self.console.case_is(alert, State.NEW):
             assert time.monotonic() < deadline

@@ -40,6 +40,6 @@ def test_a_node_client_decrypts_verifies_prints_and_confirms_an_alert(site: Site
     assert foreign.returncode == 0
     alert = json.loads(output)
     assert alert["alert_id"] == str(sent.alert_id)
-    assert alert["similarity"] == sent.similarity
+    assert (alert["similarity"], alert["score"]) == (sent.similarity, sent.score)
     assert datetime.fromisoformat(alert["raised_at"]) == sent.raised_at
     assert (alert["probe_jpeg"], alert["reference_jpeg"]) == (len(sent.probe_jpeg), len(sent.reference_jpeg))
