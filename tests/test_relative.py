@@ -27,13 +27,27 @@ def by_the_formula(probe: NDArray[np.float32], gallery: NDArray[np.float32], how
     return np.array(scores)
 
 
-@pytest.mark.parametrize("entries", [1, 2, 5, 10, 11, 12, 300])
-def test_scores_are_what_the_formula_says_at_every_length_of_list(entries: int) -> None:
+@pytest.mark.parametrize("middle", [0.0, 0.5], ids=["some are opposite", "all are alike"])
+@pytest.mark.parametrize("entries", [1, 2, 5, 10, 11, 12, 3000])
+def test_scores_are_what_the_formula_says_at_every_length_of_list(entries: int, middle: float) -> None:
     how = Relative(probe=0.4, entry=0.3)
-    gallery, probes = unit(RNG.standard_normal((entries, 32))), unit(RNG.standard_normal((7, 32)))
+    gallery, probes = unit(RNG.standard_normal((entries, 32)) + middle), unit(RNG.standard_normal((7, 32)) + middle)
     found = how.scores(probes @ gallery.T, how.of_entries(gallery))
     for row, probe in zip(found, probes, strict=True):
         assert row == pytest.approx(by_the_formula(probe, gallery, how), abs=1e-5)
+
+
+def test_of_several_lists_each_is_scored_as_if_it_were_alone() -> None:
+    how = Relative(probe=0.4, entry=0.3)
+    lists = [unit(RNG.standard_normal((40, 16)) + 0.3) for _ in range(3)]
+    probes = unit(RNG.standard_normal((5, 16)) + 0.3)
+    together = how.scores(
+        np.stack([probes @ one.T for one in lists], axis=1), np.stack([how.of_entries(one) for one in lists])
+    )
+    assert together.shape == (5, 3, 40)
+    for number, one in enumerate(lists):
+        assert together[:, number] == pytest.approx(how.scores(probes @ one.T, how.of_entries(one)), abs=1e-6)
+    assert how.scores(np.zeros((5, 0), np.float32), np.zeros(0, np.float32)).shape == (5, 0)
 
 
 @pytest.mark.parametrize("entries", [1, 2, 5, 10, 11, 12, 300])

@@ -209,7 +209,7 @@ class Index:
             self._gone[subject] = True
             # A product of matrices and one with a vector round differently.
             changed = np.flatnonzero((likeness >= self._least - 1e-5) & ~self._gone)
-            self._likeness[changed], self._least[changed] = self._relative.neighbours(self._means, changed, self._gone)
+            self._likeness[changed], self._least[changed] = self._relative.neighbours(self._means, changed)
             self._likeness[subject] = 0
         return pictures
 

@@ -54,14 +54,13 @@ class Relative(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return self.neighbours(vectors, np.arange(len(vectors)))[0]
 
     def neighbours(
-        self, vectors: NDArray[np.float32], rows: NDArray[np.int64], gone: NDArray[np.bool_] | None = None
+        self, vectors: NDArray[np.float32], rows: NDArray[np.int64]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """``T(g)`` of some entries, and the cosine that another entry must exceed to change it.
 
         Args:
-            vectors: ``(n, d)`` of length 1, one row for each entry.
+            vectors: ``(n, d)`` of length 1, one row for each entry; zeros for one that has left the list.
             rows: ``(m,)`` of which entries.
-            gone: ``(n,)`` entries that have left the list; None for none.
 
         Returns:
             ``(m,)`` float32 each; the second is 0 where every entry counts.
@@ -75,8 +74,6 @@ class Relative(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             part = rows[start : start + BLOCK]
             cosines = np.take(vectors, part, axis=0, out=copied[: len(part)], mode="clip") @ vectors.T
             cosines[np.arange(len(part)), part] = 0
-            if gone is not None:
-                cosines[:, gone] = 0
             highest = np.maximum(np.partition(cosines, -near, axis=1)[:, -near:], 0)
             likeness[start : start + BLOCK] = highest.sum(1) / self.nearest
             if near == self.nearest:
