@@ -143,7 +143,7 @@ class Pipeline:
         index: the list in memory; adopted: :meth:`remove` and :meth:`forget_list` change it.
         subjects: what the list knows of a subject.
         decider: the rules.
-        limits: what a candidate must reach with so many people on the list.
+        limits: what a candidate must reach with so many people on the list, and so many pictures of them.
         custodian: gives out handles and closes passages.
         sink: takes alerts; must not return before an alert can no longer be lost.
         permit: asked for every frame and again where an alert is committed.
@@ -163,7 +163,7 @@ class Pipeline:
         index: Index,
         subjects: Subjects,
         decider: Decider,
-        limits: Callable[[int], Limits],
+        limits: Callable[[int, int], Limits],
         custodian: Custodian,
         sink: AlertSink,
         permit: Permit,
@@ -236,7 +236,7 @@ class Pipeline:
         with self._matching:
             self._index.remove(reference)
             try:
-                self._decider.limits = self._limits(len(self._index))
+                self._decider.limits = self._limits(len(self._index), self._index.pictures)
             except EdgeError as error:
                 self._decider.limits = NOBODY
                 log.warning("threshold_unknown", error=type(error).__name__)

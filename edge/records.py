@@ -246,7 +246,7 @@ class Limits:
 
     Attributes:
         score: as :attr:`Candidate.score`; from the false-alert budget at the list's length.
-        similarity: the cosine; the authority's floor.
+        similarity: the cosine; the higher of the authority's floor and of what strangers in one scene reach.
     """
 
     score: float

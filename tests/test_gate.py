@@ -65,7 +65,7 @@ class UpTo10000:
 
     scene_similarity = 0.3
 
-    def threshold(self, fpir: float, entries: int) -> Needs:
+    def threshold(self, fpir: float, entries: int, *, several: bool = False) -> Needs:
         if entries > 10_000:
             raise ThresholdUnsupported("the threshold", "is not supported", "Shorten the list")
         return Needs(0.50 if fpir >= 1 / 6000 else 0.55)
@@ -84,7 +84,7 @@ def ask(at: Gate, **changes: Any) -> Any:
     asked: dict[str, Any] = {
         "now": NOW,
         "position": HERE,
-        "watchlist": ListFacts(LIST, 500),
+        "watchlist": ListFacts(LIST, 500, 500),
         "model": MODEL,
         "score": 0.52,
         "similarity": 0.45,
@@ -139,7 +139,7 @@ REFUSALS = {
     "another list": Case(
         WatchlistNotNamed,
         "names list 111111111111, this van holds 333333333333",
-        facts={"watchlist": ListFacts("sha256:" + "3" * 64, 500)},
+        facts={"watchlist": ListFacts("sha256:" + "3" * 64, 500, 500)},
     ),
     "another model": Case(
         ModelNotNamed, "names model 222222222222, this van runs 444444444444", facts={"model": "4" * 64}
@@ -155,7 +155,7 @@ REFUSALS = {
     "a list too long for the calibration": Case(
         ThresholdUnsupported,
         "cannot be shown to keep one false alert in 6000 with 10001 on the list",
-        facts={"watchlist": ListFacts(LIST, 10_001)},
+        facts={"watchlist": ListFacts(LIST, 10_001, 10_001)},
     ),
     "a model without calibration": Case(
         ThresholdUnsupported, "the model was not measured that far", gate={"calibration": None}

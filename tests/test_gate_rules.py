@@ -26,11 +26,11 @@ class Measured:
         self.asked: list[tuple[float, int]] = []
         self.scene_similarity = 0.5
 
-    def threshold(self, fpir: float, entries: int) -> Needs:
+    def threshold(self, fpir: float, entries: int, *, several: bool = False) -> Needs:
         self.asked.append((fpir, entries))
         if entries > 1000:
             raise ThresholdUnsupported("the threshold", "is not supported", "Shorten the list")
-        return Needs(0.4 + (0.2 if fpir < 1 / 5000 else 0.0) + entries / 10_000)
+        return Needs((0.1 if several else 0.0) + 0.4 + (0.2 if fpir < 1 / 5000 else 0.0) + entries / 10_000)
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def gate(measured: Measured) -> Gate:
 
 
 def ask(gate: Gate, threshold: float, entries: int = 500, similarity: float = 0.95) -> object:
-    return gate.check(NOW, HERE, ListFacts(LIST, entries), model=MODEL, limits=Limits(threshold, similarity))
+    return gate.check(NOW, HERE, ListFacts(LIST, entries, entries), model=MODEL, limits=Limits(threshold, similarity))
 
 
 def test_a_gate_holds_the_authority_that_it_took_up_last_and_its_name(gate: Gate) -> None:
@@ -83,6 +83,15 @@ def test_the_lowest_limits_are_the_budgets_score_and_the_higher_of_floor_and_sce
     gate.load(written(threshold_floor=floor, budget_one_in=budget))
     limits = gate.lowest(entries)
     assert (limits.score, limits.similarity) == (pytest.approx(lowest), max(floor, 0.5))
+
+
+def test_a_list_with_several_pictures_of_somebody_needs_a_higher_score(gate: Gate) -> None:
+    gate.load(written())
+    one, several = gate.lowest(500), gate.lowest(500, several=True)
+    assert several.score == pytest.approx(one.score + 0.1)
+    assert ask(gate, one.score) is gate.authority
+    with pytest.raises(ThresholdUnsupported):
+        gate.check(NOW, HERE, ListFacts(LIST, 500, 501), model=MODEL, limits=Limits(one.score, 0.95))
 
 
 def test_a_list_longer_than_was_measured_is_matched_with_nobody(gate: Gate) -> None:

@@ -75,3 +75,36 @@ def test_a_destroyed_list_is_nowhere_in_memory_or_on_disk(tmp_path: Path) -> Non
         if path.is_file() and path.parent.name != "built":
             content = path.read_bytes()
             assert not any(needle in content for needle in needles), path
+
+
+class IndexHolder(Suspect):
+    """A process that holds nothing but an index."""
+
+    def __init__(self, people: int, seed: int, threads: int) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.sim.index_holder", str(people), str(seed)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=REPOSITORY,
+            env={**os.environ, "OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)},
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_what_multiplied_the_matrices_keeps_no_copy_of_them(threads: int) -> None:
+    """A library for products of matrices packs strips of several rows into buffers of its own, which it never frees."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may read the memory of another process")
+    people, seed = 1500, 20_261_127
+    rows = np.random.default_rng(seed).standard_normal((people, 192), np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    strips = [rows[at : at + 4, at % 192].tobytes() for at in range(0, people - 4, 8)]
+    whole = [row.tobytes()[80:96] for row in rows[::10]]
+    holder = IndexHolder(people, seed, threads)
+    try:
+        holder.wait_for("holding")
+        assert holder.remembers(whole) == len(whole), "the search itself must work"
+        holder.go_on()
+        holder.wait_for("erased")
+        assert holder.remembers(whole) == 0
+        assert holder.remembers(strips) == 0
+    finally:
+        holder.end()

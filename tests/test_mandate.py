@@ -47,12 +47,12 @@ class Measured:
 
 class Calibration:
     def __init__(self) -> None:
-        self.asked: list[int] = []
+        self.asked: list[tuple[int, bool]] = []
 
     scene_similarity = 0.3
 
-    def threshold(self, fpir: float, entries: int) -> Measured:
-        self.asked.append(entries)
+    def threshold(self, fpir: float, entries: int, *, several: bool = False) -> Measured:
+        self.asked.append((entries, several))
         return Measured()
 
 
@@ -204,11 +204,11 @@ class TestWithdrawn:
         mandate.check()
 
 
-def test_a_list_is_judged_by_its_people_however_many_pictures_each_has(tmp_path: Path) -> None:
+def test_a_list_is_judged_by_its_people_and_by_whether_anybody_has_several_pictures(tmp_path: Path) -> None:
     out, calibration = Deployment(tmp_path, pictures=5), Calibration()
     gate = Gate("van-1", calibration=calibration, weaker_rules="", clock_floor=START - timedelta(days=2))
     out.mandate(gate=gate).start()
-    assert set(calibration.asked) == {3}, "of whom one has five pictures: the score makes up for them"
+    assert set(calibration.asked) == {(3, True)}, "of whom one has five pictures"
     out.keeper.close()
     out.audit.close()
 

@@ -82,7 +82,7 @@ class Calibration:
 
     scene_similarity = 0.3
 
-    def threshold(self, fpir: float, entries: int) -> Measured:
+    def threshold(self, fpir: float, entries: int, *, several: bool = False) -> Measured:
         return Measured()
 
 
@@ -166,7 +166,7 @@ def test_the_whole_way_from_the_office_to_the_overseer(van: Van, prepared: Path)
     assert store.references() == ("R-1", "R-2", "R-3")
     assert not (van.folder / "incoming.age").exists()
 
-    facts = ListFacts(store.digest, len(store))
+    facts = ListFacts(store.digest, len(store), store.pictures())
     now = authority.starts + timedelta(minutes=5)
     here = Position(51.505, -0.125, 8.0, now)
     assert van.gate.check(now, here, facts, model=van.model, limits=Limits(0.48, 0.48)) is authority

@@ -124,7 +124,7 @@ def test_somebody_is_found_only_where_nobody_else_on_the_list_stands_out_more() 
 
 
 def test_a_passage_counts_as_what_enough_people_show_and_as_four_where_nobody_can() -> None:
-    rows, person = _people(150, 16, 0.9)
+    rows, person = _people(110, 16, 0.9)
     judge = whole.Judge(DecisionSection(), COSINE)
     people = whole.Listed(rows[::16], person[::16])
     levels = np.sort((rows @ people.templates.T + 0)[person[:, None] != people.person[None]])
@@ -136,7 +136,7 @@ def test_a_passage_counts_as_what_enough_people_show_and_as_four_where_nobody_ca
 
     counted = whole.as_searches(rows, person, people, judge, threshold, clock=SystemClock())
     assert {row[0] for row in counted.measured} == {4, 8, 16}, "nobody has 32 pictures"
-    assert {row[1] for row in counted.measured} == {150}
+    assert {row[1] for row in counted.measured} == {110}
     sure = [row[-1] for row in counted.measured if row[2] >= whole.ENOUGH_PEOPLE]
     assert counted.searches == max(1.0, *sure)
     few = whole.as_searches(rows[::16], person[::16], people, judge, threshold, clock=SystemClock())

@@ -109,7 +109,7 @@ class Van:
             index=Index(["S-1"], VECTOR[None].copy()),
             subjects=subjects or Subjects({"S-1": ENTRY}),
             decider=Decider(a_config().decision, limits=Limits(0.6, 0.45)),
-            limits=settings.pop("limits", lambda _: Limits(0.6, 0.45)),
+            limits=settings.pop("limits", lambda *_: Limits(0.6, 0.45)),
             custodian=self.custodian,
             sink=self.desk,
             permit=self.street.permit,
@@ -346,21 +346,21 @@ def test_an_alert_expires_no_later_than_its_retention_allows(
 
 
 def test_a_list_that_gets_shorter_is_judged_by_what_the_shorter_list_needs() -> None:
-    asked: list[int] = []
+    asked: list[tuple[int, int]] = []
 
-    def limits(entries: int) -> Limits:
-        asked.append(entries)
+    def limits(entries: int, pictures: int) -> Limits:
+        asked.append((entries, pictures))
         return Limits(0.7, 0.5)
 
     van = Van(limits=limits)
     assert van.pipeline.threshold == 0.6
     van.pipeline.remove("S-1")
-    assert asked == [0]
+    assert asked == [(0, 0)]
     assert van.pipeline.threshold == 0.7
 
 
 def test_nobody_is_matched_when_nothing_says_what_the_shorter_list_needs() -> None:
-    def limits(entries: int) -> Limits:
+    def limits(entries: int, pictures: int) -> Limits:
         raise AuthorityMissing("the threshold", "cannot be known without an authority", "Ask")
 
     van = Van(limits=limits)

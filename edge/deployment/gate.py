@@ -30,8 +30,10 @@ class Estimate(Protocol):
 class Calibration(Protocol):
     """What the embedder's measured tail says; :class:`edge.match.calibration.ImpostorTail` is one."""
 
-    def threshold(self, fpir: float, entries: int) -> Estimate:
+    def threshold(self, fpir: float, entries: int, *, several: bool = False) -> Estimate:
         """The score at which a share ``fpir`` of passages of people who are not listed raises an alert.
+
+        ``several``: whether anybody on the list has more than one picture, each of which a stranger may resemble.
 
         Raises:
             ThresholdUnsupported: the measurement does not reach that far.
@@ -46,10 +48,16 @@ class Calibration(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ListFacts:
-    """The list as the van holds it: identity as it was built, and how many people are on it now."""
+    """The list as the van holds it: identity as it was built; how many people are on it now, and pictures of them."""
 
     digest: str
     entries: int
+    pictures: int
+
+    @property
+    def several(self) -> bool:
+        """Whether anybody has more than one picture."""
+        return self.pictures > self.entries
 
 
 class Gate:
@@ -82,7 +90,7 @@ class Gate:
         """Whether anything vouches for the clock: without that nothing may be destroyed by its word."""
         self._authority: Authority | None = None
         self._digest = ""
-        self._required: dict[int, Limits | None] = {}
+        self._required: dict[tuple[int, bool], Limits | None] = {}
 
     def load(self, content: bytes, name: str = "the authority") -> Authority:
         """Take up a verified authority, in place of the one before.
@@ -144,7 +152,11 @@ class Gate:
                 entries=watchlist.entries if watchlist else 0,
                 model=model,
                 limits=limits,
-                required=self._require(authority, watchlist.entries if watchlist else 0),
+                required=self._require(
+                    authority,
+                    watchlist.entries if watchlist else 0,
+                    several=watchlist is not None and watchlist.several,
+                ),
                 weaker_rules=self._weaker_rules,
             ),
         )
@@ -152,7 +164,7 @@ class Gate:
         self._floor = max(self._floor, now - CLOCK_BACK)
         return authority
 
-    def lowest(self, entries: int) -> Limits:
+    def lowest(self, entries: int, *, several: bool = False) -> Limits:
         """The lowest score and similarity that authority and calibration allow with so many people on the list.
 
         Where the calibration does not reach so far nobody reaches them, and :meth:`check` says why.
@@ -167,18 +179,19 @@ class Gate:
                 "cannot be known without an authority",
                 "Plug in the stick with the signed authority, or connect the network",
             )
-        required = self._require(authority, entries)
+        required = self._require(authority, entries, several=several)
         if required is None:
             return NOBODY
         return Limits(required.score, max(required.similarity, authority.threshold_floor))
 
-    def _require(self, authority: Authority, entries: int) -> Limits | None:
+    def _require(self, authority: Authority, entries: int, *, several: bool) -> Limits | None:
         if self._calibration is None:
             return None
-        if entries not in self._required:
+        key = (entries, several)
+        if key not in self._required:
             try:
-                score = self._calibration.threshold(1 / authority.budget_one_in, entries).threshold
-                self._required[entries] = Limits(score, self._calibration.scene_similarity)
+                score = self._calibration.threshold(1 / authority.budget_one_in, entries, several=several).threshold
+                self._required[key] = Limits(score, self._calibration.scene_similarity)
             except ThresholdUnsupported:
-                self._required[entries] = None
-        return self._required[entries]
+                self._required[key] = None
+        return self._required[key]

@@ -81,7 +81,7 @@ class VanFacts:
         deployment: which it is out for.
         model: digest of the embedder.
         score: the configured score that an alert needs; None for the lowest that the budget allows at the list's size.
-        similarity: the configured similarity that it needs besides; None for the authority's floor.
+        similarity: the configured similarity that it needs besides; None for the lowest that is allowed.
     """
 
     van: str
@@ -309,15 +309,15 @@ class Mandate:
     def limits(self) -> Limits:
         """What a candidate must reach with the list as it is; see :meth:`limits_for`."""
         facts = self._list_facts()
-        return self.limits_for(facts.entries if facts else 1)
+        return self.limits_for(facts.entries, facts.pictures) if facts else self.limits_for(1, 1)
 
-    def limits_for(self, entries: int) -> Limits:
+    def limits_for(self, entries: int, pictures: int) -> Limits:
         """What a candidate must reach with so many on the list: as configured, else the lowest that is allowed.
 
         Raises:
             AuthorityMissing: it follows from an authority, and there is none.
         """
-        lowest = self._gate.lowest(entries)
+        lowest = self._gate.lowest(entries, several=pictures > entries)
         score, similarity = self._facts.score, self._facts.similarity
         return Limits(
             score=lowest.score if score is None else score,
@@ -340,7 +340,7 @@ class Mandate:
             store = self._keeper.open()
         except WatchlistGone:
             return None
-        return ListFacts(store.digest, len(store))
+        return ListFacts(store.digest, len(store), store.pictures())
 
     def _note(self, error: EdgeError) -> None:
         """Write a refusal down when it is another than the last: asked every second, said once."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.evaluate.strangers import List
 from edge.match.relative import Relative
 
 __all__ = ["Point", "Searches", "clopper_pearson", "points", "search", "threshold_for"]
@@ -104,15 +105,18 @@ def search(
     n = len(probes)
     best, right = np.full(n, NOBODY, np.float32), np.zeros(n, bool)
     if len(gallery):
-        of_entries = relative.of_entries(gallery) if relative is not None else None
+        listed = None if relative is None else List(gallery, relative)
+        row = {int(number): at for at, number in enumerate(gallery_person)}
         for start in range(0, n, BLOCK):
             part = slice(start, start + BLOCK)
-            scores = probes[part] @ gallery.T
             own = probe_person[part, None] == gallery_person[None]
-            if leave_out:
-                scores[own] = NOBODY if relative is None else -np.inf
-            if relative is not None and of_entries is not None:
-                scores = np.maximum(relative.scores(scores, of_entries), NOBODY)
+            if listed is None:
+                scores = probes[part] @ gallery.T
+                if leave_out:
+                    scores[own] = NOBODY
+            else:
+                mine = [row.get(int(number), -1) if leave_out else -1 for number in probe_person[part]]
+                scores = np.maximum(listed.scores(probes[part], np.array(mine, np.int64)), NOBODY)
             first = scores.argmax(1)
             rows = np.arange(len(scores))
             best[part], right[part] = scores[rows, first], own[rows, first] & (not leave_out)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from edge.clock import Clock
 from edge.config import DecisionSection
 from edge.custody.retention import Custodian
+from edge.evaluate.strangers import List
 from edge.match.calibration import Passages
 from edge.match.relative import Relative
 from edge.match.template import TrackTemplate
@@ -41,10 +42,8 @@ __all__ = [
 NEVER = -3.0
 """Level of a passage that raises no alert at any threshold: it had fewer searches than there must be votes."""
 
-LENGTHS = (4, 8, 16, 32)
-COUNTED_LISTS = (10, 30, 100)
-COUNTED_BUDGETS = (100, 1000)
-ENOUGH_PEOPLE = 20
+LENGTHS, COUNTED_LISTS, COUNTED_BUDGETS = (4, 8, 16, 32), (10, 30, 100), (100, 1000)
+ENOUGH_PEOPLE = 5
 """People who alert, from which on the bounds of a multiple mean something."""
 
 UNMEASURED = 4.0
@@ -271,12 +270,15 @@ def search(
         random.permutation(len(gallery))[: per_deal * entries].reshape(per_deal, entries)
         for _ in range(-(-lists // per_deal))
     ]
-    likeness = [np.stack([relative.of_entries(gallery[one]) for one in deal]) for deal in deals]
+    held = [[List(gallery[one], relative) for one in deal] for deal in deals]
+    likeness = [np.stack([one.likeness for one in lists_of]) for lists_of in held]
 
     def first(rows: NDArray[np.float32], person: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         cosines = rows @ gallery.T
-        cosines[:, gallery_person == person] = -np.inf
         dealt = [relative.scores(cosines[:, deal], of) for deal, of in zip(deals, likeness, strict=True)]
+        for deal, lists_of, scores in zip(deals, held, dealt, strict=True):
+            for number, at in np.argwhere(gallery_person[deal] == person):
+                scores[:, number] = lists_of[number].scores(rows, np.full(len(rows), at))
         best = np.concatenate([part.max(2) for part in dealt], axis=1)[:, :lists]
         name = np.concatenate([part.argmax(2) for part in dealt], axis=1)[:, :lists]
         return best, name
@@ -287,7 +289,7 @@ def search(
         single.append(alone[0])
         any_picture.append(alone.max(0))
         whole.append(levels(*first(passage.probes, passage.person), passage.begun, rules))
-    person = np.array([passage.person for passage in passages], np.int64)
+    person = np.array([one.person for one in passages], np.int64)
     return Levels(person, np.stack(single), np.stack(whole), np.stack(any_picture))
 
 
@@ -354,7 +356,7 @@ def as_searches(
     rows: list[tuple[int, int, int, int, int, float, float, float]] = []
     for length in LENGTHS:
         made, _ = from_pictures(templates, person, length, draws=4, clock=clock, seed=seed)
-        for entries in COUNTED_LISTS if made else ():
+        for entries in [n for n in COUNTED_LISTS if made and n <= len(people.person)]:
             found = search(made, people, entries, judge, lists=max(8, 2000 // entries), seed=seed)
             for one_in in COUNTED_BUDGETS:
                 one = compare(found, "passage", threshold(1 / one_in, entries), 1 / one_in, entries, seed=seed)

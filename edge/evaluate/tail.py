@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import BadInput
+from edge.evaluate.strangers import List
 from edge.match.calibration import ImpostorTail, SizedTail, fit
 from edge.match.relative import Relative
 
@@ -84,12 +85,12 @@ def _best(
     relative: Relative,
 ) -> NDArray[np.float32]:
     best = np.empty(len(probes), np.float32)
-    of_entries = relative.of_entries(gallery)
+    listed = List(gallery, relative)
+    row = {int(number): at for at, number in enumerate(enrolled)}
+    own = np.array([row.get(int(number), -1) for number in person], np.int64)
     for start in range(0, len(probes), 512):
         part = slice(start, start + 512)
-        scores = probes[part] @ gallery.T
-        scores[person[part, None] == enrolled[None]] = -np.inf
-        best[part] = relative.scores(scores, of_entries).max(1)
+        best[part] = listed.scores(probes[part], own[part]).max(1)
     return best
 
 

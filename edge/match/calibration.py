@@ -43,6 +43,10 @@ REACH = 10.0
 WIDEST = 0.12
 """Score between the bounds of a threshold beyond which the data is called too little."""
 
+SEVERAL = 2.0
+"""Searches as which one counts where somebody on the list has several pictures: up to about so many times as many
+strangers passed (docs/models.md, "Several pictures of a person")."""
+
 Rate = Annotated[float, Meta(gt=0.0, le=1.0)]
 
 
@@ -219,17 +223,18 @@ class ImpostorTail(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
             )
         return tail
 
-    def threshold(self, fpir: float, entries: int) -> ThresholdEstimate:
+    def threshold(self, fpir: float, entries: int, *, several: bool = False) -> ThresholdEstimate:
         """The score at which a share `fpir` of passages of people not on a list of `entries` may raise an alert.
 
         Args:
             fpir: false-alert budget per passage, 0 < fpir < 1.
             entries: people on the list; 0 for one that everybody has left.
+            several: whether anybody on it has more than one picture.
 
         Raises:
             ThresholdUnsupported: the budget is too rare for the data, or the bounds are too far apart.
         """
-        return self._estimate(fpir, entries, searches=self.passages.searches)
+        return self._estimate(fpir, entries, searches=self.passages.searches * (SEVERAL if several else 1.0))
 
     def of_one_picture(self, fpir: float, entries: int) -> ThresholdEstimate:
         """The same for single pictures: what was measured, and no van may run with.

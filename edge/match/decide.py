@@ -2,8 +2,8 @@
 
 Three rules, in this order:
 
-1. *Threshold.* The score of the track's template with the subject reaches the threshold, and the similarity the
-   authority's floor.
+1. *Threshold.* The score of the track's template with the subject reaches the threshold, and the similarity what
+   authority and calibration ask for besides.
 2. *k of n.* The same subject was first and above the threshold in ``votes`` of the last ``window``
    searches of the track, this one included. One lucky frame raises nothing.
 3. *Cool-down.* A subject that was just alerted raises no second alert, and one track raises one alert.

@@ -34,7 +34,7 @@ HNSW_EF = 128
 """Candidates that the graph keeps in view while it searches: more find more and take longer. tests/test_index.py holds
 what it finds against the exact search."""
 HNSW_CANDIDATES = 48
-"""Rows that the graph is asked for: the nearest others of a score lie among them."""
+"""Subjects whose rows the graph is asked for: the nearest others of a score lie among them."""
 REMOVED = ""
 """Stands in place of a subject who left the list; no reference is empty."""
 
@@ -81,7 +81,7 @@ class Index:
         self._graph: hnswlib.Index | None = None
         if len(templates) and (method == "hnsw" or (method == "auto" and len(templates) > exact_up_to)):
             self._graph = self._build_graph()
-        self._likeness, self._least = self._relative.neighbours(self._means, np.arange(len(self._means)))
+        self._likeness, self._least = self._neighbours(np.arange(len(self._means)))
 
     def _arrange(self, references: Sequence[str], templates: NDArray[np.float32]) -> None:
         """Rows of one subject beside each other, and the mean of several behind them."""
@@ -109,7 +109,12 @@ class Index:
             sorted_rows.fill(0)
             if templates.flags.writeable:
                 templates.fill(0)
-        self._owner = np.repeat(np.arange(count), np.diff(np.append(self._starts, len(self._rows))))
+        sizes = np.diff(np.append(self._starts, len(self._rows)))
+        # A person with many pictures must not fill all the places.
+        self._asked = min(len(self._rows), int(sizes.max(initial=1)) * max(HNSW_CANDIDATES, 4 * self._relative.nearest))
+        self._is_mean = np.zeros(len(self._rows), np.bool_)
+        self._is_mean[self._starts + sizes - 1] = True
+        self._owner = np.repeat(np.arange(count), sizes)
 
     def __len__(self) -> int:
         """How many subjects are searched for."""
@@ -131,7 +136,7 @@ class Index:
         graph = hnswlib.Index(space="ip", dim=self._rows.shape[1])
         graph.init_index(max_elements=len(self._rows), M=HNSW_M, ef_construction=HNSW_EF_CONSTRUCTION, random_seed=100)
         graph.add_items(self._rows, np.arange(len(self._rows)))
-        graph.set_ef(HNSW_EF)
+        graph.set_ef(max(HNSW_EF, self._asked))
         return graph
 
     def search(self, probe: NDArray[np.float32], k: int = 3) -> SearchResult:
@@ -152,7 +157,7 @@ class Index:
                 f"has shape {list(probe.shape)}, the list {[self._rows.shape[1]]}",
                 "Build the list with the model that the van runs",
             )
-        subjects, cosines = (None, self._all(probe)) if self._graph is None else self._near(self._graph, probe, k)
+        subjects, cosines = (None, self._all(probe)) if self._graph is None else self._near(self._graph, probe)
         if len(self._pictures) < len(self._references):
             cosines[self._gone if subjects is None else self._gone[subjects]] = -np.inf
         scores = self._relative.ranking(cosines, self._likeness if subjects is None else self._likeness[subjects])
@@ -173,12 +178,9 @@ class Index:
             cosines = np.maximum.reduceat(cosines, self._starts)
         return np.asarray(cosines)
 
-    def _near(
-        self, graph: hnswlib.Index, probe: NDArray[np.float32], k: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def _near(self, graph: hnswlib.Index, probe: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The subjects whom the graph finds near, and the best cosine of each."""
-        count = min(len(self._rows), max(HNSW_CANDIDATES, 4 * self._relative.nearest, 4 * k))
-        labels, _ = graph.knn_query(probe[None, :], k=count, num_threads=1)
+        labels, _ = graph.knn_query(probe[None, :], k=self._asked, num_threads=1)
         rows = labels[0].astype(np.int64)
         subjects, which = np.unique(self._owner[rows], return_inverse=True)
         cosines = np.full(len(subjects), -np.inf, np.float32)
@@ -186,6 +188,20 @@ class Index:
         np.maximum.at(cosines, which, found @ probe)
         found.fill(0)
         return subjects, cosines
+
+    def _neighbours(self, subjects: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """What these subjects have of likeness to others on the list, and what must be exceeded to change it."""
+        if self._graph is None:
+            return self._relative.neighbours(self._means, subjects)
+        nearest = self._relative.nearest
+        highest = np.zeros((len(subjects), nearest), np.float32)
+        for at, subject in enumerate(subjects):
+            labels, distances = self._graph.knn_query(self._means[subject][None, :], k=self._asked, num_threads=1)
+            rows, cosines = labels[0].astype(np.int64), 1 - distances[0]
+            others = self._is_mean[rows] & (self._owner[rows] != subject) & (cosines > 0)
+            found = cosines[others][:nearest]  # the most alike first
+            highest[at, : len(found)] = found
+        return highest.sum(1) / nearest, highest.min(1)
 
     def remove(self, reference: str) -> int:
         """Never find ``reference`` again: its templates are overwritten where they lie.
@@ -209,7 +225,7 @@ class Index:
             self._gone[subject] = True
             # A product of matrices and one with a vector round differently.
             changed = np.flatnonzero((likeness >= self._least - 1e-5) & ~self._gone)
-            self._likeness[changed], self._least[changed] = self._relative.neighbours(self._means, changed)
+            self._likeness[changed], self._least[changed] = self._neighbours(changed)
             self._likeness[subject] = 0
         return pictures
 

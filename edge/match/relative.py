@@ -23,10 +23,7 @@ from numpy.typing import NDArray
 
 __all__ = ["Relative", "unit_means"]
 
-BLOCK = 1024
-"""Entries compared at once: bounds the memory to 1,024 times the list's length."""
-
-Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+Share = Annotated[float, Meta(ge=0.0, le=0.5)]
 
 
 class Relative(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -69,16 +66,14 @@ class Relative(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         near = min(self.nearest, len(vectors) - 1)
         if near < 1:
             return likeness, least
-        copied = np.zeros((min(BLOCK, len(rows)), vectors.shape[1]), np.float32)
-        for start in range(0, len(rows), BLOCK):
-            part = rows[start : start + BLOCK]
-            cosines = np.take(vectors, part, axis=0, out=copied[: len(part)], mode="clip") @ vectors.T
-            cosines[np.arange(len(part)), part] = 0
-            highest = np.maximum(np.partition(cosines, -near, axis=1)[:, -near:], 0)
-            likeness[start : start + BLOCK] = highest.sum(1) / self.nearest
+        # One entry at a time: what multiplies two matrices keeps copies of both for as long as the process lives.
+        for at, row in enumerate(rows):
+            cosines = vectors @ vectors[row]
+            cosines[row] = 0
+            highest = np.maximum(np.partition(cosines, -near)[-near:], 0)
+            likeness[at] = highest.sum() / self.nearest
             if near == self.nearest:
-                least[start : start + BLOCK] = highest.min(1)
-        copied.fill(0)
+                least[at] = highest.min()
         return likeness, least
 
     def scores(self, cosines: NDArray[np.float32], of_entries: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -287,6 +287,10 @@ class WatchlistStore:
     def __len__(self) -> int:
         return int(self._sealed.read("SELECT count(*) FROM entry")[0][0])
 
+    def pictures(self) -> int:
+        """How many templates are on the list: one for each picture of each person."""
+        return int(self._sealed.read("SELECT count(*) FROM template")[0][0])
+
     def references(self) -> tuple[str, ...]:
         """Every reference on the list, sorted."""
         return tuple(row[0] for row in self._sealed.read("SELECT reference FROM entry ORDER BY reference"))

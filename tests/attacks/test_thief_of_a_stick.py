@@ -366,7 +366,7 @@ def gate_of(text: str) -> tuple[Gate, str]:
 
 def ask(text: str) -> None:
     gate, model = gate_of(text)
-    gate.check(NOW, HERE, ListFacts(LIST, 500), model=model, limits=Limits(0.9, 0.9))
+    gate.check(NOW, HERE, ListFacts(LIST, 500, 500), model=model, limits=Limits(0.9, 0.9))
 
 
 @pytest.mark.parametrize(

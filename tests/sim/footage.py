@@ -165,7 +165,7 @@ def watch(video: Path, recipe: Recipe, *, person: int) -> list[Passage]:
         index=notebook.index,
         subjects=nothing,
         decider=notebook.decider,
-        limits=lambda _: NOBODY,
+        limits=lambda *_: NOBODY,
         custodian=film.custodian,
         sink=nothing,
         permit=permit,

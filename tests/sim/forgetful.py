@@ -91,7 +91,7 @@ def main() -> None:
         index=Index(["A", "B"], templates),
         subjects=Subjects({}),
         decider=Decider(config.decision, limits=Limits(0.6, 0.45)),
-        limits=lambda _: Limits(0.6, 0.45),
+        limits=lambda *_: Limits(0.6, 0.45),
         custodian=custodian,
         sink=Desk(),
         permit=permit,

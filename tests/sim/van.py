@@ -119,7 +119,7 @@ def watch(
         index=index_of(entries),
         subjects=Subjects({entry.reference: entry for entry in entries}),
         decider=Decider(config.decision, limits=limits),
-        limits=lambda _: limits,
+        limits=lambda *_: limits,
         custodian=custodian,
         sink=desk,
         permit=permit,
