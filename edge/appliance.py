@@ -166,7 +166,7 @@ class Appliance:
             self._raise_failure()
             van.trail.started(van.model, van.pipeline.threshold)
             self.board.take(Began())
-            notify.ready(f"{self.board.state.condition}: {van.capture.name}, {van.pipeline.listed} templates")
+            notify.ready(f"{self.board.state.condition}: {van.capture.name}, {van.pipeline.listed} on the list")
             self._pipeline = self.workers.start("pipeline", self._match, silent_s=PIPELINE_SILENT_S)
             self._supervise()
             end = Failed(str(self.incomplete)) if self.incomplete else Ended(self._why_it_ended())

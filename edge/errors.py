@@ -194,7 +194,7 @@ class ModelNotNamed(PolicyRefusal):
 
 
 class ThresholdTooLow(PolicyRefusal):
-    """The configured threshold lies below the authority's floor."""
+    """The similarity that an alert needs, as it is configured, lies below the authority's floor."""
 
     crew_can = False
 

@@ -195,7 +195,6 @@ def make_record(facts: Facts, cases: Iterable[Case]) -> Record:
     correct = [case for case in mine if case.correct is True]
     incorrect = [case for case in mine if case.correct is False]
     wrongly_engaged = sum(case.engaged for case in incorrect)
-    thresholds = sorted({round(case.threshold, 4) for case in mine})
     row = dict(
         zip(
             COLUMNS,
@@ -207,7 +206,7 @@ def make_record(facts: Facts, cases: Iterable[Case]) -> Record:
                 facts.hours,
                 facts.cameras,
                 facts.watchlist,
-                " to ".join(f"{t:g}" for t in {min(thresholds), max(thresholds)}) if thresholds else "",
+                _thresholds(mine),
                 len(mine),
                 len(correct),
                 sum(case.engaged for case in correct),
@@ -239,3 +238,16 @@ def make_record(facts: Facts, cases: Iterable[Case]) -> Record:
         for name in ("age_band", "sex", "ethnicity")
     }
     return Record(row, shares, counted)
+
+
+def _thresholds(cases: list[Case]) -> str:
+    """What alerts had to reach: a score; of a van of before contract 1.2 a similarity, which is another scale."""
+    said = []
+    for kind, mine in (
+        ("", [case.threshold for case in cases if case.score is not None]),
+        ("similarity ", [case.threshold for case in cases if case.score is None]),
+    ):
+        if mine:
+            ends = sorted({round(min(mine), 4), round(max(mine), 4)})
+            said.append(kind + " to ".join(f"{end:g}" for end in ends))
+    return "; ".join(said)
