@@ -22,27 +22,10 @@ from numpy.typing import NDArray
 from edge.errors import SOFTWARE_FAULT, RecordInvalid
 
 __all__ = [
-    "AGE_BANDS",
-    "CHIP_SIZE",
-    "CHIP_SIZES",
-    "LANDMARKS",
-    "Alert",
-    "AlertRef",
-    "BiometricHandle",
-    "Candidate",
-    "ChipTemplate",
-    "Decision",
-    "Detections",
-    "ErasureCause",
-    "ErasureReceipt",
-    "Frame",
-    "Outcome",
-    "QualityReason",
-    "QualityReport",
-    "SearchResult",
-    "TrackedFace",
-    "WatchlistEntry",
-]
+    "AGE_BANDS", "CHIP_SIZE", "CHIP_SIZES", "LANDMARKS", "NOBODY", "Alert", "AlertRef", "BiometricHandle",
+    "Candidate", "ChipTemplate", "Decision", "Detections", "ErasureCause", "ErasureReceipt", "Frame", "Limits",
+    "Outcome", "QualityReason", "QualityReport", "SearchResult", "TrackedFace", "WatchlistEntry",
+]  # fmt: skip
 
 CHIP_SIZE = 112
 """Side of an aligned face in pixels in the ArcFace template, which most embedders were trained on."""

@@ -147,6 +147,11 @@ FACTS = Facts(
 
 
 class TestRecord:
+    def test_what_older_vans_asked_of_a_similarity_is_not_mixed_with_scores(self) -> None:
+        old = replace(closed(3, correct=True), score=None, threshold=0.7)
+        row = make_record(FACTS, [closed(1, correct=True), closed(2, correct=True), old]).row
+        assert row["threshold"] == "0.339; similarity 0.7"
+
     def test_the_record_counts_what_people_decided(self) -> None:
         told = [
             closed(1, correct=True, result=Result.ARREST),
