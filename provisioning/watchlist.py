@@ -141,8 +141,8 @@ def _print_report(report: dict[str, Any], out: Path) -> None:
         say(f"Left out: {people} and {several(report['pictures_left_out'], 'picture', 'pictures')}, listed above.")
     if alone := report["one_picture_only"]:
         say(
-            f"{several(alone, 'person has', 'people have')} one picture only. Another one, from another year or camera, is the "
-            "surest way to miss fewer: on video, five pictures found a fifth more people than one."
+            f"{several(alone, 'person has', 'people have')} one picture only. Another one, from another year or "
+            "camera, is the surest way to miss fewer: on video, five pictures found a fifth more people than one."
         )
     for title, name in _COUNTED:
         say(f"{title}: {counted(report[name])}.")
