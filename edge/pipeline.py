@@ -235,10 +235,10 @@ class Pipeline:
         """
         with self._matching:
             self._index.remove(reference)
+            self._decider.limits = NOBODY
             try:
                 self._decider.limits = self._limits(len(self._index), self._index.pictures)
             except EdgeError as error:
-                self._decider.limits = NOBODY
                 log.warning("threshold_unknown", error=type(error).__name__)
 
     def forget_list(self) -> None:

@@ -39,6 +39,7 @@ GOOD = Facts(
     position=Position(51.505, -0.125, 0.0, NOON),
     watchlist=AUTHORITY["watchlist"],
     entries=500,
+    several=False,
     model=AUTHORITY["model"],
     limits=Limits(0.5, 0.5),
     required=Limits(0.5, 0.4),

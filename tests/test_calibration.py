@@ -115,6 +115,12 @@ def test_a_passage_counts_as_so_many_searches_as_were_measured(tail: ImpostorTai
     assert found.threshold == tail.of_one_picture(0.004, 1000).threshold > tail.of_one_picture(0.01, 1000).threshold
 
 
+def test_with_several_pictures_of_somebody_a_search_counts_as_two(tail: ImpostorTail) -> None:
+    one, several = tail.threshold(0.01, 1000), tail.threshold(0.01, 1000, several=True)
+    assert several.searches == 2 * one.searches
+    assert several.threshold == tail.threshold(0.005, 1000).threshold > one.threshold
+
+
 def test_a_refusal_says_how_many_people_it_would_take(tail: ImpostorTail) -> None:
     with pytest.raises(ThresholdUnsupported, match=r"measure the pack on [\d,]+ people; these were 1,500") as refusal:
         tail.threshold(1e-6, 1500)

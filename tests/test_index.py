@@ -170,6 +170,22 @@ def test_what_the_graph_scores_is_what_the_exact_search_scores() -> None:
         assert fast.score == pytest.approx(true.score, abs=0.01)
 
 
+def test_people_with_many_pictures_do_not_hide_the_others_from_the_graph() -> None:
+    """Ten pictures of some, all alike: among the 48 rows nearest to a probe there would be four people."""
+    random = np.random.default_rng(5)
+    middles = random.standard_normal((1200, 16))
+    names = [str(n) for n in range(1200) for _ in range(10 if n % 3 == 0 else 1)]
+    rows = np.repeat(middles, [10 if n % 3 == 0 else 1 for n in range(1200)], axis=0)
+    rows = rows + 0.05 * random.standard_normal(rows.shape)
+    rows = np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
+    exact, graph = Index(names, rows.copy(), method="exact"), Index(names, rows.copy(), method="hnsw")
+    for probe in templates(60, d=16, seed=3):
+        true, fast = exact.search(probe).best, graph.search(probe).best
+        assert true is not None
+        assert fast is not None
+        assert fast.score == pytest.approx(true.score, abs=0.01)
+
+
 def test_a_probe_of_another_model_is_refused() -> None:
     with pytest.raises(RecordInvalid, match="model"):
         Index(["A"], templates(1)).search(templates(1, d=32)[0])

@@ -369,3 +369,25 @@ def test_entries_expire_within_a_minute_of_midnight(tmp_path: Path) -> None:
     assert "R-3" in {data["reference"] for data in out.logged(Event.ENTRY_REMOVED)}
     out.keeper.close()
     out.audit.close()
+
+
+def test_a_configured_score_that_a_shorter_list_outgrows_gives_way_and_does_not_end_the_deployment(
+    tmp_path: Path,
+) -> None:
+    class Shorter(Calibration):
+        """Asks for more of a list that somebody has left."""
+
+        def threshold(self, fpir: float, entries: int, *, several: bool = False) -> Measured:
+            needed = Measured()
+            needed.threshold = 0.5 if entries >= 3 else 0.6
+            return needed
+
+    out = Deployment(tmp_path)
+    gate = Gate("van-1", calibration=Shorter(), weaker_rules="", clock_floor=START - timedelta(days=2))
+    mandate = out.mandate(gate=gate)
+    mandate.start()
+    assert mandate.limits.score == 0.5
+    assert mandate.limits_for(2, 2).score == 0.6
+    out.keeper.remove("R-1", "revoked")
+    assert mandate.check().deployment == "D-1"
+    assert mandate.limits.score == 0.6

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from edge.clock import SystemClock
 from edge.config import DecisionSection
+from edge.errors import BadInput
 from edge.evaluate.measure import search
 from edge.evaluate.passages import Judge, Listed, from_pictures
 from edge.evaluate.passages import search as search_passages
@@ -45,6 +46,12 @@ def test_an_evaluation_that_leaves_people_out_leaves_them_out_of_the_neighbours_
     person, made = np.arange(80), np.ones(80, bool)
     best = search(probes, made, person, gallery, person, leave_out=True, relative=relative).best
     assert best == pytest.approx(List(gallery, relative).scores(probes, person).max(1), abs=1e-6)
+
+
+def test_several_pictures_of_somebody_who_is_to_be_left_out_are_refused() -> None:
+    gallery, person, made = people(6), np.array([0, 0, 1, 2, 3, 4]), np.ones(6, bool)
+    with pytest.raises(BadInput, match="several pictures of one person"):
+        search(gallery, made, person, gallery, person, leave_out=True, relative=Relative())
 
 
 def test_tail_and_passages_do_so_too() -> None:

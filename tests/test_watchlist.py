@@ -300,3 +300,10 @@ def test_a_page_that_is_met_in_the_middle_of_a_write_and_cannot_be_read_is_damag
                 met += 1
         store.path.write_bytes(whole)
     assert met
+
+
+def test_every_picture_of_everybody_counts(store: WatchlistStore) -> None:
+    store.add([entry("R-1"), entry("R-2", rows=3)])
+    assert (len(store), store.pictures()) == (2, 4)
+    store.remove("R-2")
+    assert (len(store), store.pictures()) == (1, 1)

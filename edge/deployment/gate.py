@@ -106,7 +106,7 @@ class Gate:
     def unload(self) -> None:
         """Forget the authority: from now on every check refuses."""
         self._authority, self._digest = None, ""
-        self._required.clear()
+        self._required = {}
 
     @property
     def authority(self) -> Authority | None:
@@ -152,6 +152,7 @@ class Gate:
                 entries=watchlist.entries if watchlist else 0,
                 model=model,
                 limits=limits,
+                several=watchlist is not None and watchlist.several,
                 required=self._require(
                     authority,
                     watchlist.entries if watchlist else 0,
@@ -187,11 +188,14 @@ class Gate:
     def _require(self, authority: Authority, entries: int, *, several: bool) -> Limits | None:
         if self._calibration is None:
             return None
-        key = (entries, several)
-        if key not in self._required:
-            try:
-                score = self._calibration.threshold(1 / authority.budget_one_in, entries, several=several).threshold
-                self._required[key] = Limits(score, self._calibration.scene_similarity)
-            except ThresholdUnsupported:
-                self._required[key] = None
-        return self._required[key]
+        required, key = self._required, (entries, several)  # an authority that is given up takes another dictionary
+        if key in required:
+            return required[key]
+        found: Limits | None = None
+        try:
+            score = self._calibration.threshold(1 / authority.budget_one_in, entries, several=several).threshold
+            found = Limits(score, self._calibration.scene_similarity)
+        except ThresholdUnsupported:
+            pass
+        required[key] = found
+        return found

@@ -138,6 +138,7 @@ class Mandate:
         self._wipe = wipe
         self._on_refused = on_refused
         self._refused = ""
+        self._began = False
         self._expired_at_ns = 0
         self._applied: set[bytes] = set()
         """Lines of revocations that need no second look: no list is taken in while this van runs."""
@@ -184,6 +185,7 @@ class Mandate:
             self._note(error)
             raise
         self.check()
+        self._began = True
         return self._keeper.open(model=self._facts.model)
 
     def _fetch(self) -> Authority:
@@ -301,28 +303,35 @@ class Mandate:
         if due and self._gate.clock_confirmed():
             self._expired_at_ns = monotonic
             self._keeper.expire()
-        return self._gate.check(
-            now, self._positions.position(), self._list_facts(), model=self._facts.model, limits=self.limits
-        )
+        facts, position = self._list_facts(), self._positions.position()  # somebody may leave the list meanwhile
+        return self._gate.check(now, position, facts, model=self._facts.model, limits=self._limits_for(facts))
 
     @property
     def limits(self) -> Limits:
         """What a candidate must reach with the list as it is; see :meth:`limits_for`."""
-        facts = self._list_facts()
+        return self._limits_for(self._list_facts())
+
+    def _limits_for(self, facts: ListFacts | None) -> Limits:
         return self.limits_for(facts.entries, facts.pictures) if facts else self.limits_for(1, 1)
 
     def limits_for(self, entries: int, pictures: int) -> Limits:
         """What a candidate must reach with so many on the list: as configured, else the lowest that is allowed.
+
+        A configured figure is judged at the start. A list that has become shorter since may need more than that, and
+        then it is asked for: nobody's leaving may end the deployment.
 
         Raises:
             AuthorityMissing: it follows from an authority, and there is none.
         """
         lowest = self._gate.lowest(entries, several=pictures > entries)
         score, similarity = self._facts.score, self._facts.similarity
-        return Limits(
+        limits = Limits(
             score=lowest.score if score is None else score,
             similarity=lowest.similarity if similarity is None else similarity,
         )
+        if not self._began or lowest == NOBODY:
+            return limits
+        return Limits(max(limits.score, lowest.score), max(limits.similarity, lowest.similarity))
 
     @property
     def authority(self) -> Authority | None:

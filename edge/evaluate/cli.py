@@ -144,6 +144,7 @@ def evaluate(
 def threshold(
     fpir: Annotated[str, typer.Option(help="false-alert budget per person who passes: 1/6000, 0.1% or 0.001")],
     entries: Annotated[int, typer.Option(min=1, help="people on the list")],
+    several: Annotated[bool, typer.Option("--several", help="somebody on it has several pictures")] = False,
     pack: Annotated[str, typer.Option(help="the embedder's pack")] = "mobilefacenet",
     models: Annotated[Path | None, MODELS] = None,
     as_json: Annotated[bool, AsJson] = False,
@@ -155,7 +156,7 @@ def threshold(
     from edge.sight.card import default_directory
 
     tail = ImpostorTail.load((models or default_directory()) / pack)
-    found = tail.threshold(rate(fpir), entries)
+    found = tail.threshold(rate(fpir), entries, several=several)
     if as_json:
         about = {"model_sha256": tail.model_sha256, "data": tail.data, "people": tail.people}
         about["scene_similarity"] = tail.scene_similarity
@@ -171,7 +172,10 @@ def threshold(
         say(
             f"A list of {found.entries:,} is judged as one of {found.judged_entries:,}, the shortest that was measured."
         )
-    say(f"A passage counts as {found.searches:g} searches of one picture: so many more alerts passages raised at most.")
+    say(
+        f"A passage counts as {found.searches:g} searches of one picture: the highest bound of what passages raised "
+        "where the pack was measured."
+    )
     say(
         f"The likeness itself must reach {tail.scene_similarity:.3f} besides: strangers who share camera and light are "
         "more alike than any list can tell."

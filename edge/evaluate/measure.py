@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.errors import BadInput
 from edge.evaluate.strangers import List
 from edge.match.relative import Relative
 
@@ -32,7 +33,7 @@ class Searches:
     """What each probe found.
 
     Attributes:
-        best: (n,) float32, similarity of the first candidate; NOBODY where the search could not be made.
+        best: (n,) float32, score of the first candidate; NOBODY where the search could not be made.
         right: (n,) bool, whether the first candidate is the probe's own person; False throughout for non-mated probes.
         person: (n,) int, number of the person whom the probe shows, for resampling by person.
     """
@@ -105,8 +106,10 @@ def search(
     n = len(probes)
     best, right = np.full(n, NOBODY, np.float32), np.zeros(n, bool)
     if len(gallery):
-        listed = None if relative is None else List(gallery, relative)
         row = {int(number): at for at, number in enumerate(gallery_person)}
+        if relative is not None and leave_out and len(row) < len(gallery):
+            raise BadInput("the gallery", "has several pictures of one person", "Enrol one picture of each")
+        listed = None if relative is None else List(gallery, relative)
         for start in range(0, n, BLOCK):
             part = slice(start, start + BLOCK)
             own = probe_person[part, None] == gallery_person[None]

@@ -175,6 +175,8 @@ def evaluate(
     roles = manifests.assign(pictures, seed)
     known = {p.identity for p in pictures}
     fill = [p for p in manifests.read(gallery_fill, without=without) if p.identity not in known] if gallery_fill else []
+    if relative is not None:  # one picture of each: several would count as so many neighbours
+        fill = list({p.identity: p for p in reversed(fill)}.values())[::-1]
     used = list(dict.fromkeys(p.path for p in (*roles.gallery, *roles.mated, *roles.nonmated, *fill)))
     found = extract(used, recipe, workers=workers, cache=cache, progress=started(len(used)))
     by_path = dict(zip(used, found, strict=True))

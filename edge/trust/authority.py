@@ -150,6 +150,7 @@ class Facts:
         position: where it is; None when it does not know.
         watchlist: identity of the list in the store; None without one.
         entries: how many people are on it: each of them is a chance of a false alert.
+        several: whether any of them has more than one picture.
         model: digest of the embedder that runs.
         limits: what a candidate must reach.
         required: what the model's measurement asks for: the score at which its tail meets the budget at this list's
@@ -165,6 +166,7 @@ class Facts:
     position: Position | None
     watchlist: str | None
     entries: int
+    several: bool
     model: str
     limits: Limits
     required: Limits | None
@@ -301,12 +303,12 @@ def _judge_place(name: str, place: Place, facts: Facts) -> None:
 
 def _judge_budget(authority: Authority, facts: Facts) -> None:
     budget = f"one false alert in {authority.budget_one_in}"
-    listed = f"with {facts.entries} on the list"
+    listed = f"with {facts.entries} on the list{', some with several pictures' if facts.several else ''}"
     if facts.required is None:
         raise ThresholdUnsupported(
             "the threshold",
             f"cannot be shown to keep {budget} {listed}: the model was not measured that far",
-            "Ask the intelligence unit for a shorter list, or use a model that was measured on more people",
+            "Ask the intelligence unit for a shorter list, or for one picture of each person",
         )
     if facts.limits.score < facts.required.score:
         raise ThresholdUnsupported(

@@ -168,7 +168,7 @@ def test_an_alert_goes_from_its_arrival_to_its_outcome_by_keyboard_alone(console
         wait(browser).until(lambda b: b.find_element(By.ID, "reference").get_property("naturalWidth") > 0)
         assert console.case_is(alert, State.SEEN)
         text = wait(browser).until(lambda b: b.find_element(By.ID, "detail").text)
-        for words in ("S-0042", "wanted on warrant", "0.710", "threshold 0.500", "7 years ago", "S-0077; S-0100",
+        for words in ("S-0042", "wanted on warrant", "0.710", "threshold 0.339", "7 years ago", "S-0077; S-0100",
                       "Market Square", "9 frames"):  # fmt: skip
             assert words in text, words
         probe, reference = wait(browser).until(
