@@ -25,6 +25,7 @@ from edge.errors import (
     SignatureInvalid,
     StoreDamaged,
     TargetMissing,
+    ThresholdUnsupported,
     WatchlistGone,
 )
 from edge.trust.audit import verify
@@ -117,7 +118,7 @@ class Deployment:
             "identity": self.site.identity(),
             "revokers": KnownSigners.of([UNIT.public_jwk(owner="intelligence-unit")]),
         }
-        facts = values.pop("facts", VanFacts("van-1", changes.pop("deployment", "D-1"), MODEL, 0.5))
+        facts = changes.pop("facts", VanFacts("van-1", changes.pop("deployment", "D-1"), MODEL, 0.5))
         return Mandate(facts, **{**values, **changes})
 
     def logged(self, kind: Event) -> list[Any]:
@@ -391,3 +392,12 @@ def test_a_configured_score_that_a_shorter_list_outgrows_gives_way_and_does_not_
     out.keeper.remove("R-1", "revoked")
     assert mandate.check().deployment == "D-1"
     assert mandate.limits.score == 0.6
+
+
+def test_a_configured_score_that_was_never_allowed_does_not_give_way(tmp_path: Path) -> None:
+    out = Deployment(tmp_path)
+    gate = Gate("van-1", calibration=Calibration(), weaker_rules="", clock_floor=START - timedelta(days=2))
+    mandate = out.mandate(gate=gate, facts=VanFacts("van-1", "D-1", MODEL, 0.3))
+    with pytest.raises(ThresholdUnsupported):
+        mandate.start()
+    assert mandate.limits.score == 0.3, "what was never allowed does not give way: it is refused"

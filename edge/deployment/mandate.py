@@ -185,7 +185,6 @@ class Mandate:
             self._note(error)
             raise
         self.check()
-        self._began = True
         return self._keeper.open(model=self._facts.model)
 
     def _fetch(self) -> Authority:
@@ -259,7 +258,7 @@ class Mandate:
                 raise over from self._end(over)
             self._note(error)
             raise
-        self._refused = ""
+        self._refused, self._began = "", True
         return authority
 
     def _end(self, over: AuthorityEnded) -> EdgeError | None:
@@ -317,8 +316,8 @@ class Mandate:
     def limits_for(self, entries: int, pictures: int) -> Limits:
         """What a candidate must reach with so many on the list: as configured, else the lowest that is allowed.
 
-        A configured figure is judged at the start. A list that has become shorter since may need more than that, and
-        then it is asked for: nobody's leaving may end the deployment.
+        A configured figure is judged until it is allowed once. A list that has become shorter since may need more than
+        that, and then it is asked for: nobody's leaving may end the deployment.
 
         Raises:
             AuthorityMissing: it follows from an authority, and there is none.

@@ -22,7 +22,7 @@ from edge.match.relative import Relative
 __all__ = ["Point", "Searches", "clopper_pearson", "points", "search", "threshold_for"]
 
 NOBODY = -2.0
-"""The similarity of a search that could not be made: below every cosine."""
+"""The score of a search that could not be made: below every other."""
 
 BLOCK = 512
 """Probes compared at once: bounds the memory to 512 × gallery size × 4 bytes."""
@@ -53,7 +53,7 @@ class Point:
 
     Attributes:
         fpir_target: the FPIR asked for, or None if a threshold was given.
-        threshold: similarity that a candidate must reach.
+        threshold: score that a candidate must reach.
         fpir: measured, 0..1; nan without non-mated searches.
         fpir_ci95: Clopper–Pearson.
         tpir: measured, 0..1; nan without mated searches.

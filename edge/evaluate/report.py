@@ -53,7 +53,7 @@ class Report:
         mated: their searches.
         nonmated: theirs.
         overall: one point per target.
-        rank1: share of mated searches whose first candidate is right, whatever its similarity.
+        rank1: share of mated searches whose first candidate is right, whatever its score.
         groups: column → value → (mated, non-mated, points at the overall thresholds).
         model: what was run.
     """
@@ -160,7 +160,7 @@ def evaluate(
         flip: which templates average the mirror image: none, those of the gallery, or both sides.
         relative: score by likeness beyond the rest of the list, instead of by the cosine.
         targets: FPIR to report at.
-        threshold: report at this similarity instead.
+        threshold: report at this score instead.
         seed: of the split and of the resampling.
         replicates: bootstrap resamplings of people; 0 for none.
         workers: processes; None for one per core.
