@@ -127,7 +127,8 @@ class Case:
         engaged: whether somebody was at any time asked to engage.
         escalated_at: when it had been left unseen for too long.
         seen_at: when it was first opened, by :attr:`seen_by`.
-        decided_at: when it was last decided, by :attr:`decided_by` and for :attr:`reason`.
+        decision: what was last decided, engage or do not engage; stays when the case is closed.
+        decided_at: when that was, by :attr:`decided_by` and for :attr:`reason`.
         closed_at: when it was closed, by :attr:`closed_by`.
         correct: whether it was the person on the list; None when that was never found out.
         result: what came of it.
@@ -156,10 +157,18 @@ class Case:
     result: Result | None = None
     demographics: Demographics | None = None
     score: float | None = None
+    decision: State | None = None
 
     @property
     def ref(self) -> AlertRef:
         return AlertRef(self.van, self.alert_id)
+
+    @property
+    def decided(self) -> State | None:
+        """The last decision; for a case that was closed before it was kept, whether anybody was asked to engage."""
+        if self.decided_at is None:
+            return None
+        return self.decision or (State.ENGAGE if self.engaged else State.DO_NOT_ENGAGE)
 
 
 def open_case(alert: Alert, received_at: datetime) -> Case:
@@ -221,9 +230,11 @@ def decide(
             f"has been looked at for {looked.total_seconds():.0f} of at least {minimum.total_seconds():.0f} seconds",
             "Compare both pictures, then decide",
         )
+    decision = State.ENGAGE if engage else State.DO_NOT_ENGAGE
     return replace(
         case,
-        state=State.ENGAGE if engage else State.DO_NOT_ENGAGE,
+        state=decision,
+        decision=decision,
         engaged=case.engaged or engage,
         decided_at=now,
         decided_by=officer.number,

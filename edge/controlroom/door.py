@@ -20,9 +20,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from edge.clock import SystemClock
 from edge.controlroom.cases import Officer, TrainingLapsed, require_trained
 from edge.controlroom.guesses import Attempt, Guesses, TooManyGuesses
-from edge.controlroom.officers import LONGEST_NUMBER
+from edge.controlroom.officers import LONGEST_NUMBER, Known
 from edge.controlroom.service import ControlRoom
-from edge.controlroom.sessions import MARK_LIFE_S, Sessions
+from edge.controlroom.sessions import MARK_LIFE_S, Session, Sessions
 from edge.controlroom.signin import Claim, TooManyAtOnce
 from edge.errors import BadInput, PolicyRefusal
 
@@ -103,33 +103,75 @@ class Door:
             on_end=room.signed_out,
             secure=secure,
         )
+        room.sweep = self.sweep
 
     async def officer(self, request: Request, *, counts: bool = True) -> Officer:
         """Who asks. ``counts``: whether this request is a sign of life.
 
         Raises:
-            SignedOut: nobody, idle for too long, training lapsed, password changed or taken off the list meanwhile.
+            SignedOut: nobody, idle for too long, training lapsed, password changed, locked, taken off the list or
+                signed out by somebody else meanwhile.
         """
         token = self.token(request)
         session = self.sessions.find(token)
         if session is None:
             raise SignedOut
-        known = await asyncio.to_thread(self._room.store.officers.known, session.number)
-        if known is None or known[1] != session.stamp:
-            self.sessions.end(token, "taken off the list" if known is None else "the password was changed")
+        known, seats = await asyncio.to_thread(self._standing, session)
+        if cause := self._why_over(session, known, seats):
+            self.sessions.end(token, cause)
             raise SignedOut
-        try:
-            require_trained(known[0], self._room.now().date())
-        except TrainingLapsed:
-            self.sessions.end(token, "training lapsed")
-            raise SignedOut from None
+        assert known is not None  # or there would be a cause
         if counts:
             self.sessions.alive(session)
-        return known[0]
+        return known.officer
+
+    def sweep(self) -> None:
+        """End the sessions that are no longer good, whether or not their browsers ask for anything.
+
+        Once a second, from a worker of the control room.
+
+        Raises:
+            StoreDamaged, StoreUnavailable: the store or the audit log cannot be used.
+        """
+        sessions = self.sessions.all()
+        if not sessions:
+            return
+        officers, seats = self._room.store.officers.everybody(), self._room.store.seats.taken()
+        over = False
+        for token, session in sessions:
+            if cause := self._why_over(session, officers.get(session.number), seats):
+                over = True
+                self.sessions.end(token, cause)
+        if over:
+            self._changed()
+
+    def _standing(self, session: Session) -> tuple[Known | None, set[int]]:
+        return self._room.store.officers.known(session.number), self._room.store.seats.taken()
+
+    def _why_over(self, session: Session, known: Known | None, seats: set[int]) -> str:
+        """Why a session is no longer good; empty where it is."""
+        if known is None:
+            return "taken off the list"
+        if known.locked:
+            return "locked"
+        if known.stamp != session.stamp:
+            return "the password was changed"
+        if session.seat not in seats:
+            return "ended by somebody else"
+        try:
+            require_trained(known.officer, self._room.now().date())
+        except TrainingLapsed:
+            return "training lapsed"
+        return "idle" if self.sessions.over(session) else ""
 
     def token(self, request: Request) -> str:
         """What the browser shows for its session; empty without."""
         return request.cookies.get(self.sessions.cookie, "")
+
+    def seat(self, request: Request) -> int:
+        """The number of the browser's session, of those that :class:`edge.controlroom.seats.Seats` lists; 0 without."""
+        session = self.sessions.find(self.token(request))
+        return 0 if session is None else session.seat
 
     async def sign_in_page(self, _: Request) -> Response:
         return self._html("signin.html", error=None)
@@ -155,7 +197,10 @@ class Door:
         except PolicyRefusal as error:
             return self._html("signin.html", status=403, error=str(error))
         self._guesses.right(attempt)
-        token = self.sessions.begin(found.officer.number, found.stamp)
+        seat = await asyncio.to_thread(
+            self._room.store.seats.take, found.officer.number, attempt.place, self._room.now()
+        )
+        token = self.sessions.begin(found.officer.number, found.stamp, seat)
         redirect = RedirectResponse("/", status_code=303)
         self._set_cookie(redirect, mark, self.sessions.new_mark(number), path="/signin", max_age=MARK_LIFE_S)
         self._set_cookie(redirect, self.sessions.cookie, token)

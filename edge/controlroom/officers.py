@@ -12,6 +12,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -19,20 +20,41 @@ from cryptography.exceptions import InvalidKey
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from edge.controlroom.cases import Officer, Role
+from edge.controlroom.seats import Seats
 from edge.errors import BadInput, PolicyRefusal
 from edge.trust.sealed import Connection, SealedStore
 
-__all__ = ["LONGEST_NUMBER", "Officers", "SignInRefused"]
+__all__ = ["LONGEST_NUMBER", "Known", "OfficerLocked", "Officers", "SignInRefused"]
 
 LONGEST_NUMBER = 64
 SHORTEST_PASSWORD = 12
 _ARGON2: dict[str, Any] = {"length": 32, "iterations": 3, "lanes": 1, "memory_cost": 64 * 1024}
 _LANES = ",p=1$"
-_ROWS = "SELECT number, role, trained_until, password FROM officers"
+_Row = tuple[str, str, str, str, str | None]
+_ROWS = "SELECT number, role, trained_until, password, locked_at FROM officers"
 
 
 class SignInRefused(PolicyRefusal):
     """Number and password do not belong together."""
+
+
+class OfficerLocked(PolicyRefusal):
+    """Somebody who keeps the list of officers has locked this one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """An officer of the list.
+
+    Attributes:
+        officer: who.
+        stamp: changes with the password and says nothing of it.
+        locked: whether they may not sign in for now, and a session of theirs ends.
+    """
+
+    officer: Officer
+    stamp: str
+    locked: bool
 
 
 def _refused() -> SignInRefused:
@@ -54,7 +76,7 @@ class Officers:
         self._nobody = self._derive(os.urandom(16))
 
     def enrol(self, officer: Officer, password: str, *, by: str = "system") -> None:
-        """Add an officer, or give them a new role, training date and password.
+        """Add an officer, or give them a new role, training date and password. Who was locked stays locked.
 
         Args:
             officer: who.
@@ -72,7 +94,12 @@ class Officers:
         row = (officer.number, str(officer.role), officer.trained_until.isoformat(), phc)
         with self._sealed.writing() as db:
             known = db.execute("SELECT 1 FROM officers WHERE number = ?", row[:1]).fetchone()
-            db.execute("INSERT OR REPLACE INTO officers VALUES (?, ?, ?, ?)", row)
+            db.execute(
+                "INSERT INTO officers (number, role, trained_until, password) VALUES (?, ?, ?, ?) ON CONFLICT (number)"
+                " DO UPDATE SET role = excluded.role, trained_until = excluded.trained_until,"
+                " password = excluded.password",
+                row,
+            )
             what = "new password" if known else "added"
             self._note(db, officer.number, f"{what}; {officer.role}, trained until {officer.trained_until}", by)
 
@@ -99,6 +126,47 @@ class Officers:
                 raise BadInput(f"officer {number}", "is not on the list", "See lfr-control staff list")
             self._note(db, number, "removed", by)
 
+    def lock(self, number: str, *, by: str = "system") -> None:
+        """Let an officer sign in no more, and end every session of theirs, until :meth:`unlock`.
+
+        ``by``: who does it, for the audit log.
+
+        Raises:
+            BadInput: there is no such officer.
+        """
+        self._set_lock(number, datetime.now(UTC).isoformat(timespec="seconds"), "locked", by)
+
+    def unlock(self, number: str, *, by: str = "system") -> None:
+        """Let an officer sign in again. ``by``: who does it, for the audit log.
+
+        Raises:
+            BadInput: there is no such officer.
+        """
+        self._set_lock(number, None, "unlocked", by)
+
+    def _set_lock(self, number: str, at: str | None, change: str, by: str) -> None:
+        with self._sealed.writing() as db:
+            if not db.execute("UPDATE officers SET locked_at = ? WHERE number = ?", (at, number)).rowcount:
+                raise BadInput(f"officer {number}", "is not on the list", "See lfr-control staff list")
+            self._note(db, number, change, by)
+
+    def sign_out(self, seats: Seats, number: str, session: int | None = None, *, by: str = "system") -> int:
+        """End one session of an officer, or all of them; they may sign in again. Returns how many ended.
+
+        Args:
+            seats: of the same store.
+            number: the officer's.
+            session: which; None for all.
+            by: who does it, for the audit log.
+
+        Raises:
+            BadInput: there is no such session.
+        """
+        with self._sealed.writing() as db:
+            ended = seats.revoke(db, number, session)
+            self._note(db, number, "every session ended" if session is None else f"session {session} ended", by)
+        return ended
+
     def _note(self, db: Connection, number: str, change: str, by: str) -> None:
         """The audit log belongs to the running control room, which takes it from here."""
         row = (datetime.now(UTC).isoformat(timespec="seconds"), number, change, by[:64])
@@ -123,16 +191,21 @@ class Officers:
         """Every officer, by number."""
         return [_officer(row) for row in self._sealed.read(f"{_ROWS} ORDER BY number")]
 
-    def known(self, number: str) -> tuple[Officer, str] | None:
-        """The officer of this number, and a stamp that changes with the password and says nothing of it."""
+    def known(self, number: str) -> Known | None:
+        """What the list says of the officer of this number."""
         row = self._row(number)
-        return None if row is None else (_officer(row), _stamp(row[3]))
+        return None if row is None else _known(row)
+
+    def everybody(self) -> dict[str, Known]:
+        """What the list says of every officer, by number."""
+        return {row[0]: _known(row) for row in self._sealed.read(f"{_ROWS} ORDER BY number")}
 
     def authenticate(self, number: str, password: str) -> tuple[Officer, str]:
-        """Who this is, with the stamp of :meth:`known`; takes as long for a number that does not exist.
+        """Who this is, with the stamp of :class:`Known`; takes as long for a number that does not exist.
 
         Raises:
             SignInRefused: number and password do not belong together.
+            OfficerLocked: they do, and the officer is locked.
         """
         row = self._row(number)
         try:
@@ -142,6 +215,8 @@ class Officers:
             raise _refused() from None
         if row is None:
             raise _refused()
+        if row[4] is not None:
+            raise OfficerLocked(f"officer {number}", "is locked", "Ask whoever keeps the list of officers")
         phc = row[3]
         if _LANES not in phc:
             phc = self._derive(password.encode())
@@ -157,13 +232,17 @@ class Officers:
         with self._deriving:
             return Argon2id(salt=os.urandom(16), **_ARGON2).derive_phc_encoded(password)
 
-    def _row(self, number: str) -> tuple[str, str, str, str] | None:
+    def _row(self, number: str) -> _Row | None:
         rows = self._sealed.read(f"{_ROWS} WHERE number = ?", (number,))
         return rows[0] if rows else None
 
 
-def _officer(row: tuple[str, str, str, str]) -> Officer:
+def _officer(row: _Row) -> Officer:
     return Officer(row[0], Role(row[1]), date.fromisoformat(row[2]))
+
+
+def _known(row: _Row) -> Known:
+    return Known(_officer(row), _stamp(row[3]), locked=row[4] is not None)
 
 
 def _stamp(phc: str) -> str:

@@ -56,7 +56,7 @@ _ALL = {
     **_ALERTS,
     "alerts": f"number, {_ALERTS['alerts']}",
     "cases": f"number, {_CASES['cases']}",
-    "officers": _CASES["officers"],
+    "officers": f"{_CASES['officers']}, locked_at",
     "outgoing": _CASES["outgoing"],
     "damage": "kept, at, store, carried, lost, audited",
     "secrets": "name, value",
@@ -276,6 +276,7 @@ def _complete(
         return []
     for stored in store.alerts_without("cases"):
         store.add_case(open_case(stored.alert, stored.received_at))
+    store.summarise()
     db.execute("UPDATE alerts SET shown = 1")
     # Known, and yet without a case: lost. Were it to come again, it would have to be taken in.
     gone = db.execute(

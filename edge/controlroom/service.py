@@ -1,7 +1,6 @@
-"""The control room behind its page: alerts have cases, people act on them, everything is written down.
+"""The control room behind its page: what arrives, what escalates, what is erased, and what is wrong with it.
 
-Every view and decision goes into the audit log before its answer goes to the page. Decisions are signed and
-queued for the van in the transaction that stores them.
+What people see of alerts and do with them is :mod:`edge.controlroom.desk`.
 
 Three workers run beside the page: the receiver, the escalation of what nobody opens, and the erasure of what is old.
 A disk that refuses is said on the page, and tried again. Anything else that goes wrong in one of them turns the page
@@ -10,7 +9,6 @@ red, is written to the audit log and to the journal, and ends the process: see :
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -18,20 +16,20 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Self
 
-from edge.alert import topics
-from edge.alert.adjudication import ADJUDICATION, AdjudicationBody
 from edge.alert.publish import LinkState
-from edge.clock import NS_PER_S, Clock, SystemClock
+from edge.clock import Clock, SystemClock
 from edge.controlroom import cases
-from edge.controlroom.cases import Case, Demographics, NotYours, Officer, Result, State
+from edge.controlroom.cases import Officer
 from edge.controlroom.config import ControlConfig
+from edge.controlroom.desk import Desk
 from edge.controlroom.numbering import Verdict
 from edge.controlroom.receive import Arrived, LinkChanged, Receiver, ReceiverEvent, Refused, VanState, connect
 from edge.controlroom.recovery import erase_kept, erase_unused, open_room_store
+from edge.controlroom.seats import Seat
+from edge.controlroom.sessions import Session
 from edge.controlroom.signin import Auditor, SignIns
-from edge.controlroom.store import AlertStore, Damage, Stored
-from edge.errors import BadInput, EdgeError, EnvironmentFault, StoreDamaged, WorkerFailed
-from edge.records import AlertRef
+from edge.controlroom.store import AlertStore, Damage
+from edge.errors import EdgeError, EnvironmentFault, StoreDamaged, WorkerFailed
 from edge.system.journal import get_logger
 from edge.trust.audit import AuditLog
 from edge.trust.events import Event
@@ -41,8 +39,6 @@ from edge.worker import JOIN_S, Supervisor, Worker
 __all__ = ["ControlRoom", "VanLine"]
 
 NAME = "control-room-console"
-ARCHIVE_AFTER = timedelta(minutes=10)
-"""How long a closed case stays in the list."""
 ESCALATION_S, RETENTION_S = 1.0, 60.0
 """How often it is looked for what is to be escalated, and for what is to be erased."""
 SILENT_S = 60.0
@@ -92,11 +88,12 @@ class ControlRoom:
         self.store = store
         self.on_change = on_change
         self._audit = audit
-        self._signing_key = signing_key
         self._clock: Clock = clock or SystemClock()
-        self._looks: dict[tuple[str, AlertRef], dict[str, int]] = {}
-        """When each of an alert's pictures was first handed to an officer, by the monotonic clock."""
-        self._lock = threading.Lock()
+        self.desk = Desk(
+            config.console, store, audit, signing_key, clock=self._clock, changed=self._changed, told=self._wake
+        )
+        self.sweep: Callable[[], None] = lambda: None
+        """Ends the sessions that are no longer good; the page puts it here."""
         self.vans: dict[str, VanLine] = {}
         self.link = LinkState.STOPPED
         self.trouble: EdgeError | None = None
@@ -129,6 +126,7 @@ class ControlRoom:
             parts.callback(audit.close)
             store = open_room_store(config, clock, repair=True)
             parts.callback(store.close)
+            store.seats.clear()
             room = cls(config, store=store, audit=audit, signing_key=signing_key, clock=clock)
             receiver = room.receiver = connect(config, NAME, store, room.hear, outgoing=store.to_vans, clock=clock)
             audit.publish_to(receiver.announce)
@@ -210,6 +208,13 @@ class ControlRoom:
     def now(self) -> datetime:
         return self._clock.now()
 
+    def _changed(self) -> None:
+        self.on_change()
+
+    def _wake(self) -> None:
+        if self.receiver is not None:
+            self.receiver.wake()
+
     # -- what arrives ----------------------------------------------------------------------------
 
     def hear(self, event: ReceiverEvent) -> None:
@@ -234,13 +239,29 @@ class ControlRoom:
                 return
         self.on_change()
 
-    def signed_out(self, number: str, cause: str) -> None:
+    def signed_out(self, session: Session, cause: str) -> None:
         """A session has ended.
 
         Raises:
-            StoreUnavailable: the audit log cannot be written.
+            StoreUnavailable: the audit log or the store cannot be written.
         """
-        self._audit.record(Event.SIGNED_OUT, {"by": number, "cause": cause})
+        self._audit.record(Event.SIGNED_OUT, {"by": session.number, "cause": cause})
+        self.store.seats.leave(session.seat)
+
+    def sessions_of(self, officer: Officer) -> list[Seat]:
+        """Where an officer is signed in; the log says that they looked."""
+        self._audit.record(Event.SESSIONS_VIEWED, {"by": officer.number})
+        return self.store.seats.all(officer.number)
+
+    def end_session(self, officer: Officer, session: str) -> None:
+        """An officer ends a session of their own.
+
+        Raises:
+            BadInput: they have no such session.
+        """
+        number = int(session) if session.isascii() and session.isdigit() and len(session) <= 18 else 0
+        self.store.officers.sign_out(self.store.seats, officer.number, number, by=officer.number)
+        self.sweep()
 
     def audit_staff(self) -> None:
         """Take over what was done to the list of officers from the command line."""
@@ -257,6 +278,7 @@ class ControlRoom:
             StoreDamaged, StoreUnavailable: the store or the audit log cannot be written; nothing of it was done.
         """
         self.audit_staff()
+        self.sweep()
         if self.store.to_vans.audit_handed_over(
             lambda van, count, by: self._audit.record(
                 Event.REVOCATIONS_HANDED_OVER, {"van": van, "count": count, "by": by}
@@ -287,8 +309,7 @@ class ControlRoom:
         now, retention = self.now(), timedelta(hours=hours)
         erased = self.store.erase_due(now)
         if erased:
-            with self._lock:
-                self._looks = {key: looks for key, looks in self._looks.items() if key[1] not in set(erased)}
+            self.desk.forget(erased)
             self._audit.record(
                 Event.ALERTS_DELETED,
                 {
@@ -306,129 +327,3 @@ class ControlRoom:
         self._audit.checkpoint()
         if erased or gone:
             self.on_change()
-
-    # -- what people see and do ------------------------------------------------------------------
-
-    def listed(self) -> list[Case]:
-        """Cases for the list: open ones, unseen first, and those closed a moment ago; newest first."""
-        now = self.now()
-        shown = [c for c in self.store.cases() if c.closed_at is None or now - c.closed_at < ARCHIVE_AFTER]
-        return sorted(shown, key=lambda c: (c.state is not State.NEW, -c.received_at.timestamp()))
-
-    def open_alert(self, ref: AlertRef, officer: Officer) -> tuple[Case, Stored | None]:
-        """An officer opens an alert: it counts as seen, the look begins, and the log says so.
-
-        Raises:
-            BadInput: there is no such alert.
-        """
-        case = self.store.change(ref, lambda c: cases.see(c, officer, self.now()), self._told(officer))
-        stored = self.store.alert(ref)
-        if stored is not None:
-            self._audit.record(
-                Event.ENTRY_CONSULTED,
-                {
-                    "list": stored.alert.watchlist,
-                    "reference": stored.alert.reference,
-                    "by": officer.number,
-                    "purpose": f"alert {ref}",
-                },
-            )
-        else:
-            self._audit.record(Event.ALERT_VIEWED, {"alert": str(ref), "what": "case", "by": officer.number})
-        self.on_change()
-        return case, stored
-
-    def picture(self, ref: AlertRef, which: str, officer: Officer) -> bytes:
-        """One of an alert's two pictures, ``probe`` or ``reference``; the log says so before it is handed out.
-
-        Raises:
-            BadInput: the alert is not known or its pictures were erased.
-            NotYours: the list's picture was asked for first.
-        """
-        stored = self.store.alert(ref)
-        if which not in {"probe", "reference"}:
-            raise BadInput(f"picture {which}", "is not one that an alert has", "Open the alert from the list")
-        if stored is None:
-            raise BadInput(
-                f"alert {ref}",
-                "has no pictures any more: they were erased when their retention was over",
-                "Ask the van's crew",
-            )
-        key = (officer.number, ref)
-        if which == "reference" and "probe" not in self._looks.get(key, {}):
-            raise NotYours(
-                f"alert {ref}", "shows the camera's picture before the list's", "Open the alert from the list"
-            )
-        self._audit.record(Event.ALERT_VIEWED, {"alert": str(ref), "what": which, "by": officer.number})
-        with self._lock:
-            self._looks.setdefault(key, {}).setdefault(which, self._clock.monotonic_ns())
-        return stored.alert.probe_jpeg if which == "probe" else stored.alert.reference_jpeg
-
-    def looked(self, ref: AlertRef, officer: Officer) -> timedelta:
-        """For how long this officer has had both pictures in front of them."""
-        since = self._looks.get((officer.number, ref), {}).get("reference")
-        return timedelta(0) if since is None else timedelta(seconds=(self._clock.monotonic_ns() - since) / NS_PER_S)
-
-    def decide(self, ref: AlertRef, officer: Officer, *, engage: bool, reason: str) -> Case:
-        """See :func:`edge.controlroom.cases.decide`."""
-        minimum = timedelta(seconds=self.config.console.look_s)
-        looked = self.looked(ref, officer)
-        case = self.store.change(
-            ref,
-            lambda c: cases.decide(
-                c, officer, engage=engage, reason=reason, looked=looked, minimum=minimum, now=self.now()
-            ),
-            self._told(officer),
-        )
-        self._decided(case, officer)
-        return case
-
-    def close(
-        self,
-        ref: AlertRef,
-        officer: Officer,
-        *,
-        correct: bool | None,
-        result: Result,
-        demographics: Demographics | None = None,
-    ) -> Case:
-        """See :func:`edge.controlroom.cases.close`."""
-        case = self.store.change(
-            ref,
-            lambda c: cases.close(
-                c, officer, correct=correct, result=result, demographics=demographics, now=self.now()
-            ),
-            self._told(officer),
-        )
-        self._decided(case, officer)
-        return case
-
-    def _decided(self, case: Case, officer: Officer) -> None:
-        verdict = str(case.state)
-        if case.state is State.CLOSED:
-            known = {True: "correct", False: "incorrect", None: "not known"}[case.correct]
-            verdict = f"closed: {known}, {case.result}"
-        self._audit.record(Event.ALERT_ADJUDICATED, {"alert": str(case.ref), "verdict": verdict, "by": officer.number})
-        self._wake()
-        self.on_change()
-
-    def _wake(self) -> None:
-        if self.receiver is not None:
-            self.receiver.wake()
-
-    def _told(self, officer: Officer) -> Callable[[Case], tuple[str, bytes]]:
-        def message(case: Case) -> tuple[str, bytes]:
-            body = AdjudicationBody(
-                alert_id=case.alert_id,
-                van=case.van,
-                state=str(case.state),  # type: ignore[arg-type]  # never new: somebody acted
-                correct=case.correct,
-                result=None if case.result is None else str(case.result),  # type: ignore[arg-type]
-                by=officer.number,
-                role=str(officer.role),  # type: ignore[arg-type]
-                reason=case.reason,
-                at=self.now(),
-            )
-            return topics.topic(case.van, topics.ADJUDICATION), ADJUDICATION.sign(body, self._signing_key)
-
-        return message

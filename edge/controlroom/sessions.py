@@ -1,8 +1,9 @@
 """Who is signed in at the page, and at which browser an officer has been before.
 
-A session ends when it is idle, after half a day, when the officer signs out, when the training lapses and when the
-password changes. Each end is told once. A browser at which somebody signed in keeps a mark that says so for that number
-alone, made under a key of this control room: what strangers guess does not count there
+A session ends when it is idle, after half a day, when the officer signs out, when the training lapses, when the
+password changes, when the officer is locked or removed, and when somebody takes its seat away
+(:mod:`edge.controlroom.seats`). Each end is told once. A browser at which somebody signed in keeps a mark that says so
+for that number alone, made under a key of this control room: what strangers guess does not count there
 (:mod:`edge.controlroom.guesses`).
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,8 +25,8 @@ MOST_EACH = 20
 MARK_LIFE_S = 90 * 24 * 3600
 MARK_BYTES = 16
 
-Ended = Callable[[str, str], None]
-"""Told of each end: the officer's number, and why."""
+Ended = Callable[["Session", str], None]
+"""Told of each end: what has ended, and why."""
 
 
 @dataclass(slots=True)
@@ -34,18 +36,20 @@ class Session:
     Attributes:
         number: the officer's.
         stamp: of the password that was good then.
+        seat: its number in the store.
         begun: when, by the monotonic clock, seconds.
         active: the last sign of life, likewise.
     """
 
     number: str
     stamp: str
+    seat: int
     begun: float
     active: float
 
 
 class Sessions:
-    """See the module. For one thread.
+    """See the module. Its methods may be called from any thread.
 
     Args:
         key: for the marks of browsers.
@@ -59,6 +63,7 @@ class Sessions:
         self._idle_s = idle_s
         self._on_end = on_end
         self._sessions: dict[str, Session] = {}
+        self._lock = threading.Lock()
         self.cookie = "__Host-lfr_session" if secure else "lfr_session"
         """A name that browsers take from this host over TLS only, where there is TLS."""
         self._mark = "__Secure-lfr_known_" if secure else "lfr_known_"
@@ -66,23 +71,30 @@ class Sessions:
     def __contains__(self, token: object) -> bool:
         return token in self._sessions
 
-    def begin(self, number: str, stamp: str) -> str:
+    def begin(self, number: str, stamp: str, seat: int) -> str:
         """A new session; returns its token."""
         now = time.monotonic()
-        for token, session in list(self._sessions.items()):
-            if self._over(session, now):
+        for token, session in self.all():
+            if self.over(session):
                 self.end(token, "idle")
-        mine = [token for token, session in self._sessions.items() if session.number == number]
+        mine = [token for token, session in self.all() if session.number == number]
         for token in mine[: len(mine) - MOST_EACH + 1]:
             self.end(token, "signed in too many times")
         token = secrets.token_urlsafe(32)
-        self._sessions[token] = Session(number, stamp, now, now)
+        with self._lock:
+            self._sessions[token] = Session(number, stamp, seat, now, now)
         return token
+
+    def all(self) -> list[tuple[str, Session]]:
+        """Every token with its session, the oldest first."""
+        with self._lock:
+            return list(self._sessions.items())
 
     def find(self, token: str) -> Session | None:
         """The session of this token, if it is still good."""
-        session = self._sessions.get(token)
-        if session is not None and self._over(session, time.monotonic()):
+        with self._lock:
+            session = self._sessions.get(token)
+        if session is not None and self.over(session):
             self.end(token, "idle")
             return None
         return session
@@ -93,10 +105,14 @@ class Sessions:
 
     def end(self, token: str, cause: str) -> None:
         """End a session, if there is one."""
-        if (session := self._sessions.pop(token, None)) is not None:
-            self._on_end(session.number, cause)
+        with self._lock:
+            session = self._sessions.pop(token, None)
+        if session is not None:
+            self._on_end(session, cause)
 
-    def _over(self, session: Session, now: float) -> bool:
+    def over(self, session: Session) -> bool:
+        """Whether it was idle for too long, or lasted for half a day."""
+        now = time.monotonic()
         return now - session.active > self._idle_s or now - session.begun > LONGEST_SESSION_S
 
     # -- browsers --------------------------------------------------------------------------------

@@ -28,6 +28,10 @@ from edge.clock import Clock, SystemClock
 from edge.controlroom.cases import Case, open_case
 from edge.controlroom.numbering import Acceptance, Verdict, follow
 from edge.controlroom.officers import Officers
+from edge.controlroom.seats import TABLES as SEATS
+from edge.controlroom.seats import Seats
+from edge.controlroom.summaries import TABLES as SUMMARIES
+from edge.controlroom.summaries import Summaries
 from edge.controlroom.to_vans import TABLES, ToVans
 from edge.errors import BadInput, StoreUnavailable
 from edge.records import Alert, AlertRef
@@ -100,10 +104,16 @@ ALTER TABLE alerts ADD COLUMN erase_at REAL;
 """
 """Version 3: ``alert_id`` holds an :class:`AlertRef` in all three tables (:func:`name_rows`). What came before has no
 digest and no last moment: it goes when this control room's retention is over."""
+_ROOM = f"""
+{SUMMARIES}
+{SEATS}
+ALTER TABLE officers ADD COLUMN locked_at TEXT;
+"""
+"""Version 4: what lists show of an alert, who is signed in, and who may not sign in for now."""
 KIND = StoreKind(
     "the control room's store",
     0x4C465252,  # "LFRR"
-    (_SCHEMA, _STAFF, _REFS),
+    (_SCHEMA, _STAFF, _REFS, _ROOM),
     "Restart the control room: it keeps the damaged file and carries over what can still be read",
 )
 
@@ -182,9 +192,12 @@ class AlertStore:
         self.sealed = SealedStore(path, key, KIND, create=True)
         self.officers = Officers(self.sealed)
         self.to_vans = ToVans(self.sealed, self._clock)
+        self.seats = Seats(self.sealed)
+        self.summaries = Summaries(self.sealed, lambda came, last: self._over(came, last, self._clock.now()))
         if self.sealed.read(_BARE):
             with self.writing() as db:
                 name_rows(db)
+        self.summarise()
 
     def close(self) -> None:
         """Close the file; safe to call twice."""
@@ -242,7 +255,18 @@ class AlertStore:
             )
             if self._opens_cases:
                 self.add_case(open_case(alert, now))
+                self.summaries.add(db, alert, now.timestamp(), alert.erase_at.timestamp())
             return follow(db, alert)
+
+    def summarise(self) -> None:
+        """Give every alert its summary that has none: it came before there were any, or out of a damaged store."""
+        without = "SELECT number FROM alerts WHERE alert_id NOT IN (SELECT alert_id FROM summaries)"
+        for (number,) in self.sealed.read(without) if self._opens_cases else ():
+            with self.writing() as db:
+                row = db.execute(
+                    "SELECT received_at, erase_at, body FROM alerts WHERE number = ?", (number,)
+                ).fetchone()
+                self.summaries.add(db, self._alert(row[2]), row[0], row[1])
 
     def came(self) -> list[tuple[AlertRef, int]]:
         """Every alert that is remembered, and its number, in order of arrival."""

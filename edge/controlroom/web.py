@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -33,24 +32,20 @@ from starlette.responses import (
 from starlette.routing import Route
 
 from edge.alert.publish import LinkState
-from edge.controlroom.cases import (
-    ETHNICITIES,
-    SEXES,
-    Demographics,
-    Officer,
-    Result,
-    State,
-)
+from edge.controlroom import views
+from edge.controlroom.cases import Case, Demographics, Officer, Result
 from edge.controlroom.door import Door, Headers, SignedOut, read_form
+from edge.controlroom.history import OUTCOMES, Asked, read_asked
 from edge.controlroom.service import ControlRoom
 from edge.errors import BadInput, EdgeError, StoreDamaged
-from edge.records import AGE_BANDS, Alert, AlertRef
+from edge.records import AlertRef
 from edge.system.journal import get_logger
 
 __all__ = ["Page", "create_app"]
 
 PAGE = Path(__file__).parent / "page"
-STATIC = {"style.css": "text/css", **dict.fromkeys(("room.js", "htmx.min.js", "sse.min.js"), "text/javascript")}
+SCRIPTS = ("room.js", "pictures.js", "sound.js", "htmx.min.js", "sse.min.js")
+STATIC = {"style.css": "text/css", **dict.fromkeys(SCRIPTS, "text/javascript")}
 ASKED = {"engage": "decision", "correct": "whether it was the person on the list", "result": "what came of it"}
 """The questions of the forms, by the names of their fields."""
 BEAT_S = 1.0
@@ -81,6 +76,7 @@ class Page:
             loader=jinja2.FileSystemLoader(PAGE), autoescape=True, trim_blocks=True, lstrip_blocks=True
         )
         self._templates.filters["moment"] = lambda moment: f"{moment.astimezone():%-d %B %Y at %H:%M}"
+        self._templates.filters["span"] = span_words
         self._templates.filters["clock"] = lambda moment: f"{moment.astimezone():%H:%M:%S}"
 
     # -- lifespan and events ---------------------------------------------------------------------
@@ -146,15 +142,11 @@ class Page:
 
     async def queue(self, request: Request) -> Response:
         await self.door.officer(request, counts=False)
-        return self._html("queue.html", **await asyncio.to_thread(self._queue_values))
+        return self._html("queue.html", again=True, **await asyncio.to_thread(self._queue_values))
 
     def _queue_values(self) -> dict[str, Any]:
-        cases = self._room.listed()
-        return {
-            **self._status_values(),
-            "cases": cases,
-            "unseen": sum(case.state is State.NEW for case in cases),
-        }
+        lines = self._room.desk.listed()
+        return {**self._status_values(), **views.counts(lines), "cards": views.cards(lines, self._room.now())}
 
     def _status_values(self) -> dict[str, Any]:
         room = self._room
@@ -170,16 +162,57 @@ class Page:
             ),
             "trouble": room.trouble,
             "refused": room.refused,
+            "unseen": 0,
+            "engaged": 0,
+            "cards": (),
         }
 
     async def alert(self, request: Request) -> Response:
         officer, ref = await self.door.officer(request), _ref(request)
-        await asyncio.to_thread(self._room.open_alert, ref, officer)
+        await asyncio.to_thread(self._room.desk.open_alert, ref, officer)
         return await asyncio.to_thread(self._detail, ref, officer)
+
+    async def history(self, request: Request) -> Response:
+        """Closed cases that are still held. What is asked for comes in a form, so that no browser keeps it."""
+        officer = await self.door.officer(request)
+        form = await read_form(request) if request.method == "POST" else {}
+        error, status, asked = None, 200, Asked()
+        try:
+            asked = read_asked(form)
+        except BadInput as refused:
+            error, status = str(refused), 400
+        found = await asyncio.to_thread(self._room.desk.history, asked, officer)
+        return self._html(
+            "history.html",
+            status=status,
+            error=error,
+            cards=views.cards(found.lines, self._room.now()),
+            found=found,
+            form=form,
+            outcomes=tuple(OUTCOMES),
+        )
+
+    async def sessions(self, request: Request) -> Response:
+        """The officer's own sessions."""
+        officer = await self.door.officer(request)
+        return await asyncio.to_thread(self._sessions, officer, self.door.seat(request))
+
+    async def end_session(self, request: Request) -> Response:
+        """The officer ends one of their own sessions."""
+        officer, form = await self.door.officer(request), await read_form(request)
+        try:
+            await asyncio.to_thread(self._room.end_session, officer, form.get("session", ""))
+        except BadInput as error:
+            return await asyncio.to_thread(self._sessions, officer, self.door.seat(request), 400, str(error))
+        return RedirectResponse("/sessions", status_code=303)
+
+    def _sessions(self, officer: Officer, mine: int, status: int = 200, error: str | None = None) -> Response:
+        seats = self._room.sessions_of(officer)
+        return self._html("sessions.html", status=status, error=error, officer=officer, seats=seats, mine=mine)
 
     async def picture(self, request: Request) -> Response:
         officer, ref = await self.door.officer(request), _ref(request)
-        content = await asyncio.to_thread(self._room.picture, ref, request.path_params["which"], officer)
+        content = await asyncio.to_thread(self._room.desk.picture, ref, request.path_params["which"], officer)
         return Response(content, media_type="image/jpeg")
 
     async def decision(self, request: Request) -> Response:
@@ -187,7 +220,7 @@ class Page:
         return await self._act(
             ref,
             officer,
-            lambda: self._room.decide(
+            lambda: self._room.desk.decide(
                 ref,
                 officer,
                 engage=_choice(form, "engage", {"yes": True, "no": False}),
@@ -198,50 +231,35 @@ class Page:
     async def outcome(self, request: Request) -> Response:
         officer, ref, form = await self.door.officer(request), _ref(request), await read_form(request)
 
-        def act() -> object:
+        def act() -> Case:
             correct = _choice(form, "correct", {"yes": True, "no": False, "unknown": None})
             demographics = None
             if correct is False:
                 demographics = Demographics(*(form.get(name, "") for name in ("age_band", "sex", "ethnicity")))
             result = _choice(form, "result", {str(result): result for result in Result})
-            return self._room.close(ref, officer, correct=correct, result=result, demographics=demographics)
+            return self._room.desk.close(ref, officer, correct=correct, result=result, demographics=demographics)
 
         return await self._act(ref, officer, act)
 
-    async def _act(self, ref: AlertRef, officer: Officer, act: Callable[[], object]) -> Response:
+    async def _act(self, ref: AlertRef, officer: Officer, act: Callable[[], Case]) -> Response:
         try:
-            await asyncio.to_thread(act)
+            case = await asyncio.to_thread(act)
         except StoreDamaged:
             raise
         except EdgeError as error:
-            return await asyncio.to_thread(self._detail, ref, officer, 409, str(error))
-        return await asyncio.to_thread(self._detail, ref, officer)
+            return await asyncio.to_thread(self._detail, ref, officer, 409, error=str(error))
+        done = views.outcome_words(case) if case.closed_at else f"{case.decided}, because: {case.reason}"
+        return await asyncio.to_thread(self._detail, ref, officer, done=done)
 
-    def _detail(self, ref: AlertRef, officer: Officer, status: int = 200, error: str | None = None) -> Response:
-        case = self._room.store.case(ref)
-        if case is None:
+    def _detail(
+        self, ref: AlertRef, officer: Officer, status: int = 200, *, error: str | None = None, done: str | None = None
+    ) -> Response:
+        case, stored = self._room.store.case(ref), self._room.store.alert(ref)
+        if case is None or (stored is None and case.closed_at is not None):
             return self._html("problem.html", status=404, error="There is no such alert.")
-        stored = self._room.store.alert(ref)
-        alert = stored.alert if stored else None
-        left = self._room.config.console.look_s - self._room.looked(ref, officer).total_seconds()
-        return self._html(
-            "detail.html",
-            status=status,
-            error=error,
-            case=case,
-            alert=alert,
-            officer=officer,
-            look_ms=max(0, int(left * 1000)),
-            words=_likeness(alert) if alert else "",
-            age=_age(alert.image_taken if alert else None, self._room.now()),
-            lookalikes=alert.lookalikes if alert else (),
-            results=[str(result) for result in Result],
-            demographics=[
-                ("age_band", "Age", AGE_BANDS),
-                ("sex", "Sex", SEXES),
-                ("ethnicity", "Ethnicity", ETHNICITIES),
-            ],
-        )
+        left_s = self._room.config.console.look_s - self._room.desk.looked(ref, officer).total_seconds()
+        values = views.detail(case, stored.alert if stored else None, officer, now=self._room.now(), left_s=left_s)
+        return self._html("detail.html", status=status, error=error, done=done, **values)
 
     async def static(self, request: Request) -> Response:
         name = request.path_params["name"]
@@ -268,7 +286,7 @@ class Page:
         assert isinstance(error, StoreDamaged)
         self._room.damaged(error)
         if request.url.path == "/queue":
-            return self._html("queue.html", cases=[], unseen=0, **self._status_values())
+            return self._html("queue.html", again=True, **self._status_values())
         return self._html("problem.html", status=503, error=str(error))
 
     async def on_fault(self, request: Request, error: Exception) -> Response:
@@ -285,26 +303,18 @@ def _ref(request: Request) -> AlertRef:
         raise BadInput("alert", "is not a valid address", "Open the alert from the list") from None
 
 
+def span_words(seconds: int) -> str:
+    """A span as the page writes it; ``room.js`` goes on counting in the same words."""
+    if seconds < 60:
+        return f"{seconds} s"
+    minutes = seconds // 60
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
 def _choice(form: dict[str, str], name: str, choices: dict[str, Any]) -> Any:
     if form.get(name) not in choices:
         raise BadInput(ASKED[name], "was not chosen", "Choose one of the answers")
     return choices[form[name]]
-
-
-def _likeness(alert: Alert) -> str:
-    over = (alert.similarity if alert.score is None else alert.score) - alert.threshold
-    if over < 0.03:
-        return f"just above the threshold, by {over:.3f}"
-    return f"{over:.3f} above the threshold" if over < 0.15 else f"well above the threshold, by {over:.3f}"
-
-
-def _age(taken: str | None, now: datetime) -> str:
-    try:
-        day = date.fromisoformat(taken or "")
-    except ValueError:
-        return "date not known: it may be old"
-    years = (now.date() - day).days / 365.25
-    return f"taken on {day}, {int(years)} years ago" if years >= 2 else f"taken on {day}"
 
 
 def create_app(page: Page) -> Starlette:
@@ -321,6 +331,10 @@ def create_app(page: Page) -> Starlette:
         ("GET", "/alerts/{van}/{alert_id}/{which:str}.jpg", page.picture),
         ("POST", "/alerts/{van}/{alert_id}/decision", page.decision),
         ("POST", "/alerts/{van}/{alert_id}/outcome", page.outcome),
+        ("GET", "/history", page.history),
+        ("POST", "/history", page.history),
+        ("GET", "/sessions", page.sessions),
+        ("POST", "/sessions", page.end_session),
         ("GET", "/static/{name}", page.static),
     ]
     app = Starlette(

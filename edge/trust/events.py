@@ -46,6 +46,8 @@ class Event(StrEnum):
     SIGN_IN_REFUSED = "officer.refused"
     STAFF_CHANGED = "officer.changed"
     ALERT_VIEWED = "alert.viewed"
+    HISTORY_VIEWED = "history.viewed"
+    SESSIONS_VIEWED = "sessions.viewed"
     REVOCATIONS_HANDED_OVER = "revocations.handed-over"
 
 
@@ -75,13 +77,16 @@ FIELDS: dict[Event, dict[str, type]] = {
     Event.SIGN_IN_REFUSED: {"by": str, "error": str, "from": str, "unlogged": int},
     Event.STAFF_CHANGED: {"officer": str, "change": str, "by": str, "at": str},
     Event.ALERT_VIEWED: {"alert": str, "what": str, "by": str},
+    Event.HISTORY_VIEWED: {"by": str, "asked": list, "alerts": list},
+    Event.SESSIONS_VIEWED: {"by": str},
     Event.REVOCATIONS_HANDED_OVER: {"van": str, "count": int, "by": str},
 }
 """Name and type of every field of every event; all are required. ``threshold_micro`` is a millionth of
 the score that an alert needs. ``copy`` tells one import of a list from another of the same list on the same van.
 ``by`` is a role or a badge number, never a name. ``part`` is the worker that failed. ``kept`` is the name of the
 damaged file, ``carried`` how many rows of it were saved, and ``lost`` says in words what could not be. ``from`` of a
-sign-in is an address; ``unlogged`` counts the refused ones before it that were too many to be written one by one."""
+sign-in is an address; ``asked`` names the questions that were put to the history, not what was typed; ``unlogged``
+counts the refused ones before it that were too many to be written one by one."""
 
 
 def check_fields(event: Event, fields: Mapping[str, Any]) -> None:

@@ -93,7 +93,7 @@ class TestEachWorker:
             browser.get(room.url)
             browser.find_element(By.ID, "number").send_keys("op-1")
             browser.find_element(By.ID, "password").send_keys(PASSWORD + "\n")
-            while "Connected to the broker" not in browser.find_element(By.ID, "queue").text:
+            while "Connected to the broker" not in browser.find_element(By.ID, "state").text:
                 time.sleep(0.05)
             assert red(browser) == ""
             room.begin()
@@ -180,7 +180,7 @@ class TestNothingIsLost:
             assert van.publisher.wait_empty(20)
             case = room.store.case(sent.ref)
             assert case is not None, "confirmed to the van, and nobody will ever see it"
-            assert [each.alert_id for each in room.listed()] == [sent.alert_id]
+            assert [line.case.alert_id for line in room.desk.listed()] == [sent.alert_id]
             assert len(refused) == 3
         room.stop()
 

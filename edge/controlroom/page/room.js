@@ -1,69 +1,53 @@
-// What the page does beyond htmx: the order of the pictures, the minimum look, keys, sound. No decision is made here.
-/* global htmx */
+// What the page does beyond htmx: the list, the keys, the times that run. No decision is made here.
+/* global htmx, pictures, sound */
 "use strict";
 (() => {
   const known = new Set();
-  let audio = null;
-  let timer = 0;
-  const cards = () => [...document.querySelectorAll(".card")];
-  const opened = () => document.querySelector("#detail article")?.dataset.alert;
-
-  function beep(times) {
-    if (!audio) return;
-    for (let n = 0; n < times; n += 1) {
-      const tone = audio.createOscillator();
-      const gain = audio.createGain();
-      tone.frequency.value = 880;
-      gain.gain.value = 0.2;
-      tone.connect(gain).connect(audio.destination);
-      tone.start(audio.currentTime + n * 0.3);
-      tone.stop(audio.currentTime + n * 0.3 + 0.15);
-    }
-  }
+  const queue = document.querySelector("#queue");
+  const past = document.querySelector("#history");
+  const detail = document.querySelector("#detail");
+  const shown = () => (past.hidden ? queue : past);
+  const cards = () => [...shown().querySelectorAll(".card")];
+  const opened = () => detail.querySelector("article")?.dataset.alert;
+  const ask = (path, target) => htmx.ajax("GET", path, { target, swap: "innerHTML" });
 
   function noticeNew() {
     let fresh = 0;
-    for (const card of cards()) {
-      const key = card.dataset.alert + (card.classList.contains("escalated") ? " escalated" : "");
-      if (!known.has(key) && card.dataset.state === "new") fresh += card.classList.contains("escalated") ? 3 : 1;
+    for (const card of queue.querySelectorAll('.card[data-state="new"]')) {
+      const escalated = card.classList.contains("escalated");
+      const key = card.dataset.alert + (escalated ? " escalated" : "");
+      if (!known.has(key)) fresh += escalated ? 3 : 1;
       known.add(key);
-      if (card.dataset.alert === opened()) card.setAttribute("aria-current", "true");
     }
-    if (fresh) beep(Math.min(fresh, 3));
-    document.title = document.title.replace(/^(\(\d+\) )?/, () => {
-      const unseen = document.querySelectorAll('.card[data-state="new"]').length;
-      return unseen ? `(${unseen}) ` : "";
-    });
+    if (fresh) sound.beep(Math.min(fresh, 3));
+    sound.escalated(queue.querySelector(".card.escalated") !== null);
+    const unseen = queue.querySelectorAll('.card[data-state="new"]').length;
+    document.title = document.title.replace(/^(\(\d+\) )?/, () => (unseen ? `(${unseen}) ` : ""));
   }
 
-  function beginLook() {
-    const article = document.querySelector("#detail article");
-    const probe = document.querySelector("#probe");
-    const reference = document.querySelector("#reference");
-    window.clearInterval(timer);
-    if (!article || !probe || !reference) return;
-    const look = () => {  // the server counts from the moment at which it handed out the second picture
-      const until = performance.now() + Number(article.dataset.lookMs);
-      const tick = () => {
-        const left = Math.ceil((until - performance.now()) / 1000);
-        const button = article.querySelector(".waits");
-        const words = article.querySelector("#countdown");
-        if (!button) return window.clearInterval(timer);
-        if (left > 0) { words.textContent = `Look at both pictures for ${left} s`; return; }
-        window.clearInterval(timer);
-        button.disabled = false;
-        words.textContent = "";
-      };
-      timer = window.setInterval(tick, 200);
-      tick();
-    };
-    const show = () => {
-      reference.addEventListener("load", look, { once: true });
-      reference.src = reference.dataset.src;
-    };
-    if (probe.complete) show(); else probe.addEventListener("load", show, { once: true });
+  function markOpened() {
+    for (const card of document.querySelectorAll(".card")) {
+      if (card.dataset.alert === opened()) card.setAttribute("aria-current", "true");
+      else card.removeAttribute("aria-current");
+    }
   }
 
+  // -- times that run -----------------------------------------------------------------------------
+  function words(seconds) {
+    if (seconds < 60) return `${seconds} s`;
+    const minutes = Math.floor(seconds / 60);
+    return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+  }
+  const begun = new WeakMap();
+  window.setInterval(() => {
+    for (const span of document.querySelectorAll(".age")) {
+      if (!begun.has(span)) begun.set(span, performance.now() - Number(span.dataset.age) * 1000);
+      const text = words(Math.floor((performance.now() - begun.get(span)) / 1000));
+      if (span.textContent !== text) span.textContent = text;
+    }
+  }, 500);
+
+  // -- keys ---------------------------------------------------------------------------------------
   function choose(value) {
     const radio = document.querySelector(`#decision input[name="engage"][value="${value}"]`);
     if (!radio) return;
@@ -74,58 +58,76 @@
   function step(by) {
     const all = cards();
     if (!all.length) return;
-    const at = all.indexOf(document.activeElement);
-    all[at < 0 ? 0 : Math.max(0, Math.min(all.length - 1, at + by))].focus();
+    document.body.classList.remove("open");
+    const focus = all.indexOf(document.activeElement);
+    const from = focus < 0 ? all.findIndex((card) => card.hasAttribute("aria-current")) : focus;
+    all[from < 0 ? 0 : Math.max(0, Math.min(all.length - 1, from + by))].focus();
+  }
+
+  function toList() {
+    document.body.classList.remove("open");
+    (shown().querySelector(".card[aria-current]") ?? cards()[0])?.focus();
+  }
+
+  function showHistory(on) {
+    past.hidden = !on;
+    queue.hidden = on;
+    document.querySelector("#show-history").setAttribute("aria-pressed", String(on));
+    document.querySelector("#show-queue").setAttribute("aria-pressed", String(!on));
+    document.body.classList.remove("open");
+    if (on) ask("/history", "#history"); else past.replaceChildren();
   }
 
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === "Escape") { toList(); return; }
     if (event.target.matches("input:not([type=radio]), select, textarea")) return;
     const act = {
       j: () => step(1), k: () => step(-1), e: () => choose("yes"), d: () => choose("no"),
       o: () => document.querySelector("#outcome input")?.focus(),
+      h: () => showHistory(past.hidden),
+      n: () => { showHistory(false); queue.querySelector('.card[data-state="new"]')?.click(); },
     }[event.key.toLowerCase()];
     if (act) { event.preventDefault(); act(); }
   });
 
-  document.addEventListener("htmx:afterSwap", (event) => {
-    if (event.detail.target.id === "queue") noticeNew();
-    if (event.detail.target.id === "detail") {
-      for (const card of cards()) card.toggleAttribute("aria-current", false);
-      document.querySelector(`.card[data-alert="${opened()}"]`)?.setAttribute("aria-current", "true");
-      beginLook();
-      document.querySelector("#detail").focus({ preventScroll: true });
-    }
-  });
-
-  // The list is redrawn under the reader's hands: keep the focus on the same card.
-  let focused = null;
+  // -- what the server answers ----------------------------------------------------------------------
+  let focused = null;  // the list is redrawn under the reader's hands: keep the focus on the same card
   document.addEventListener("htmx:beforeSwap", (event) => {
-    if (event.detail.target.id === "queue") focused = document.activeElement?.dataset?.alert ?? null;
+    if (event.detail.target === queue) focused = queue.contains(document.activeElement) ? document.activeElement.dataset.alert : null;
   });
   document.addEventListener("htmx:afterSwap", (event) => {
-    if (event.detail.target.id === "queue" && focused) document.querySelector(`.card[data-alert="${focused}"]`)?.focus();
+    if (event.detail.target === queue) {
+      noticeNew();
+      if (focused) queue.querySelector(`.card[data-alert="${focused}"]`)?.focus({ preventScroll: true });
+    }
+    if (event.detail.target === past) past.querySelector("#words")?.focus();
+    if (event.detail.target === detail) {
+      document.body.classList.add("open");
+      detail.scrollTop = 0;
+      pictures.begin();
+      detail.focus({ preventScroll: true });
+    }
+    markOpened();
+    if (event.detail.target === detail) document.querySelector(".card[aria-current]")?.scrollIntoView({ block: "nearest" });
   });
 
   // Asked for by the page and not by the card: the list may be redrawn while the answer is on its way.
-  document.querySelector("#queue").addEventListener("click", (event) => {
+  document.querySelector("nav").addEventListener("click", (event) => {
     const card = event.target.closest(".card");
-    if (card) htmx.ajax("GET", `/alerts/${card.dataset.alert}`, { target: "#detail", swap: "innerHTML" });
+    if (card) ask(`/alerts/${card.dataset.alert}`, "#detail");
   });
+  detail.addEventListener("click", (event) => { if (event.target.closest(".back")) toList(); });
+  document.querySelector("#show-queue").addEventListener("click", () => showHistory(false));
+  document.querySelector("#show-history").addEventListener("click", () => showHistory(true));
 
-  document.querySelector("#sound").addEventListener("click", (event) => {
-    audio = audio ? null : new AudioContext();
-    event.target.textContent = audio ? "Sound on" : "Sound off";
-    event.target.setAttribute("aria-pressed", String(Boolean(audio)));
-    beep(1);
-  });
   // The control room cannot be reached: say so, and ask until it answers. After a restart it answers with the sign-in.
   const unreachable = document.querySelector("#unreachable");
   let asking = 0;
   function lost() {
     unreachable.hidden = false;
     document.body.classList.add("lost");
-    if (!asking) asking = window.setInterval(() => htmx.ajax("GET", "/queue", { target: "#queue", swap: "innerHTML" }), 2000);
+    if (!asking) asking = window.setInterval(() => ask("/queue", "#queue"), 2000);
   }
   function found() {
     unreachable.hidden = true;
