@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from pathlib import Path
 
+from edge.cells import csv_text
 from edge.errors import BadInput, StoreUnavailable
 from edge.records import AGE_BANDS
 from provisioning.sources import COLUMNS, CONVICTIONS
@@ -54,9 +54,7 @@ def write_template(out: Path) -> None:
 
 
 def _csv() -> bytes:
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\r\n").writerow(COLUMNS)
-    return text.getvalue().encode("utf-8-sig")  # with the mark by which Excel knows UTF-8
+    return csv_text([COLUMNS], line_end="\r\n").encode("utf-8-sig")  # with the mark by which Excel knows UTF-8
 
 
 def _workbook(out: Path) -> bytes:

@@ -21,8 +21,6 @@ figures of the Home Office's letter of 24 July 2019.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections import Counter
 from collections.abc import Iterable
@@ -34,6 +32,7 @@ import jinja2
 import msgspec
 from msgspec import Meta, Struct
 
+from edge.cells import csv_text
 from edge.controlroom.cases import Case, Result
 from edge.errors import BadInput
 from edge.parsing import toml_as
@@ -142,11 +141,7 @@ class Record:
         return msgspec.json.format(msgspec.json.encode(whole), indent=2) + b"\n"
 
     def as_csv(self) -> str:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerow(self.row)
-        return text.getvalue()
+        return csv_text((COLUMNS, [self.row[name] for name in COLUMNS]))
 
     def as_page(self) -> str:
         folder = Path(__file__).parent / "page"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,6 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.cells import csv_text
 from edge.evaluate import manifest as manifests
 from edge.evaluate.extract import Acquired, Acquisition, Recipe, extract
 from edge.evaluate.manifest import Picture, Roles
@@ -104,9 +103,7 @@ class Report:
 
     def to_csv(self) -> str:
         """One line for everybody and one for each group, at each threshold; empty where nothing was searched."""
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(CSV_COLUMNS)
+        rows: list[tuple[object, ...]] = [CSV_COLUMNS]
         everybody = ("everybody", "", self.mated, self.nonmated, self.overall)
         groups = [
             (column, value, mated, other, at)
@@ -121,10 +118,8 @@ class Report:
                 cells = ["" if math.isnan(rate) else f"{rate:.6f}" for rate in rates]
                 counts = (len(mated.best), len(other.best))
                 written = "" if target is None else f"{target:g}"
-                writer.writerow(
-                    (_cell(column), _cell(value), *counts, written, f"{point.threshold:.6f}", *cells, _yes(enough))
-                )
-        return out.getvalue()
+                rows.append((column, value, *counts, written, f"{point.threshold:.6f}", *cells, _yes(enough)))
+        return csv_text(rows)
 
     def _failed(self, pictures: Sequence[Picture]) -> list[Picture]:
         return [p for p in pictures if self.acquisitions[p.path] is not Acquired.TEMPLATE]
@@ -261,11 +256,6 @@ def _about(recipe: Recipe, flip: Flip, relative: Relative | None) -> dict[str, A
 
 def _share(which: NDArray[np.bool_]) -> float:
     return float(which.mean()) if len(which) else math.nan
-
-
-def _cell(text: str) -> str:
-    """A group's name as a spreadsheet may read it: never as a formula."""
-    return f"'{text}" if text[:1] in {"=", "+", "-", "@", "\t", "\r"} else text
 
 
 def _yes(value: bool) -> str:  # noqa: FBT001
