@@ -11,6 +11,7 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 __all__ = ["csv_text"]
 
@@ -29,8 +30,9 @@ def csv_text(rows: Iterable[Sequence[object]], *, line_end: str = "\n") -> str:
     for row in rows:
         cells = [_cell(value) for value in row]
         # The library does not quote a carriage return, and a reader would begin a new row at it.
-        whole = csv.QUOTE_ALL if any("\r" in str(cell) for cell in cells) else csv.QUOTE_MINIMAL
-        csv.writer(out, lineterminator=line_end, quoting=whole).writerow(cells)
+        whole = any("\r" in str(cell) for cell in cells)
+        quoting: Literal[0, 1] = csv.QUOTE_ALL if whole else csv.QUOTE_MINIMAL
+        csv.writer(out, lineterminator=line_end, quoting=quoting).writerow(cells)
     return out.getvalue()
 
 

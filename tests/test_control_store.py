@@ -172,7 +172,7 @@ def check_taken_over(folder: Path, store: AlertStore) -> None:
     assert decided is not None
     assert (decided.decided_by, decided.reason) == ("op-1", "same person")
     assert [payload for _, _, payload in store.to_vans.outgoing()] == [b"signed seen", b"signed engage"]
-    assert [officer.number for officer in store.officers.all()] == ["eo-1", "op-1"]
+    assert [*store.officers.everybody()] == ["eo-1", "op-1"]
     assert store.officers.authenticate("op-1", "correct horse battery")[0].number == "op-1"
     assert store.missing("van-1") == [3]
     assert store.accept(make_alert(5, alert_id=UUID(int=5)), DIGEST, NOW).verdict is Verdict.DUPLICATE

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import sys
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from edge.commandline import AsJson, commands, run, show
-from edge.controlroom import audit_cli
-from edge.controlroom.cases import Officer, Role
-
-if TYPE_CHECKING:
-    from edge.controlroom.store import AlertStore
+from edge.controlroom import audit_cli, cli_staff
+from edge.controlroom.cli_staff import store_of, who
 
 __all__ = ["app", "main"]
 
@@ -77,7 +73,7 @@ def record(
     from edge.errors import EnvironmentFault
 
     known = load_facts(facts)
-    with _store(config) as store:
+    with store_of(config) as store:
         made = make_record(known, store.cases())
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -116,8 +112,8 @@ def revoke(
     strangers = sorted(set(van or ()) - known)
     if strangers:
         raise BadInput(strangers[0], "is not a van of this control room", f"Choose from {', '.join(sorted(known))}")
-    with _store(config) as store:
-        fresh = {name: store.to_vans.stand(name, found, by=_who()) for name in sorted(van or known)}
+    with store_of(config) as store:
+        fresh = {name: store.to_vans.stand(name, found, by=who()) for name in sorted(van or known)}
     lines = [
         f"{'everybody' if said.reference == EVERYBODY else said.reference} of {said.deployment}: {said.cause}"
         for said in found.values()
@@ -127,92 +123,7 @@ def revoke(
 
 
 app.add_typer(audit_cli.app, name="audit")
-staff = commands("Who may sign in, and until when their training is in date.")
-app.add_typer(staff, name="staff")
-UntilOption = Annotated[datetime, typer.Option("--trained-until", formats=["%Y-%m-%d"], help="last day in date")]
-
-
-@staff.command("add")
-def staff_add(
-    number: Annotated[str, typer.Argument(help="badge or staff number, never a name")],
-    role: Annotated[Role, typer.Option(help="what the officer is there for")],
-    trained_until: UntilOption,
-    config: ConfigOption = Path("control.toml"),
-    password_stdin: Annotated[bool, typer.Option("--password-stdin", help="read the password from a pipe")] = False,
-    as_json: Json = False,
-) -> None:
-    """Add an officer, or give them a new role, date and password."""
-    from edge.controlroom import config as configuration
-
-    configuration.load(config)  # before anybody types a password for nothing
-    if password_stdin:
-        password = sys.stdin.readline().rstrip("\n")
-    else:
-        password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
-    with _store(config) as store:
-        officer = Officer(number, role, trained_until.date())
-        store.officers.enrol(officer, password, by=_who())
-    show(_row(officer), [f"{number} may sign in as {role} until {trained_until:%Y-%m-%d}."], as_json=as_json)
-
-
-@staff.command("renew")
-def staff_renew(
-    number: Annotated[str, typer.Argument(help="badge or staff number")],
-    trained_until: UntilOption,
-    config: ConfigOption = Path("control.toml"),
-    as_json: Json = False,
-) -> None:
-    """Record that an officer's training was renewed."""
-    with _store(config) as store:
-        store.officers.renew_training(number, trained_until.date(), by=_who())
-    until = trained_until.date().isoformat()
-    show({"number": number, "trained_until": until}, [f"{number} is trained until {until}."], as_json=as_json)
-
-
-@staff.command("remove")
-def staff_remove(
-    number: Annotated[str, typer.Argument(help="badge or staff number")],
-    config: ConfigOption = Path("control.toml"),
-    as_json: Json = False,
-) -> None:
-    """Take an officer off the list: no sign-in from now on, and whoever is signed in is signed out."""
-    with _store(config) as store:
-        store.officers.remove(number, by=_who())
-    show({"number": number}, [f"{number} may sign in no more."], as_json=as_json)
-
-
-@staff.command("list")
-def staff_list(
-    config: ConfigOption = Path("control.toml"),
-    as_json: Json = False,
-) -> None:
-    """Show the officers."""
-    with _store(config) as store:
-        officers = store.officers.all()
-    lines = [f"{each.number}  {each.role}  trained until {each.trained_until}" for each in officers]
-    show([_row(each) for each in officers], lines, as_json=as_json)
-
-
-def _row(officer: Officer) -> dict[str, str]:
-    return {
-        "number": officer.number,
-        "role": str(officer.role),
-        "trained_until": officer.trained_until.isoformat(),
-    }
-
-
-def _who() -> str:
-    """Who runs this command, as the operating system knows them: for the audit log."""
-    import getpass
-
-    return f"account {getpass.getuser()}"
-
-
-def _store(config: Path) -> AlertStore:
-    from edge.controlroom import config as configuration
-    from edge.controlroom.recovery import open_room_store
-
-    return open_room_store(configuration.load(config))
+app.add_typer(cli_staff.app, name="staff")
 
 
 def main() -> None:

@@ -187,10 +187,6 @@ class Officers:
         row = self._row(number)
         return None if row is None else _officer(row)
 
-    def all(self) -> list[Officer]:
-        """Every officer, by number."""
-        return [_officer(row) for row in self._sealed.read(f"{_ROWS} ORDER BY number")]
-
     def known(self, number: str) -> Known | None:
         """What the list says of the officer of this number."""
         row = self._row(number)

@@ -60,6 +60,11 @@ def test_an_alert_goes_from_its_arrival_to_its_outcome_by_keyboard_alone(console
         wait(browser).until(lambda b: b.find_element(By.CSS_SELECTOR, ".state-word").text == "engage")
         assert console.case_is(alert, State.ENGAGE)
         assert not browser.find_elements(By.ID, "outcome"), "an operator closes no case"
+        said = browser.find_element(By.ID, "detail").text
+        assert "Recorded: engage, because: same person as far as can be seen" in said
+        assert "Nobody has recorded yet what came of it" in said
+        wait(browser).until(lambda b: "1 engaged without an outcome" in b.find_element(By.ID, "status").text)
+        assert "no outcome for" in wait(browser).until(lambda b: b.find_element(By.CSS_SELECTOR, ".card.engage").text)
 
     with chromium(TABLET) as browser:
         sign_in(browser, console, "eo-1")
@@ -73,7 +78,11 @@ def test_an_alert_goes_from_its_arrival_to_its_outcome_by_keyboard_alone(console
         browser.find_element(By.CSS_SELECTOR, 'input[name="correct"][value="yes"]').send_keys(" ")
         browser.find_element(By.CSS_SELECTOR, 'input[name="result"][value="arrest"]').send_keys(" ")
         browser.find_element(By.CSS_SELECTOR, "#outcome button").send_keys(Keys.ENTER)
-        wait(browser).until(lambda b: b.find_element(By.CSS_SELECTOR, ".closed"))
+        wait(browser).until(lambda b: b.find_element(By.CSS_SELECTOR, "#detail .closed"))
+        said = browser.find_element(By.ID, "detail").text
+        assert "Recorded: a correct alert, arrest" in said
+        assert "Decision: engage, by op-1" in said
+        assert "Nobody has recorded yet" not in said
         assert console.case_is(alert, State.CLOSED)
 
     rooms = KnownSigners.load(console.site.van("van-1") / "control-signing.jwks")

@@ -28,6 +28,8 @@ SIZES = {
 }
 LEAST = {"laptop": 320, "wide": 450, "tablet": 300, "tablet-lying": 300, "telephone": 200}
 """How wide each picture is at least, in pixels; on a wide screen it used to be 221."""
+CARDS = (By.CSS_SELECTOR, "#queue .card")
+CURRENT = (By.CSS_SELECTOR, "#queue .card[aria-current]")
 WHERE = """
 const box = (element) => { const r = element.getBoundingClientRect(); return [r.left, r.top, r.right, r.bottom]; };
 const [probe, list] = ["#probe", "#reference"].map((id) => document.querySelector(id));
@@ -108,8 +110,7 @@ def test_whichever_of_200_alerts_is_opened_both_pictures_are_in_the_window_with_
             ]
             assert max(fills) > 0.98, f"neither picture is as large as its frame allows: {fills}"
             assert where["sideways"] <= 0
-            current = (By.CSS_SELECTOR, "#queue .card[aria-current]")
-            assert wait(browser).until(lambda b: b.find_element(*current).get_attribute("data-alert")) == refs[at]
+            assert wait(browser).until(lambda b: b.find_element(*CURRENT).get_attribute("data-alert")) == refs[at]
         assert findings(browser) == []
         shot(browser, f"control-room-{name}")
         to_list(browser)
@@ -129,7 +130,7 @@ def test_the_oldest_unseen_alert_comes_first_with_its_waiting_time_its_category_
     with chromium() as browser:
         sign_in(browser, console, "op-1")
         found = wait(browser).until(
-            lambda b: [(c.get_attribute("data-alert"), c.text) for c in b.find_elements(By.CSS_SELECTOR, "#queue .card")]
+            lambda b: [(c.get_attribute("data-alert"), c.text) for c in b.find_elements(*CARDS)]
         )
         assert [each[0] for each in found] == [str(each.ref) for each in (old, young, opened_one)]
         for words in ("waits 2 min", old.category, old.place, "van-2 no. 1"):
