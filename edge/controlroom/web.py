@@ -255,7 +255,7 @@ class Page:
         self, ref: AlertRef, officer: Officer, status: int = 200, *, error: str | None = None, done: str | None = None
     ) -> Response:
         case, stored = self._room.store.case(ref), self._room.store.alert(ref)
-        if case is None or (stored is None and case.closed_at is not None):
+        if case is None or (stored is None and case.closed_at is not None and done is None):
             return self._html("problem.html", status=404, error="There is no such alert.")
         left_s = self._room.config.console.look_s - self._room.desk.looked(ref, officer).total_seconds()
         values = views.detail(case, stored.alert if stored else None, officer, now=self._room.now(), left_s=left_s)

@@ -92,7 +92,7 @@ def test_whichever_of_200_alerts_is_opened_both_pictures_are_in_the_window_with_
         sign_in(browser, console, "op-1")
         wait(browser).until(lambda b: len(b.find_elements(By.CSS_SELECTOR, "#queue .card")) == ALERTS)
         if name == "telephone":
-            shot(browser, "control-room-list-telephone")
+            shot(browser, "control-room-200-list")
         for at, by in ((0, "mouse"), (31, "mouse"), (99, "keyboard"), (ALERTS - 1, "mouse"), (150, "keyboard")):
             to_list(browser)
             if by == "mouse":
@@ -112,7 +112,7 @@ def test_whichever_of_200_alerts_is_opened_both_pictures_are_in_the_window_with_
             assert where["sideways"] <= 0
             assert wait(browser).until(lambda b: b.find_element(*CURRENT).get_attribute("data-alert")) == refs[at]
         assert findings(browser) == []
-        shot(browser, f"control-room-{name}")
+        shot(browser, f"control-room-200-{name}")
         to_list(browser)
         assert findings(browser) == []
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("selenium")
+from selenium import webdriver
 from selenium.webdriver.common.by import By
 
 from edge.trust.events import Event
 from tests.attacks.rooms import Room, running_room, running_site
 from tests.browser import chromium
 from tests.console_process import PASSWORD
-from tests.integration.page import findings
+from tests.integration.page import findings, wait
 
 pytestmark = pytest.mark.broker
 
@@ -25,6 +25,14 @@ pytestmark = pytest.mark.broker
 def room(tmp_path: Path) -> Iterator[Room]:
     with running_site(tmp_path) as site, running_room(site) as made:
         yield made
+
+
+def sign_in(browser: webdriver.Chrome, room: Room) -> None:
+    """As op-1, until the page is there."""
+    browser.get(f"http://127.0.0.1:{room.port}/")
+    browser.find_element(By.ID, "number").send_keys("op-1")
+    browser.find_element(By.ID, "password").send_keys(PASSWORD + "\n")
+    wait(browser).until(lambda b: b.find_elements(By.ID, "queue"))
 
 
 @pytest.mark.parametrize(
@@ -42,18 +50,10 @@ def test_an_officer_who_is_removed_or_locked_loses_the_page_within_seconds_witho
     other = room.browser()
     assert other.sign_in("op-2") == 303
     with chromium() as browser:
-        browser.get(f"http://127.0.0.1:{room.port}/")
-        browser.find_element(By.ID, "number").send_keys("op-1")
-        browser.find_element(By.ID, "password").send_keys(PASSWORD + "\n")
-        deadline = time.monotonic() + 20
-        while not browser.find_elements(By.ID, "queue"):
-            assert time.monotonic() < deadline
+        sign_in(browser, room)
         done = room.control("staff", *command)
         assert done.returncode == 0, done.stderr
-        deadline = time.monotonic() + 5
-        while not browser.current_url.endswith("/signin"):
-            assert time.monotonic() < deadline, "the page is still open"
-            time.sleep(0.05)
+        wait(browser, 5).until(lambda b: b.current_url.endswith("/signin"))
     assert not other.signed_out()
     assert room.until_audited(Event.SIGNED_OUT, by="op-1")["cause"] == cause
     assert str(room.until_audited(Event.STAFF_CHANGED, officer="op-1", change=change)["by"]).startswith("account ")
@@ -101,9 +101,7 @@ def test_an_officer_ends_a_session_of_their_own_and_nobody_elses(room: Room) -> 
     sessions = {each["number"]: str(each["session"])
                 for each in json.loads(room.control("staff", "sessions", "--json").stdout)}  # fmt: skip
     with chromium() as browser:
-        browser.get(f"http://127.0.0.1:{room.port}/")
-        browser.find_element(By.ID, "number").send_keys("op-1")
-        browser.find_element(By.ID, "password").send_keys(PASSWORD + "\n")
+        sign_in(browser, room)
         browser.get(f"http://127.0.0.1:{room.port}/sessions")
         assert "this one" in browser.find_element(By.CSS_SELECTOR, ".seats").text
         assert "127.0.0.1" in browser.find_element(By.CSS_SELECTOR, ".seats").text
