@@ -277,8 +277,8 @@ class ControlRoom:
         Raises:
             StoreDamaged, StoreUnavailable: the store or the audit log cannot be written; nothing of it was done.
         """
+        self.sweep()  # first: it ends sessions even where nothing can be written down
         self.audit_staff()
-        self.sweep()
         if self.store.to_vans.audit_handed_over(
             lambda van, count, by: self._audit.record(
                 Event.REVOCATIONS_HANDED_OVER, {"van": van, "count": count, "by": by}
