@@ -83,6 +83,7 @@ def test_an_alert_goes_from_its_arrival_to_its_outcome_by_keyboard_alone(console
         assert "Recorded: a correct alert, arrest" in said
         assert "Decision: engage, by op-1" in said
         assert browser.find_element(By.CSS_SELECTOR, ".state-word").text == "engage by op-1, closed"
+        browser.find_element(By.CSS_SELECTOR, ".back").click()
         card = wait(browser).until(lambda b: b.find_element(By.CSS_SELECTOR, "#queue .card.closed").text)
         assert "engage by op-1; a correct alert, arrest" in card
         assert "Nobody has recorded yet" not in said
