@@ -190,6 +190,7 @@ class Pipeline:
         self._tracker = Tracker(config.track)
         self._templates: dict[UUID, TrackTemplate] = {}
         self._matching = threading.Lock()
+        self._sees = False  # whether the detector's memory holds a frame
         self._stop = threading.Event()
         self.counts = PipelineCounts()
 
@@ -208,6 +209,7 @@ class Pipeline:
                 if self._custodian.breach is not None:
                     raise self._custodian.breach
                 if frame is None:
+                    self._close_eyes()
                     self._end(
                         self._tracker.expire(self._clock.monotonic_ns())
                         if self._permit.valid
@@ -221,7 +223,7 @@ class Pipeline:
                 raise self._custodian.breach
         finally:
             self._end(self._tracker.end_all())
-            self._detector.flush()
+            self._close_eyes()
             self._embedder.flush()
 
     def stop(self) -> None:
@@ -265,8 +267,10 @@ class Pipeline:
         """
         try:
             if not self._permit.valid:
+                self._close_eyes()
                 self._end(self._tracker.end_all())
                 return
+            self._sees = True
             with self._timed("detect"):
                 detections = self._detector.detect(frame.pixels.array)
             # Asked anew, here and for every face: on a machine that is too slow the sweeper has erased it meanwhile,
@@ -398,6 +402,12 @@ class Pipeline:
             self._custodian.close(track_id, ErasureCause.TRACK_ENDED)
         if ended:
             self._embedder.flush()
+
+    def _close_eyes(self) -> None:
+        """Leave nothing of the last frame in the detector: the next one, which would overwrite it, may never come."""
+        if self._sees:
+            self._detector.flush()
+            self._sees = False
 
     def _timed(self, stage: str) -> _Timed:
         return _Timed(self.counts.stage_ms, stage)

@@ -301,6 +301,63 @@ def test_no_chip_stays_in_the_model_when_a_passage_has_ended_although_the_van_go
     assert pause.held == [True, False], "a chip was held, and the end of the passage took it away"
 
 
+class HoldingDetector(Detector):
+    """Keeps the last frame until it is flushed or sees another, as a model's arena does."""
+
+    frame: np.ndarray | None = None
+    flushes = 0
+
+    def detect(self, image: np.ndarray) -> Detections:
+        self.frame = image.copy()
+        return super().detect(image)
+
+    def flush(self) -> None:
+        self.frame, self.flushes = None, self.flushes + 1
+
+
+class DeadCamera:
+    """A street whose camera gives nothing any more, for three turns; says what the detector held after each."""
+
+    def __init__(self, street: Street, clock: HandClock, detector: HoldingDetector) -> None:
+        self._street, self._clock, self._detector = street, clock, detector
+        self.held: list[bool] = []
+
+    @property
+    def ended(self) -> bool:
+        return len(self.held) == 3
+
+    def next(self, timeout: float) -> Frame | None:
+        if not self._street.ended:
+            return self._street.next(timeout)
+        self.held.append(self._detector.frame is not None)
+        self._clock.advance(0.25)
+        return None
+
+
+def test_the_last_frame_before_a_camera_died_does_not_stay_in_the_detector() -> None:
+    van = Van(frames=3)
+    van.pipeline._detector = detector = HoldingDetector()
+    van.pipeline._source = camera = DeadCamera(van.street, van.clock, detector)
+    van.pipeline.run()
+    assert camera.held == [True, False, False]
+    assert detector.flushes == 1, "once: it costs a run of the network"
+
+
+def test_the_last_frame_before_a_permit_lapsed_does_not_stay_in_the_detector() -> None:
+    van = Van(frames=3)
+    van.pipeline._detector = detector = HoldingDetector()
+    frames = [van.street.next(0.0) for _ in range(3)]
+    for frame in frames[:2]:
+        assert frame is not None
+        van.pipeline.process(frame)
+    assert detector.frame is not None
+    van.street.permit.withdraw()
+    assert frames[2] is not None
+    van.pipeline.process(frames[2])
+    assert detector.frame is None
+    assert detector.flushes == 1
+
+
 class Embeddings(Embedder):
     """Gives the vectors that it was told, one a frame."""
 
