@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,9 @@ class Detector:
         self.before()
         return Detections(FACE, np.array([0.9], np.float32), POINTS)
 
+    def look_again(self, image: np.ndarray, box: np.ndarray) -> np.ndarray | None:
+        return POINTS[0] + np.float32(1)
+
     def flush(self) -> None:
         pass
 
@@ -51,10 +55,16 @@ class Embedder:
 
     def __init__(self) -> None:
         self.chips: list[float] = []
+        self.closely: list[list[np.ndarray]] = []
 
     def embed(self, chip: np.ndarray) -> np.ndarray:
         self.chips.append(float(chip.mean()))
         return VECTOR.copy()
+
+    def embed_mean(self, chips: Iterable[np.ndarray]) -> np.ndarray:
+        """Of no other template than any of them, in this test's street."""
+        self.closely.append([chip.copy() for chip in chips])
+        return self.embed(self.closely[-1][0])
 
     def flush(self) -> None:
         pass
@@ -366,7 +376,11 @@ class Embeddings(Embedder):
         self._vectors = list(vectors)
 
     def embed(self, chip: np.ndarray) -> np.ndarray:
-        return self._vectors.pop(0).copy()
+        self._last = self._vectors.pop(0)
+        return self._last.copy()
+
+    def embed_mean(self, chips: Iterable[np.ndarray]) -> np.ndarray:
+        return self._last.copy()
 
 
 SOMEBODY_ELSE = np.array([0, 1, 0, 0], np.float32)
@@ -425,3 +439,71 @@ def test_nobody_is_matched_when_nothing_says_what_the_shorter_list_needs() -> No
     van.pipeline.run()
     assert van.pipeline.counts.embedded > 0
     assert van.desk.alerts == []
+
+
+class Doubtful(Embedder):
+    """At one look the face resembles S-1 by so much; at a closer one by so much more or less."""
+
+    def __init__(self, once: float, closely: float) -> None:
+        super().__init__()
+        self._once, self._closely = once, closely
+
+    @staticmethod
+    def _like(cosine: float) -> np.ndarray:
+        return np.array([cosine, np.sqrt(1 - cosine**2), 0, 0], np.float32)
+
+    def embed(self, chip: np.ndarray) -> np.ndarray:
+        return self._like(self._once)
+
+    def embed_mean(self, chips: Iterable[np.ndarray]) -> np.ndarray:
+        self.closely.append([chip.copy() for chip in chips])
+        return self._like(self._closely)
+
+
+@pytest.mark.parametrize(
+    ("once", "closely", "looks", "alerts"),
+    [(0.56, 0.64, 3, 1), (0.63, 0.56, 9, 0), (0.5, 0.9, 0, 0)],
+    ids=[
+        "nearly enough at one look and enough at a closer one",
+        "enough at one look and not at a closer one",
+        "too little at one look to be looked at again",
+    ],
+)
+def test_whoever_comes_near_is_decided_by_a_closer_look(once: float, closely: float, looks: int, alerts: int) -> None:
+    van = Van()
+    van.pipeline._embedder = embedder = Doubtful(once, closely)
+    van.pipeline.run()
+    assert len(van.desk.alerts) == alerts
+    assert van.pipeline.counts.closer == len(embedder.closely) == looks
+    assert {len(chips) for chips in embedder.closely} <= {4}
+    assert van.nothing_is_held
+
+
+def test_no_chip_of_a_closer_look_lives_while_the_next_is_made() -> None:
+    van = Van()
+    live: list[int] = []
+
+    class Counting(Embedder):
+        def embed_mean(self, chips: Iterable[np.ndarray]) -> np.ndarray:
+            live.extend(van.custodian.totals().live for _ in chips)
+            return super().embed_mean(iter([np.zeros((112, 112, 3), np.uint8)]))
+
+    van.pipeline._embedder = Counting()
+    van.pipeline.run()
+    assert live
+    assert len(set(live)) == 1, "one chip more would be one handle more"
+    assert van.nothing_is_held
+
+
+def test_somebody_who_leaves_the_list_during_a_closer_look_raises_nothing() -> None:
+    van = Van()
+
+    class Leaving(Embedder):
+        def embed_mean(self, chips: Iterable[np.ndarray]) -> np.ndarray:
+            van.pipeline.remove("S-1")
+            return super().embed_mean(chips)
+
+    van.pipeline._embedder = Leaving()
+    van.pipeline.run()
+    assert van.desk.alerts == []
+    assert van.pipeline.listed == 0

@@ -1,6 +1,6 @@
 """Frame → faces: boxes, scores and five landmarks, in pixels of the frame.
 
-The landmarks of a small face are wrong by much of what an embedder can bear, so it is looked at again by itself, enlarged.
+The landmarks of a small face are wrong by much of what an embedder can bear, so it is looked at again, enlarged.
 
 CenterFace gives, for each cell of four by four input pixels, how much it looks like the middle of a face, and for
 that cell the face's size, the middle's place within the cell and five landmarks (Xu et al. 2019, section 3).
@@ -99,6 +99,21 @@ class Detector:
         found = Detections(boxes[keep] / scale, scores[keep], landmarks[keep] / scale)
         return found if self.close is None else self._again(self.close, image, found, float(scale))
 
+    def look_again(self, image: NDArray[np.uint8], box: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        """The landmarks of one face as a close-up of it shows them: a second opinion on where they are.
+
+        Args:
+            image: (H, W, 3) uint8 BGR.
+            box: (4,) float32, as it was detected in this image.
+
+        Returns:
+            (5, 2) float32; None without a close-up, or when it shows no such face.
+        """
+        if self.close is None:
+            return None
+        self._close_up = True
+        return _closer(self.close, image, box)
+
     def flush(self) -> None:
         """Overwrites what is left of the last frame here and in the runtime's memory. Costs one run."""
         self._canvas.fill(0)
@@ -116,10 +131,9 @@ class Detector:
                 close.flush()
                 self._close_up = False
             return found
-        self._close_up = True
         landmarks = found.landmarks.copy()
         for face in small:
-            better = _closer(close, image, found.boxes[face])
+            better = self.look_again(image, found.boxes[face])
             if better is not None:
                 landmarks[face] = better
         return Detections(found.boxes, found.scores, landmarks)
