@@ -23,6 +23,7 @@ from edge.alert import topics
 from edge.alert.retention import DEFAULT_RETENTION
 from edge.errors import SOFTWARE_FAULT, AlertRejected, EdgeError, SignatureInvalid
 from edge.names import Name
+from edge.parsing import DecodeError, json_as
 from edge.records import Alert
 from edge.trust.keys import DecryptionKeys, KnownSigners, Recipients, SigningKey
 
@@ -124,10 +125,8 @@ class Envelope(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     data: Encrypted
 
 
-UNREADABLE: Final = (msgspec.DecodeError, ValueError, RecursionError)
-"""What decoding may raise: msgspec lets a UnicodeDecodeError through as it is."""
-_ENVELOPE = msgspec.json.Decoder(Envelope)
-_BODY = msgspec.json.Decoder(AlertBody)
+UNREADABLE: Final = (DecodeError, ValueError)
+"""What decoding of the body and of its pictures may raise."""
 _UNTOUCHED = (
     "alert_id", "van", "deployment", "sequence", "raised_at", "seen_at", "expires_at", "erase_at", "reference",
     "category", "similarity", "score", "threshold", "votes", "frames", "eye_distance", "place", "watchlist", "model",
@@ -168,8 +167,8 @@ def seal(alert: Alert, signing_key: SigningKey, recipients: Recipients) -> bytes
         {"v": 1, **fields, "probe_jpeg": _encode(alert.probe_jpeg), "reference_jpeg": _encode(alert.reference_jpeg)}
     )
     try:
-        _BODY.decode(body)
-    except msgspec.ValidationError as error:
+        json_as(body, AlertBody)
+    except DecodeError as error:
         raise AlertRejected(
             f"alert {alert.alert_id}", f"does not have the agreed form ({error})", SOFTWARE_FAULT
         ) from None
@@ -208,13 +207,13 @@ def open_alert(message: bytes, decryption_keys: DecryptionKeys, van_keys: KnownS
     if len(message) > MAX_MESSAGE:
         raise AlertRejected("message", f"is too long: {len(message)} bytes, {MAX_MESSAGE} are allowed", suspicious)
     try:
-        envelope = _ENVELOPE.decode(message)
+        envelope = json_as(message, Envelope)
     except UNREADABLE as error:
         raise AlertRejected("message", f"is not an alert of version 1 ({_short(error)})", suspicious) from None
     token = decryption_keys.decrypt(msgspec.to_builtins(envelope.data), "JOSE")
     signed = van_keys.verify(token, JWS_TYPE)
     try:
-        body = _BODY.decode(signed.payload)
+        body = json_as(signed.payload, AlertBody)
         pictures: dict[str, Any] = {name: _decode(getattr(body, name)) for name in ("probe_jpeg", "reference_jpeg")}
     except UNREADABLE as error:
         raise AlertRejected(

@@ -228,6 +228,8 @@ def read_bundle(path: Path, identity: AgeIdentity, manifest: Manifest, take: Cal
             first = False
             if parse_manifest(bytes(content), str(path)) != manifest:
                 raise _damaged("is not the one that the manifest describes")
+        elif not content:
+            raise _damaged("holds an empty frame")
         elif content[0] not in ENTRY:
             ended = True
             if msgspec.msgpack.decode(content, type=int) != count or count != manifest.entries:
@@ -253,7 +255,7 @@ def read_bundle(path: Path, identity: AgeIdentity, manifest: Manifest, take: Cal
                 path.name, "is not encrypted for this van", "Ask the intelligence unit for this van's list"
             ) from None
         raise _damaged("is not a watchlist bundle") from None
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise _damaged("holds something that is not an entry") from None
     except FileNotFoundError:
         raise BundleRefused(path.name, "is missing", "Ask the intelligence unit to copy all of it again") from None

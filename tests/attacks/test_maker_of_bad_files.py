@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import resource
 import socket
@@ -13,7 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import cv2
+import msgspec
 import numpy as np
+import pyrage
 import pytest
 
 import provisioning.demo
@@ -28,7 +31,7 @@ from edge.system.health import read_status
 from edge.trust.authority import parse_authority
 from edge.trust.keys import KnownSigners, SigningKey
 from edge.trust.revocation import REVOCATION, parse_revocation
-from edge.watchlist.bundle import Manifest, parse_manifest
+from edge.watchlist.bundle import MAGIC, Manifest, parse_manifest, read_bundle
 from edge.worker import Supervisor
 from provisioning.authority import draft_authority
 from provisioning.reading import PictureReader
@@ -252,6 +255,43 @@ def test_text_that_is_none_is_an_error_with_three_sentences(name: str, content: 
     with pytest.raises(EdgeError) as caught:
         PARSERS[name](content, tmp_path)
     assert caught.value.next_step
+
+
+OUT_OF_TIME = ("0001-01-01T00:00:00+14:00", "1969-12-31T23:59:59Z", "3000-01-01T00:00:00Z", "9999-12-31T23:59:00-14:00")
+"""Moments that are written as they should be. The first and the last cannot be told in another time zone."""
+
+
+@pytest.mark.parametrize("moment", OUT_OF_TIME)
+def test_a_moment_that_cannot_be_is_refused_where_it_is_read(moment: str, tmp_path: Path) -> None:
+    said = {"deployment": "D-1", "reference": "S-1", "cause": "a wrong one", "issued_at": moment}
+    with pytest.raises(EdgeError, match="outside the years"):
+        revocation(json.dumps(said).encode(), tmp_path)
+    described = {**msgspec.to_builtins(MANIFEST), "built": moment}
+    with pytest.raises(EdgeError, match="outside the years"):
+        parse_manifest(json.dumps(described).encode())
+
+
+ENTRY = ["S-1", "c", "l", "s", None, False, None, None, "unknown", 1, bytes(4 * 192), b"jpeg"]
+FRAMES = {
+    "an empty frame": b"",
+    "a reference that is no text": b"\x9c\xa3\xff\xff\xff",
+    "a text instead of the count": msgspec.msgpack.encode("x"),
+    "a count that is no text either": b"\xa1\xff",
+    "nesting without end": b"\x9c" * 100_000,
+    "more templates than there are bytes": msgspec.msgpack.encode([*ENTRY[:9], 2**62, *ENTRY[10:]]),
+    "fewer than one": msgspec.msgpack.encode([*ENTRY[:9], -1, *ENTRY[10:]]),
+}
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_a_bundle_that_its_maker_filled_with_nonsense_is_refused(name: str, tmp_path: Path) -> None:
+    """Genuine in everything else: signed for, and encrypted to this van."""
+    identity = pyrage.x25519.Identity.generate()
+    frames = (msgspec.json.encode(MANIFEST), FRAMES[name])
+    content = MAGIC + b"".join(len(frame).to_bytes(4, "big") + frame for frame in frames)
+    (tmp_path / "x.age").write_bytes(pyrage.encrypt(content, [identity.to_public()]))
+    with pytest.raises(EdgeError):
+        read_bundle(tmp_path / "x.age", identity, MANIFEST, lambda _: None)
 
 
 def test_a_gpsd_that_says_anything_at_all_ends_nothing() -> None:
