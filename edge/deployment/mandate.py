@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 
 from edge.clock import NS_PER_S, Clock
@@ -50,6 +51,8 @@ __all__ = ["Mandate", "VanFacts", "end_what_is_over"]
 
 AUTHORITY_FILE = "authority.json"
 EXPIRY_EVERY_NS = 60 * NS_PER_S
+MOST_APPLIED = 10_000
+"""Lines of revocations that are remembered; a list has seldom more than some hundred."""
 ENDED = "the authority ended"
 WITHDRAWN = "the authority was withdrawn"
 
@@ -141,7 +144,7 @@ class Mandate:
         self._began = False
         self._expired_at_ns = 0
         self._applied: set[bytes] = set()
-        """Lines of revocations that need no second look: no list is taken in while this van runs."""
+        """Digests of lines of revocations that need no second look: no list is taken in while this van runs."""
         self._withdrawals = Withdrawals(folder, revokers, facts.deployment)
 
     # -- start ---------------------------------------------------------------------------------
@@ -370,13 +373,15 @@ class Mandate:
             SignatureInvalid: one must not be believed, or there are too many; the others are applied.
             StoreUnavailable: a withdrawal could not be written down; it holds until the next start.
         """
-        fresh = [token for token in lines_of(message) if token not in self._applied]
+        fresh = [token for token in lines_of(message) if _digest(token) not in self._applied]
+        if len(self._applied) > MOST_APPLIED:  # of whoever has the broker, who may say new nonsense for ever
+            self._applied.clear()
         try:
             done = self._apply(fresh)
         except SignatureInvalid:
-            self._applied.update(fresh)  # the others were applied; what is wrong was said once
+            self._applied.update(map(_digest, fresh))  # the others were applied; what is wrong was said once
             raise
-        self._applied.update(fresh)
+        self._applied.update(map(_digest, fresh))
         return done
 
     def _apply(self, tokens: Sequence[bytes]) -> tuple[Revocation, ...]:
@@ -403,3 +408,7 @@ class Mandate:
             self._audit.record(Event.AUTHORITY_ENDED, {"authority": authority.deployment, "cause": cause})
             self._audit.checkpoint()
         return receipt
+
+
+def _digest(token: bytes) -> bytes:
+    return sha256(token).digest()

@@ -12,6 +12,8 @@ own
 junk that the broker is made to keep         comes once and not with every new connection
 a moment of the year 1, or 9999              refused; the alerts of others are stored, and the page shows them
 an alert that makes the store fall over      it alone is refused; those beside it are stored and confirmed
+nonsense without end                         a minute's first ones are in the log, the others are counted
+checkpoints without end                      kept up to a bound; none that is kept is dropped for a later one
 numbers left out again and again             a bounded count of them is kept, and others wait for none of it
 ===========================================  ==================================================================
 """
@@ -31,12 +33,14 @@ from edge.alert.message import ALERT_TYPE, CONTENT_TYPE, JWS_TYPE, AlertBody, so
 from edge.alert.outbox import Outbox
 from edge.alert.receipt import message_digest
 from edge.alert.submit import AlertSubmitter
+from edge.controlroom.checkpoints import MOST_KEPT, keep_checkpoint
 from edge.controlroom.config import load
 from edge.controlroom.intake import Intake
 from edge.controlroom.receive import Arrived, Receiver, Refused
 from edge.controlroom.service import NAME
 from edge.controlroom.store import AlertStore
 from edge.errors import AlertRejected, BadInput
+from edge.trust.audit import CHECKPOINT
 from edge.trust.events import Event
 from edge.trust.keys import DecryptionKeys, KnownSigners, SigningKey
 from edge.trust.secret import read_secret
@@ -240,3 +244,35 @@ def test_numbers_that_are_left_out_again_and_again_cost_neither_room_nor_time(tm
         store.accept(make_alert(1), message_digest(b""), now)
         store.accept(make_alert(3), message_digest(b""), now)
         assert store.missing("van-1") == [2]
+
+
+def test_nonsense_without_end_fills_no_log_and_keeps_nobodys_alert_back(site: Site) -> None:
+    for van in ("van-1", "van-2"):
+        site.van(van)
+    with running_room(site) as room:
+        thief, honest = opened(site, site.van("van-2")), opened(site, site.van("van-1"))
+        for _ in range(2000):
+            thief.tell("lfr/1/van-2/health", b"junk")
+        thief.publish("lfr/1/van-2/alert", b"junk")
+        honest.publish("lfr/1/van-1/alert", site.sealed(make_alert(7)))
+        browser = room.browser()
+        assert browser.sign_in() == 303
+        room.until_shown(browser, "van-1 no. 7")
+        room.until_shown(browser, "2001 messages refused")
+        assert len(room.audited(Event.REFUSED)) == 60
+        for each in (thief, honest):
+            each.close()
+
+
+def test_checkpoints_without_end_fill_no_disk_and_push_out_none_that_is_kept(tmp_path: Path) -> None:
+    key = SigningKey.generate()
+    vans = KnownSigners.of([key.public_jwk(owner="van-2")])
+    first = key.sign(b"first", CHECKPOINT)
+    keep_checkpoint(tmp_path, "van-2", first, vans)
+    path = tmp_path / "van-2.jws"
+    with path.open("r+b") as file:  # as if there were many of them
+        file.truncate(MOST_KEPT)
+    with pytest.raises(AlertRejected, match="64 MiB of them already"):
+        keep_checkpoint(tmp_path, "van-2", key.sign(b"another", CHECKPOINT), vans)
+    assert path.stat().st_size == MOST_KEPT
+    assert path.read_bytes().startswith(first)
