@@ -100,6 +100,7 @@ def countersign(
     from provisioning.repository import AUTHORITIES, Repository
 
     opened = Repository(repository, Keyring(keys))
+    seen = opened.waits_as(AUTHORITIES)
     waiting = opened.pending(AUTHORITIES)
     name = target_name(deployment)
     if waiting is None or name not in waiting.names:
@@ -118,7 +119,7 @@ def countersign(
                 say(f"Your signature is for {other}, too: it was changed at the same time. Look at it first.")
     if not yes:
         typer.confirm("Sign it?", abort=True, err=as_json)
-    have = opened.countersign(AUTHORITIES)
+    have = opened.countersign(AUTHORITIES, seen)
     left = max(0, waiting.need - have)
     after = f"{left} more must sign." if left else "Vans see it after lfr-provision publish."
     show({"signed": name, "signatures": have, "needed": waiting.need}, [f"Signed as {name}. {after}"], as_json=as_json)
