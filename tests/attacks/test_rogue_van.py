@@ -14,12 +14,15 @@ a moment of the year 1, or 9999              refused; the alerts of others are s
 an alert that makes the store fall over      it alone is refused; those beside it are stored and confirmed
 nonsense without end                         a minute's first ones are in the log, the others are counted
 checkpoints without end                      kept up to a bound; none that is kept is dropped for a later one
+what a terminal would obey, in an alert      a watch prints it on its own lines as plain text
 numbers left out again and again             a bounded count of them is kept, and others wait for none of it
 ===========================================  ==================================================================
 """
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
@@ -276,3 +279,27 @@ def test_checkpoints_without_end_fill_no_disk_and_push_out_none_that_is_kept(tmp
         keep_checkpoint(tmp_path, "van-2", key.sign(b"another", CHECKPOINT), vans)
     assert path.stat().st_size == MOST_KEPT
     assert path.read_bytes().startswith(first)
+
+
+def test_what_a_terminal_would_obey_is_printed_as_plain_text(site: Site) -> None:
+    site.van("van-2")
+    command = [sys.executable, "-m", "edge.controlroom.cli", "watch", "--config", site.room / "control.toml"]
+    with subprocess.Popen(
+        [*command, "--count", "1", "--timeout", "30"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as watch:
+        assert watch.stderr is not None
+        assert watch.stdout is not None
+        assert watch.stderr.readline() == "listening\n"
+        thief = opened(site, site.van("van-2"))
+        said = {
+            "reference": "S-1\x1b[2J",
+            "category": "x\r\nALERT  S-2  forged",
+            "place": "\x9b2J",
+            "lookalikes": ("\x1b]0;x\x07",),
+        }
+        thief.publish("lfr/1/van-2/alert", site.sealed(make_alert(1, "van-2", **said)))
+        lines = watch.stdout.read().splitlines()
+        assert watch.wait(30) == 0
+        thief.close()
+    assert all(line.isprintable() for line in lines), lines
+    assert [line for line in lines if line.startswith("ALERT")] == ["ALERT  S-1 [2J  x  ALERT  S-2  forged"]
