@@ -9,6 +9,7 @@ import socket
 import struct
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,13 +17,14 @@ from pathlib import Path
 import cv2
 import msgspec
 import numpy as np
+import openpyxl
 import pyrage
 import pytest
 
 import provisioning.demo
 from edge.config import load, parse
 from edge.deployment.position import Gpsd
-from edge.errors import EdgeError, ImageUnreadable
+from edge.errors import EdgeError, ImageUnreadable, NothingToEnrol
 from edge.match.calibration import FILE_NAME, ImpostorTail
 from edge.sight import card
 from edge.sight.header import read_header
@@ -36,6 +38,8 @@ from edge.worker import Supervisor
 from provisioning.authority import draft_authority
 from provisioning.reading import PictureReader
 from provisioning.site import van_keys
+from provisioning.sources import COLUMNS
+from provisioning.spreadsheet import read_spreadsheet
 from tests.sim.clock import HandClock
 
 PORTRAIT = Path(provisioning.demo.__file__).parent / "portraits/obama2.jpg"
@@ -292,6 +296,33 @@ def test_a_bundle_that_its_maker_filled_with_nonsense_is_refused(name: str, tmp_
     (tmp_path / "x.age").write_bytes(pyrage.encrypt(content, [identity.to_public()]))
     with pytest.raises(EdgeError):
         read_bundle(tmp_path / "x.age", identity, MANIFEST, lambda _: None)
+
+
+@pytest.mark.parametrize("last", ["J1048576", "XFD1048576"])
+def test_a_workbook_whose_last_cell_is_far_away_and_empty_is_read_at_once(last: str, tmp_path: Path) -> None:
+    """Five kilobytes, as Excel writes them where somebody formatted a whole column; they took 2.5 GB and a minute."""
+    book = openpyxl.Workbook()
+    sheet = book.active
+    sheet.append(["reference", "path", "category"])
+    sheet.append(["WW-1", "one.jpg", "wanted on warrant"])
+    sheet[last].number_format = "0.00"
+    book.save(tmp_path / "list.xlsx")
+    tracemalloc.start()
+    try:
+        found = read_spreadsheet(tmp_path / "list.xlsx", COLUMNS)
+        assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    finally:
+        tracemalloc.stop()
+    assert [row.cells["path"].text for row in found.rows] == ["one.jpg"]
+
+
+def test_a_workbook_that_is_too_wide_is_refused(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    book.active.append(["reference", "path"])
+    book.active["XFD2"] = "far away"
+    book.save(tmp_path / "list.xlsx")
+    with pytest.raises(NothingToEnrol, match="more than 500 columns in row 2"):
+        read_spreadsheet(tmp_path / "list.xlsx", COLUMNS)
 
 
 def test_a_gpsd_that_says_anything_at_all_ends_nothing() -> None:
