@@ -31,8 +31,11 @@ __all__ = [
     "ALERT_TYPE",
     "CONTENT_TYPE",
     "JWS_TYPE",
+    "LONGEST_DATE",
+    "LONGEST_WORDS",
     "MAX_MESSAGE",
     "MAX_PICTURE",
+    "MOST_LOOKALIKES",
     "AlertBody",
     "Envelope",
     "open_alert",
@@ -49,7 +52,10 @@ MAX_PICTURE = 256 * 1024
 MAX_MESSAGE = 2 * 1024 * 1024
 """Bytes of a whole message; the broker's limit is set to the same."""
 
-Words = Annotated[str, Meta(max_length=200)]
+LONGEST_WORDS, LONGEST_DATE, MOST_LOOKALIKES = 200, 32, 16
+"""Characters, characters and references; what is longer on a list is refused there (edge/watchlist/alertable.py)."""
+
+Words = Annotated[str, Meta(max_length=LONGEST_WORDS)]
 Digest = Annotated[str, Meta(max_length=200)]
 Score = Annotated[float, Meta(ge=-1.001, le=1.001)]
 Count = Annotated[int, Meta(ge=0, le=1_000_000)]
@@ -69,7 +75,9 @@ class AlertBody(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     raised_at: Annotated[Moment, Meta(description="when the decision fell")]
     seen_at: Annotated[Moment, Meta(description="when the deciding frame was captured")]
     expires_at: Annotated[Moment, Meta(description="after this moment the alert is stale and must be dropped")]
-    reference: Annotated[str, Meta(min_length=1, max_length=200, description="the subject's opaque reference")]
+    reference: Annotated[
+        str, Meta(min_length=1, max_length=LONGEST_WORDS, description="the subject's opaque reference")
+    ]
     category: Annotated[Words, Meta(description="the subject's category on the list")]
     similarity: Annotated[Score, Meta(description="cosine of probe template and subject")]
     threshold: Annotated[Score, Meta(description="what the score had to reach; without one, the similarity")]
@@ -79,7 +87,7 @@ class AlertBody(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     place: Annotated[Words, Meta(description="where the van stands, in words")]
     watchlist: Annotated[Digest, Meta(description="digest of the list")]
     model: Annotated[Digest, Meta(description="digest of the embedder")]
-    image_taken: Annotated[str, Meta(max_length=32)] | None
+    image_taken: Annotated[str, Meta(max_length=LONGEST_DATE)] | None
     """ISO 8601 date of the reference picture, or null."""
     erase_at: Annotated[Moment, Meta(description="after this moment nobody may hold the alert")] | None = None
     """By the van's authority; null from a van of before contract 1.1: 24 hours after ``raised_at``."""
@@ -89,8 +97,11 @@ class AlertBody(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ) = None
     """The list-relative score; null from a van of before contract 1.2."""
     lookalikes: Annotated[
-        tuple[Annotated[str, Meta(min_length=1, max_length=200)], ...],
-        Meta(max_length=16, description="references of siblings, doubles and others on the list who look alike"),
+        tuple[Annotated[str, Meta(min_length=1, max_length=LONGEST_WORDS)], ...],
+        Meta(
+            max_length=MOST_LOOKALIKES,
+            description="references of siblings, doubles and others on the list who look alike",
+        ),
     ] = ()
     probe_jpeg: Annotated[Picture, Meta(description="the face as seen, JPEG in base64url")]
     reference_jpeg: Annotated[Picture, Meta(description="the list's picture of the subject, JPEG in base64url")]

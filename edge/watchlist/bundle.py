@@ -19,6 +19,7 @@ import numpy as np
 import pyrage
 from msgspec import Meta, Struct
 
+from edge.alert.message import MOST_LOOKALIKES
 from edge.custody.shred import scrub
 from edge.errors import BundleRefused, KeyUnusable, RecordInvalid
 from edge.fields import in_words
@@ -47,8 +48,6 @@ LENGTH_BYTES = 4
 ENTRY = (0x9C, 0x9D)
 """First byte of an entry: a msgpack array of twelve, without look-alikes, or of thirteen. Anything else is the count at
 the end."""
-MOST_LOOKALIKES = 16
-"""Of one entry: more than an operator reads."""
 
 PADDING = bytes(1 << 17)
 """Zeros at the end, twice the size of age's pieces: they overwrite what the decryption's own buffers hold of

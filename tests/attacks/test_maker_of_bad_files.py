@@ -22,6 +22,7 @@ import pyrage
 import pytest
 
 import provisioning.demo
+from edge.alert.message import seal
 from edge.config import load, parse
 from edge.deployment.position import Gpsd
 from edge.errors import EdgeError, ImageUnreadable, NothingToEnrol
@@ -31,15 +32,20 @@ from edge.sight.header import read_header
 from edge.sight.picture import MAX_PIXELS, decode_image, read_image
 from edge.system.health import read_status
 from edge.trust.authority import parse_authority
-from edge.trust.keys import KnownSigners, SigningKey
+from edge.trust.keys import DecryptionKeys, KnownSigners, Recipients, SigningKey
 from edge.trust.revocation import REVOCATION, parse_revocation
 from edge.watchlist.bundle import MAGIC, Manifest, parse_manifest, read_bundle
+from edge.watchlist.identity import ListMeta
+from edge.watchlist.store import WatchlistStore
 from edge.worker import Supervisor
 from provisioning.authority import draft_authority
 from provisioning.reading import PictureReader
+from provisioning.rows import read_list
 from provisioning.site import van_keys
 from provisioning.sources import COLUMNS
 from provisioning.spreadsheet import read_spreadsheet
+from tests.broker import make_alert
+from tests.lists import DIMENSION, entry
 from tests.sim.clock import HandClock
 
 PORTRAIT = Path(provisioning.demo.__file__).parent / "portraits/obama2.jpg"
@@ -214,6 +220,7 @@ NASTY = [
     b"\0",
 ]
 UNIT = SigningKey.generate()
+READERS = Recipients.of(DecryptionKeys.generate().public_jwks()["keys"])
 MANIFEST = Manifest(
     schema=1, deployment="D-1", vans=("van-1",), watchlist=f"sha256:{'1' * 64}", model="a" * 64, dimension=192,
     entries=1, built=NOW, bundle="x.age",
@@ -323,6 +330,43 @@ def test_a_workbook_that_is_too_wide_is_refused(tmp_path: Path) -> None:
     book.save(tmp_path / "list.xlsx")
     with pytest.raises(NothingToEnrol, match="more than 500 columns in row 2"):
         read_spreadsheet(tmp_path / "list.xlsx", COLUMNS)
+
+
+TOO_LONG = {
+    "category": {"category": "x" * 201},
+    "look-alike": {"lookalikes": ("his twin brother, who lives nearby; " * 6,)},
+    "look-alikes": {"lookalikes": tuple(f"S-{number}" for number in range(17))},
+    "look-alike without a reference": {"lookalikes": ("",)},
+    "reference": {"reference": "S-" + "1" * 200},
+    "date": {"image_taken": "2" * 33},
+    "picture": {"reference_jpeg": bytes(256 * 1024 + 1)},
+}
+
+
+@pytest.mark.parametrize("name", TOO_LONG)
+def test_somebody_of_whom_no_alert_could_be_made_comes_on_no_list(name: str, tmp_path: Path) -> None:
+    """The office's store and the van's: there it would end matching when the person passes."""
+    meta = ListMeta("D-1", "a" * 64, DIMENSION, NOW)
+    with WatchlistStore.create(tmp_path / "list.db", bytes(32), meta) as store:
+        with pytest.raises(EdgeError):
+            store.add([entry("S-1"), entry(**{"reference": "S-2", **TOO_LONG[name]})])
+        assert len(store) == 0
+        longest = entry("S-" + "1" * 198, category="x" * 200, lookalikes=("y" * 200,) * 16)
+        store.add([longest])
+        found = store.entry(longest.reference)
+        said = {field: getattr(found, field) for field in ("reference", "category", "image_taken", "lookalikes")}
+        seal(make_alert(reference_jpeg=found.reference_jpeg, **said), UNIT, READERS)
+
+
+def test_a_row_with_prose_in_the_place_of_a_reference_is_left_out_by_name(tmp_path: Path) -> None:
+    prose = "his twin brother, who lives nearby and was seen there, " * 6
+    head = "reference,path,category,lawful_basis,image_source,lookalikes\n"
+    (tmp_path / "list.csv").write_text(f'{head}WW-1,one.jpg,wanted,Warrant,family,"{prose}"\n')
+    found = read_list(tmp_path / "list.csv")
+    assert found.subjects == []
+    assert [each.reason for each in found.refused] == [
+        f"cell F2 (lookalikes) has {len(prose.strip())} characters, 200 are allowed"
+    ]
 
 
 def test_a_gpsd_that_says_anything_at_all_ends_nothing() -> None:
