@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from edge.deployment.gate import Gate
-from edge.deployment.mandate import Mandate, VanFacts
+from edge.deployment.mandate import Mandate, VanFacts, end_what_is_over
 from edge.deployment.position import FixedSite
 from edge.errors import (
     AuthorityEnded,
@@ -401,3 +401,49 @@ def test_a_configured_score_that_was_never_allowed_does_not_give_way(tmp_path: P
     with pytest.raises(ThresholdUnsupported):
         mandate.start()
     assert mandate.limits.score == 0.3, "what was never allowed does not give way: it is refused"
+
+
+def test_a_list_goes_when_the_authority_that_is_accepted_names_another_that_does_not_come(out: Deployment) -> None:
+    """Its own authority is forgotten then: nobody could say when it has to end."""
+    out.mandate().start()
+    later = msgspec.structs.replace(
+        out.authority, deployment="D-2", ends=START + timedelta(hours=23), watchlist=f"sha256:{'9' * 64}"
+    )
+    publish_authority(out.repository, later, msgspec.json.encode(later), datetime.now(UTC))
+    out.repository.publish(datetime.now(UTC))
+    out.restart()
+    with pytest.raises(TargetMissing):
+        out.mandate(deployment="D-2").start()
+    assert out.keeper.sealed
+    assert [data["cause"] for data in out.logged(Event.LIST_DESTROYED)] == ["no authority names it"]
+
+
+@pytest.mark.parametrize("left", [None, b"", b"{torn"])
+def test_a_list_whose_authority_is_not_on_the_van_any_more_goes_at_the_start(
+    out: Deployment, left: bytes | None
+) -> None:
+    out.mandate().start()
+    file = out.site.folder / "authority.json"
+    file.unlink()
+    if left is not None:
+        file.write_bytes(left)
+    shutil.rmtree(out.stick)
+    out.restart()
+    with pytest.raises(AuthorityMissing):
+        out.mandate().start()
+    assert out.keeper.sealed
+    assert [data["cause"] for data in out.logged(Event.LIST_DESTROYED)] == ["no authority names it"]
+
+
+def test_an_authority_that_cannot_be_read_at_the_moment_destroys_nothing(out: Deployment) -> None:
+    out.mandate().start()
+    file = out.site.folder / "authority.json"
+    content = file.read_bytes()
+    file.unlink()
+    file.mkdir()  # as a disk that fails for a moment: reading is refused
+    end_what_is_over(out.site.folder, out.keeper.folder, now=START, clock_confirmed=lambda: True)
+    file.rmdir()
+    file.write_bytes(content)
+    assert not out.keeper.sealed
+    out.restart()
+    assert out.mandate().start().digest == out.authority.watchlist

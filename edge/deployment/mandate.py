@@ -55,10 +55,11 @@ MOST_APPLIED = 10_000
 """Lines of revocations that are remembered; a list has seldom more than some hundred."""
 ENDED = "the authority ended"
 WITHDRAWN = "the authority was withdrawn"
+UNNAMED = "no authority names it"
 
 
 def end_what_is_over(state: Path, lists: Path, *, now: datetime, clock_confirmed: Callable[[], bool]) -> None:
-    """Destroy the key of a list that an authority left which is over, whatever deployment comes now, or none.
+    """Destroy the key of a list that an authority left which is over, or that none stands behind, whatever comes now.
 
     The first thing of every start, before a log or a store is opened: a disk that is full must not keep a list alive.
     On the word of a clock that nothing vouches for nothing is destroyed: :meth:`Mandate.check` does it once something
@@ -69,8 +70,11 @@ def end_what_is_over(state: Path, lists: Path, *, now: datetime, clock_confirmed
     """
     try:
         last = parse_authority((state / AUTHORITY_FILE).read_bytes())
-    except (OSError, AuthorityInvalid):
+    except (FileNotFoundError, AuthorityInvalid):
+        destroy_keys(lists, UNNAMED)  # nobody could say when it has to end
         return
+    except OSError:
+        return  # it may be readable the next time
     if now >= last.ends and clock_confirmed():
         destroy_keys(lists, ENDED)
 
@@ -167,6 +171,8 @@ class Mandate:
             authority = self._fetch()
             said = fetch_revocations(self._repository, self._facts.deployment)
             self._withdrawals.take(said)
+            if self._keeper.held() not in {None, authority.watchlist}:
+                self._keeper.destroy(UNNAMED)  # its own authority is forgotten, and with it when it has to end
             if self._clock.now() < authority.ends and self._withdrawals.end(authority) is None:
                 fetch_list(
                     self._repository,
