@@ -94,7 +94,7 @@ def countersign(
     """
     from edge.errors import BadInput
     from edge.trust.authority import parse_authority
-    from provisioning.authority import target_name
+    from provisioning.authority import require_dated, target_name
     from provisioning.keyring import Keyring
     from provisioning.list_page import page_of_list, read_page
     from provisioning.repository import AUTHORITIES, Repository
@@ -108,6 +108,7 @@ def countersign(
         raise BadInput(name, f"does not wait for a signature; what waits: {there}", "Check the deployment")
     content = opened.content(name)
     authority = parse_authority(content, name)
+    require_dated(authority, name, datetime.now(UTC))
     if page is not None:
         digest = page_of_list(page, read_page(page, page_key), authority.watchlist)
         if digest != authority.report:

@@ -13,7 +13,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from edge.errors import BadInput, KeyUnusable, RepositoryInvalid, TargetMissing
+from edge.errors import AuthorityInvalid, BadInput, KeyUnusable, RepositoryInvalid, TargetMissing
 from provisioning.cli import app
 from provisioning.keyring import Keyring
 from provisioning.repository import Pending, Repository
@@ -217,6 +217,24 @@ def test_what_is_changed_while_the_second_officer_looks_at_it_is_not_signed(
     done = CliRunner().invoke(app, [*command, "--keys", str(tmp_path / "officer-1")])
     assert done.exit_code == BadInput.exit_code
     assert "was changed while you looked at it: nothing is signed" in done.output
+    assert officers.seen() is None
+
+
+def test_what_is_dated_ahead_is_not_countersigned(officers: Officers, tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    site.enrol_van()
+    paper = site.authority(site.build([entry("R-1")])[1])
+    ahead = msgspec.structs.replace(
+        paper,
+        authorised_at=now() + timedelta(hours=1),
+        starts=now() + timedelta(hours=1),
+        ends=now() + timedelta(hours=3),
+    )
+    officers.officer(0).add(AUTHORITY, msgspec.json.encode(ahead), now())
+    command = ["authority", "countersign", "D-1", "--repository", str(officers.repository.folder), "--yes"]
+    done = CliRunner().invoke(app, [*command, "--keys", str(tmp_path / "officer-1")])
+    assert done.exit_code == AuthorityInvalid.exit_code
+    assert "lies ahead" in done.output
     assert officers.seen() is None
 
 
