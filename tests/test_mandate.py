@@ -403,6 +403,30 @@ def test_a_configured_score_that_was_never_allowed_does_not_give_way(tmp_path: P
     assert mandate.limits.score == 0.3, "what was never allowed does not give way: it is refused"
 
 
+@pytest.mark.parametrize("damage", ["a bit", "all of it"])
+def test_a_withdrawal_that_is_damaged_or_lost_on_the_van_brings_nothing_back(out: Deployment, damage: str) -> None:
+    mandate = out.mandate()
+    mandate.start()
+    mandate.revoke(withdrawal(START))
+    with pytest.raises(AuthorityWithdrawn):
+        mandate.check()
+    file = out.site.folder / "withdrawn.jws"
+    content = bytearray(file.read_bytes())
+    content[40] ^= 1
+    file.write_bytes(content if damage == "a bit" else b"")
+    out.restart()
+    with pytest.raises(AuthorityWithdrawn, match="as this van's log says"):
+        out.mandate().start()
+    assert out.keeper.sealed
+    again = msgspec.structs.replace(out.authority, authorised_at=START + timedelta(seconds=1), purpose="Allowed anew")
+    again = msgspec.structs.replace(again, starts=START + timedelta(seconds=1))
+    publish_authority(out.repository, again, msgspec.json.encode(again), datetime.now(UTC))
+    out.repository.publish(datetime.now(UTC))
+    out.site.clock.advance(5)
+    out.restart()
+    assert out.mandate().start().digest == out.authority.watchlist, "another authority is another decision"
+
+
 def test_a_list_goes_when_the_authority_that_is_accepted_names_another_that_does_not_come(out: Deployment) -> None:
     """Its own authority is forgotten then: nobody could say when it has to end."""
     out.mandate().start()

@@ -150,6 +150,8 @@ class Mandate:
         self._applied: set[bytes] = set()
         """Digests of lines of revocations that need no second look: no list is taken in while this van runs."""
         self._withdrawals = Withdrawals(folder, revokers, facts.deployment)
+        self._gone = False
+        """Whether the log says that the authority was withdrawn, whatever became of the withdrawal."""
 
     # -- start ---------------------------------------------------------------------------------
 
@@ -173,7 +175,8 @@ class Mandate:
             self._withdrawals.take(said)
             if self._keeper.held() not in {None, authority.watchlist}:
                 self._keeper.destroy(UNNAMED)  # its own authority is forgotten, and with it when it has to end
-            if self._clock.now() < authority.ends and self._withdrawals.end(authority) is None:
+            self._gone = self._was_withdrawn()
+            if self._clock.now() < authority.ends and self._withdrawals.end(authority) is None and not self._gone:
                 fetch_list(
                     self._repository,
                     self._keeper,
@@ -227,6 +230,16 @@ class Mandate:
         self._gate.unload()
         self._note(expired)
         raise expired
+
+    def _was_withdrawn(self) -> bool:
+        """Whether this very authority ended by a withdrawal before: a file may be damaged, the log is chained."""
+        digest, gone = "", set()
+        for entry in read_log(self._audit.path):
+            if entry.event == Event.AUTHORITY_ACCEPTED:
+                digest = str(entry.data["digest"])
+            elif entry.event == Event.AUTHORITY_ENDED and entry.data["cause"] == WITHDRAWN:
+                gone.add(digest)
+        return self._gate.digest in gone
 
     def _restore(self) -> None:
         """Take up the authority of before the restart, if it is the one that the log says was accepted."""
@@ -306,6 +319,12 @@ class Mandate:
         authority = self._gate.authority
         if authority is not None:
             self._withdrawals.judge(authority)
+            if self._gone:
+                raise AuthorityWithdrawn(
+                    f"authority {authority.deployment}",
+                    "was withdrawn before, as this van's log says",
+                    "Drive back; ask the authorising officer for another",
+                )
         now, monotonic = self._clock.now(), self._clock.monotonic_ns()
         due = self._expired_at_ns == 0 or monotonic - self._expired_at_ns >= EXPIRY_EVERY_NS
         if due and self._gate.clock_confirmed():
