@@ -403,6 +403,30 @@ def test_a_configured_score_that_was_never_allowed_does_not_give_way(tmp_path: P
     assert mandate.limits.score == 0.3, "what was never allowed does not give way: it is refused"
 
 
+@pytest.mark.parametrize("what", ["damaged", "destroyed by hand", "imported, and power was cut"])
+def test_whoever_left_a_list_has_left_every_later_copy_of_it(out: Deployment, what: str) -> None:
+    """Without a network nobody would say again that they are to be left alone."""
+    mandate = out.mandate()
+    mandate.start()
+    said = Revocation(deployment="D-1", reference="R-2", cause="deletion was granted", issued_at=START)
+    mandate.revoke(UNIT.sign(msgspec.json.encode(said), REVOCATION))
+    (store,) = out.keeper.folder.glob("list-*/*.db")
+    if what == "damaged":
+        out.keeper.close()
+        content = bytearray(store.read_bytes())
+        content[9000:9100] = bytes(100)
+        store.write_bytes(content)
+    else:
+        out.keeper.destroy("by hand")
+    if what == "imported, and power was cut":
+        out.restart()
+        out.keeper._leave_again = lambda: None  # type: ignore[method-assign]
+        assert "R-2" in out.mandate().start().references()
+    out.restart()
+    assert out.mandate().start().references() == ("R-1", "R-3")
+    assert [data["cause"] for data in out.logged(Event.ENTRY_REMOVED)] == ["revoked: deletion was granted"] * 2
+
+
 @pytest.mark.parametrize("damage", ["a bit", "all of it"])
 def test_a_withdrawal_that_is_damaged_or_lost_on_the_van_brings_nothing_back(out: Deployment, damage: str) -> None:
     mandate = out.mandate()
