@@ -1,4 +1,4 @@
-"""What outlives nothing: a list without its authority, somebody who left, a withdrawal whose file is lost. Real parts."""
+"""What outlives nothing: a list without its authority, somebody who left, a withdrawal whose file is lost."""
 
 from __future__ import annotations
 
