@@ -92,6 +92,9 @@ class ModelsSection(Section, frozen=True):
 
     directory: Annotated[str, Meta(description="folder of model packs; empty: the packs that ship with LFR Edge")] = ""
     detector: Annotated[str, Meta(description="pack:variant of the detector")] = "centerface:960x544-int8"
+    close_up: Annotated[
+        str, Meta(description="pack:variant of the detector that looks at small faces again; empty: nobody does")
+    ] = "centerface:96x96-int8"
     embedder: Annotated[str, Meta(description="pack:variant of the embedder")] = "mobilefacenet:dynamic-int8"
     runtime: Annotated[Literal["litert", "tflite-runtime"], Meta(description="which runtime executes them")] = "litert"
     threads: Annotated[int, Meta(ge=1, le=64, description="threads per model")] = 2

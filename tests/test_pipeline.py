@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,9 @@ class Detector:
         self.before()
         return Detections(FACE, np.array([0.9], np.float32), POINTS)
 
+    def look_again(self, image: np.ndarray, box: np.ndarray) -> np.ndarray | None:
+        return POINTS[0] + np.float32(1)
+
     def flush(self) -> None:
         pass
 
@@ -51,10 +55,16 @@ class Embedder:
 
     def __init__(self) -> None:
         self.chips: list[float] = []
+        self.closely: list[list[np.ndarray]] = []
 
     def embed(self, chip: np.ndarray) -> np.ndarray:
         self.chips.append(float(chip.mean()))
         return VECTOR.copy()
+
+    def embed_mean(self, chips: Iterable[np.ndarray]) -> np.ndarray:
+        """Of no other template than any of them, in this test's street."""
+        self.closely.append([chip.copy() for chip in chips])
+        return self.embed(self.closely[-1][0])
 
     def flush(self) -> None:
         pass
@@ -301,6 +311,63 @@ def test_no_chip_stays_in_the_model_when_a_passage_has_ended_although_the_van_go
     assert pause.held == [True, False], "a chip was held, and the end of the passage took it away"
 
 
+class HoldingDetector(Detector):
+    """Keeps the last frame until it is flushed or sees another, as a model's arena does."""
+
+    frame: np.ndarray | None = None
+    flushes = 0
+
+    def detect(self, image: np.ndarray) -> Detections:
+        self.frame = image.copy()
+        return super().detect(image)
+
+    def flush(self) -> None:
+        self.frame, self.flushes = None, self.flushes + 1
+
+
+class DeadCamera:
+    """A street whose camera gives nothing any more, for three turns; says what the detector held after each."""
+
+    def __init__(self, street: Street, clock: HandClock, detector: HoldingDetector) -> None:
+        self._street, self._clock, self._detector = street, clock, detector
+        self.held: list[bool] = []
+
+    @property
+    def ended(self) -> bool:
+        return len(self.held) == 3
+
+    def next(self, timeout: float) -> Frame | None:
+        if not self._street.ended:
+            return self._street.next(timeout)
+        self.held.append(self._detector.frame is not None)
+        self._clock.advance(0.25)
+        return None
+
+
+def test_the_last_frame_before_a_camera_died_does_not_stay_in_the_detector() -> None:
+    van = Van(frames=3)
+    van.pipeline._detector = detector = HoldingDetector()
+    van.pipeline._source = camera = DeadCamera(van.street, van.clock, detector)
+    van.pipeline.run()
+    assert camera.held == [True, False, False]
+    assert detector.flushes == 1, "once: it costs a run of the network"
+
+
+def test_the_last_frame_before_a_permit_lapsed_does_not_stay_in_the_detector() -> None:
+    van = Van(frames=3)
+    van.pipeline._detector = detector = HoldingDetector()
+    frames = [van.street.next(0.0) for _ in range(3)]
+    for frame in frames[:2]:
+        assert frame is not None
+        van.pipeline.process(frame)
+    assert detector.frame is not None
+    van.street.permit.withdraw()
+    assert frames[2] is not None
+    van.pipeline.process(frames[2])
+    assert detector.frame is None
+    assert detector.flushes == 1
+
+
 class Embeddings(Embedder):
     """Gives the vectors that it was told, one a frame."""
 
@@ -309,7 +376,11 @@ class Embeddings(Embedder):
         self._vectors = list(vectors)
 
     def embed(self, chip: np.ndarray) -> np.ndarray:
-        return self._vectors.pop(0).copy()
+        self._last = self._vectors.pop(0)
+        return self._last.copy()
+
+    def embed_mean(self, chips: Iterable[np.ndarray]) -> np.ndarray:
+        return self._last.copy()
 
 
 SOMEBODY_ELSE = np.array([0, 1, 0, 0], np.float32)
@@ -368,3 +439,71 @@ def test_nobody_is_matched_when_nothing_says_what_the_shorter_list_needs() -> No
     van.pipeline.run()
     assert van.pipeline.counts.embedded > 0
     assert van.desk.alerts == []
+
+
+class Doubtful(Embedder):
+    """At one look the face resembles S-1 by so much; at a closer one by so much more or less."""
+
+    def __init__(self, once: float, closely: float) -> None:
+        super().__init__()
+        self._once, self._closely = once, closely
+
+    @staticmethod
+    def _like(cosine: float) -> np.ndarray:
+        return np.array([cosine, np.sqrt(1 - cosine**2), 0, 0], np.float32)
+
+    def embed(self, chip: np.ndarray) -> np.ndarray:
+        return self._like(self._once)
+
+    def embed_mean(self, chips: Iterable[np.ndarray]) -> np.ndarray:
+        self.closely.append([chip.copy() for chip in chips])
+        return self._like(self._closely)
+
+
+@pytest.mark.parametrize(
+    ("once", "closely", "looks", "alerts"),
+    [(0.56, 0.64, 3, 1), (0.63, 0.56, 9, 0), (0.5, 0.9, 0, 0)],
+    ids=[
+        "nearly enough at one look and enough at a closer one",
+        "enough at one look and not at a closer one",
+        "too little at one look to be looked at again",
+    ],
+)
+def test_whoever_comes_near_is_decided_by_a_closer_look(once: float, closely: float, looks: int, alerts: int) -> None:
+    van = Van()
+    van.pipeline._embedder = embedder = Doubtful(once, closely)
+    van.pipeline.run()
+    assert len(van.desk.alerts) == alerts
+    assert van.pipeline.counts.closer == len(embedder.closely) == looks
+    assert {len(chips) for chips in embedder.closely} <= {4}
+    assert van.nothing_is_held
+
+
+def test_no_chip_of_a_closer_look_lives_while_the_next_is_made() -> None:
+    van = Van()
+    live: list[int] = []
+
+    class Counting(Embedder):
+        def embed_mean(self, chips: Iterable[np.ndarray]) -> np.ndarray:
+            live.extend(van.custodian.totals().live for _ in chips)
+            return super().embed_mean(iter([np.zeros((112, 112, 3), np.uint8)]))
+
+    van.pipeline._embedder = Counting()
+    van.pipeline.run()
+    assert live
+    assert len(set(live)) == 1, "one chip more would be one handle more"
+    assert van.nothing_is_held
+
+
+def test_somebody_who_leaves_the_list_during_a_closer_look_raises_nothing() -> None:
+    van = Van()
+
+    class Leaving(Embedder):
+        def embed_mean(self, chips: Iterable[np.ndarray]) -> np.ndarray:
+            van.pipeline.remove("S-1")
+            return super().embed_mean(chips)
+
+    van.pipeline._embedder = Leaving()
+    van.pipeline.run()
+    assert van.desk.alerts == []
+    assert van.pipeline.listed == 0

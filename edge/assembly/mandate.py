@@ -67,7 +67,13 @@ def load_models(config: Config) -> tuple[Detector, Embedder]:
     def load(reference: str, kind: Literal["detector", "embedder"]) -> Model:
         return load_model(reference, directory=directory, kind=kind, runtime=models.runtime, threads=models.threads)
 
-    detector = Detector(load(models.detector, "detector"), score=config.detector.score, iou=config.detector.iou)
+    detector = Detector(
+        load(models.detector, "detector"),
+        score=config.detector.score,
+        iou=config.detector.iou,
+        close=load(models.close_up, "detector") if models.close_up else None,
+        sure=config.quality.min_score,
+    )
     return detector, Embedder(load(models.embedder, "embedder"))
 
 

@@ -1,7 +1,8 @@
 """What people see of alerts, and do with them. Everything is written down.
 
 Every view and decision goes into the audit log before its answer goes to the page. Decisions are signed and queued for
-the van in the transaction that stores them. The rules of it are in :mod:`edge.controlroom.cases`.
+the van in the transaction that stores them, and it fails where the audit log cannot be written. The rules of it are in
+:mod:`edge.controlroom.cases`.
 """
 
 from __future__ import annotations
@@ -110,24 +111,25 @@ class Desk:
         Raises:
             BadInput: there is no such alert, or it is closed and its retention is over.
         """
-        case = self._store.change(ref, lambda c: cases.see(c, officer, self._clock.now()), self._told(officer))
-        stored = self._store.alert(ref)
-        if stored is None and case.closed_at is not None:
-            raise BadInput(
-                f"alert {ref}", "is not shown any more: its retention is over", "Look for another in the list"
-            )
-        if stored is not None:
-            self._audit.record(
-                Event.ENTRY_CONSULTED,
-                {
-                    "list": stored.alert.watchlist,
-                    "reference": stored.alert.reference,
-                    "by": officer.number,
-                    "purpose": f"alert {ref}",
-                },
-            )
-        else:
-            self._audit.record(Event.ALERT_VIEWED, {"alert": str(ref), "what": "case", "by": officer.number})
+        with self._store.writing():
+            case = self._store.change(ref, lambda c: cases.see(c, officer, self._clock.now()), self._told(officer))
+            stored = self._store.alert(ref)
+            if stored is None and case.closed_at is not None:
+                raise BadInput(
+                    f"alert {ref}", "is not shown any more: its retention is over", "Look for another in the list"
+                )
+            if stored is not None:
+                self._audit.record(
+                    Event.ENTRY_CONSULTED,
+                    {
+                        "list": stored.alert.watchlist,
+                        "reference": stored.alert.reference,
+                        "by": officer.number,
+                        "purpose": f"alert {ref}",
+                    },
+                )
+            else:
+                self._audit.record(Event.ALERT_VIEWED, {"alert": str(ref), "what": "case", "by": officer.number})
         self._changed()
         return case, stored
 
@@ -168,15 +170,13 @@ class Desk:
         """See :func:`edge.controlroom.cases.decide`."""
         minimum = timedelta(seconds=self._console.look_s)
         looked = self.looked(ref, officer)
-        case = self._store.change(
+        return self._decided(
             ref,
+            officer,
             lambda c: cases.decide(
                 c, officer, engage=engage, reason=reason, looked=looked, minimum=minimum, now=self._clock.now()
             ),
-            self._told(officer),
         )
-        self._decided(case, officer)
-        return case
 
     def close(
         self,
@@ -188,24 +188,25 @@ class Desk:
         demographics: Demographics | None = None,
     ) -> Case:
         """See :func:`edge.controlroom.cases.close`."""
-        case = self._store.change(
+        return self._decided(
             ref,
+            officer,
             lambda c: cases.close(
                 c, officer, correct=correct, result=result, demographics=demographics, now=self._clock.now()
             ),
-            self._told(officer),
         )
-        self._decided(case, officer)
-        return case
 
-    def _decided(self, case: Case, officer: Officer) -> None:
-        verdict = str(case.state)
-        if case.state is State.CLOSED:
-            known = {True: "correct", False: "incorrect", None: "not known"}[case.correct]
-            verdict = f"closed: {known}, {case.result}"
-        self._audit.record(Event.ALERT_ADJUDICATED, {"alert": str(case.ref), "verdict": verdict, "by": officer.number})
+    def _decided(self, ref: AlertRef, officer: Officer, rule: Callable[[Case], Case]) -> Case:
+        with self._store.writing():  # what is not in the log was not decided
+            case = self._store.change(ref, rule, self._told(officer))
+            verdict = str(case.state)
+            if case.state is State.CLOSED:
+                known = {True: "correct", False: "incorrect", None: "not known"}[case.correct]
+                verdict = f"closed: {known}, {case.result}"
+            self._audit.record(Event.ALERT_ADJUDICATED, {"alert": str(ref), "verdict": verdict, "by": officer.number})
         self._wake()
         self._changed()
+        return case
 
     def _told(self, officer: Officer) -> Callable[[Case], tuple[str, bytes]]:
         def message(case: Case) -> tuple[str, bytes]:

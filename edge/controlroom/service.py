@@ -34,6 +34,7 @@ from edge.system.journal import get_logger
 from edge.trust.audit import AuditLog
 from edge.trust.events import Event
 from edge.trust.keys import SigningKey
+from edge.trust.refusals import Refusals
 from edge.worker import JOIN_S, Supervisor, Worker
 
 __all__ = ["ControlRoom", "VanLine"]
@@ -88,6 +89,7 @@ class ControlRoom:
         self.store = store
         self.on_change = on_change
         self._audit = audit
+        self._refusals = Refusals(audit, clock or SystemClock())
         self._clock: Clock = clock or SystemClock()
         self.desk = Desk(
             config.console, store, audit, signing_key, clock=self._clock, changed=self._changed, told=self._wake
@@ -227,9 +229,7 @@ class ControlRoom:
                 self.vans[alert.van] = line
             case Refused(topic, error):
                 self.refused += 1
-                self._audit.record(
-                    Event.REFUSED, {"error": type(error).__name__, "thing": topic, "cause": error.cause[:1000]}
-                )
+                self._refusals.note(error, topic)
             case VanState(body):
                 missing = len(self.store.missing(body.van))
                 self.vans[body.van] = VanLine(body.van, body.state, body.since, missing)

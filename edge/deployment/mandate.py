@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 
 from edge.clock import NS_PER_S, Clock
@@ -50,12 +51,15 @@ __all__ = ["Mandate", "VanFacts", "end_what_is_over"]
 
 AUTHORITY_FILE = "authority.json"
 EXPIRY_EVERY_NS = 60 * NS_PER_S
+MOST_APPLIED = 10_000
+"""Lines of revocations that are remembered; a list has seldom more than some hundred."""
 ENDED = "the authority ended"
 WITHDRAWN = "the authority was withdrawn"
+UNNAMED = "no authority names it"
 
 
 def end_what_is_over(state: Path, lists: Path, *, now: datetime, clock_confirmed: Callable[[], bool]) -> None:
-    """Destroy the key of a list that an authority left which is over, whatever deployment comes now, or none.
+    """Destroy the key of a list that an authority left which is over, or that none stands behind, whatever comes now.
 
     The first thing of every start, before a log or a store is opened: a disk that is full must not keep a list alive.
     On the word of a clock that nothing vouches for nothing is destroyed: :meth:`Mandate.check` does it once something
@@ -66,8 +70,11 @@ def end_what_is_over(state: Path, lists: Path, *, now: datetime, clock_confirmed
     """
     try:
         last = parse_authority((state / AUTHORITY_FILE).read_bytes())
-    except (OSError, AuthorityInvalid):
+    except (FileNotFoundError, AuthorityInvalid):
+        destroy_keys(lists, UNNAMED)  # nobody could say when it has to end
         return
+    except OSError:
+        return  # it may be readable the next time
     if now >= last.ends and clock_confirmed():
         destroy_keys(lists, ENDED)
 
@@ -141,8 +148,10 @@ class Mandate:
         self._began = False
         self._expired_at_ns = 0
         self._applied: set[bytes] = set()
-        """Lines of revocations that need no second look: no list is taken in while this van runs."""
+        """Digests of lines of revocations that need no second look: no list is taken in while this van runs."""
         self._withdrawals = Withdrawals(folder, revokers, facts.deployment)
+        self._gone = False
+        """Whether the log says that the authority was withdrawn, whatever became of the withdrawal."""
 
     # -- start ---------------------------------------------------------------------------------
 
@@ -164,7 +173,10 @@ class Mandate:
             authority = self._fetch()
             said = fetch_revocations(self._repository, self._facts.deployment)
             self._withdrawals.take(said)
-            if self._clock.now() < authority.ends and self._withdrawals.end(authority) is None:
+            if self._keeper.held() not in {None, authority.watchlist}:
+                self._keeper.destroy(UNNAMED)  # its own authority is forgotten, and with it when it has to end
+            self._gone = self._was_withdrawn()
+            if self._clock.now() < authority.ends and self._withdrawals.end(authority) is None and not self._gone:
                 fetch_list(
                     self._repository,
                     self._keeper,
@@ -218,6 +230,16 @@ class Mandate:
         self._gate.unload()
         self._note(expired)
         raise expired
+
+    def _was_withdrawn(self) -> bool:
+        """Whether this very authority ended by a withdrawal before: a file may be damaged, the log is chained."""
+        digest, gone = "", set()
+        for entry in read_log(self._audit.path):
+            if entry.event == Event.AUTHORITY_ACCEPTED:
+                digest = str(entry.data["digest"])
+            elif entry.event == Event.AUTHORITY_ENDED and entry.data["cause"] == WITHDRAWN:
+                gone.add(digest)
+        return self._gate.digest in gone
 
     def _restore(self) -> None:
         """Take up the authority of before the restart, if it is the one that the log says was accepted."""
@@ -297,6 +319,12 @@ class Mandate:
         authority = self._gate.authority
         if authority is not None:
             self._withdrawals.judge(authority)
+            if self._gone:
+                raise AuthorityWithdrawn(
+                    f"authority {authority.deployment}",
+                    "was withdrawn before, as this van's log says",
+                    "Drive back; ask the authorising officer for another",
+                )
         now, monotonic = self._clock.now(), self._clock.monotonic_ns()
         due = self._expired_at_ns == 0 or monotonic - self._expired_at_ns >= EXPIRY_EVERY_NS
         if due and self._gate.clock_confirmed():
@@ -370,13 +398,15 @@ class Mandate:
             SignatureInvalid: one must not be believed, or there are too many; the others are applied.
             StoreUnavailable: a withdrawal could not be written down; it holds until the next start.
         """
-        fresh = [token for token in lines_of(message) if token not in self._applied]
+        fresh = [token for token in lines_of(message) if _digest(token) not in self._applied]
+        if len(self._applied) > MOST_APPLIED:  # of whoever has the broker, who may say new nonsense for ever
+            self._applied.clear()
         try:
             done = self._apply(fresh)
         except SignatureInvalid:
-            self._applied.update(fresh)  # the others were applied; what is wrong was said once
+            self._applied.update(map(_digest, fresh))  # the others were applied; what is wrong was said once
             raise
-        self._applied.update(fresh)
+        self._applied.update(map(_digest, fresh))
         return done
 
     def _apply(self, tokens: Sequence[bytes]) -> tuple[Revocation, ...]:
@@ -403,3 +433,7 @@ class Mandate:
             self._audit.record(Event.AUTHORITY_ENDED, {"authority": authority.deployment, "cause": cause})
             self._audit.checkpoint()
         return receipt
+
+
+def _digest(token: bytes) -> bytes:
+    return sha256(token).digest()

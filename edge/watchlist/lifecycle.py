@@ -198,6 +198,7 @@ class ListLifecycle:
             self._step("switched")
             if previous is not None:
                 self._destroy(previous, REPLACED)
+            self._leave_again()
             self.expire()
             return self.open(model=model)
 
@@ -269,6 +270,17 @@ class ListLifecycle:
             for reference in due:
                 self.remove(reference, "its date is over")
             return due
+
+    def _leave_again(self) -> None:
+        """Whoever left this very list before, in a copy of it that was damaged or destroyed, leaves this one, too."""
+        store = self.open()
+        left = {
+            str(entry.data["reference"]): str(entry.data["cause"])
+            for entry in read_log(self._audit.path)
+            if entry.event == Event.ENTRY_REMOVED and entry.data["list"] == store.digest
+        }
+        for reference in sorted(left.keys() & set(store.references())):
+            self.remove(reference, left[reference])
 
     def _log_removed(self, digest: str, copy: str, reference: str, cause: str) -> None:
         removed = {"list": digest, "copy": copy, "reference": reference, "cause": cause}
@@ -396,6 +408,7 @@ class ListLifecycle:
             return
         for reference in sorted(set(state.references) - here):
             self._log_removed(state.watchlist, folder.name, reference, "removed before a power cut")
+        self._leave_again()
 
     def _read_intent(self) -> dict[str, str]:
         try:
