@@ -146,7 +146,7 @@ class DecisionSection(Section, frozen=True):
             "floor and what strangers in one scene may reach, below which it may not lie"
         ),
     ] = None
-    votes: Annotated[int, Meta(ge=1, le=30, description="searches that must agree (k of n)")] = 3
+    votes: Annotated[int, Meta(ge=1, le=30, description="searches that must agree (k of n)")] = 2
     window: Annotated[int, Meta(ge=1, le=60, description="searches that are counted (n)")] = 5
     cooldown_s: Annotated[
         float, Meta(ge=0, le=3600, description="after an alert, how long the same subject raises none")

@@ -13,11 +13,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Protocol
 from uuid import UUID
 
 import numpy as np
@@ -36,68 +34,24 @@ from edge.match.template import TrackTemplate
 from edge.records import (
     NOBODY,
     Alert,
-    ChipTemplate,
     Decision,
-    Detections,
     ErasureCause,
     Frame,
     Limits,
     Outcome,
     QualityReport,
     TrackedFace,
-    WatchlistEntry,
 )
 from edge.sight.align import align
 from edge.sight.closer import cuts
 from edge.sight.quality import assess
 from edge.sight.track import Tracker
+from edge.stages import AlertSink, FaceDetector, FaceEmbedder, FrameSource, PipelineCounts, Subjects
 from edge.system.journal import get_logger
 
-__all__ = ["AlertSink", "FrameSource", "Pipeline", "PipelineCounts", "Subjects"]
+__all__ = ["Pipeline"]
 
 log = get_logger("pipeline")
-
-
-class FrameSource(Protocol):
-    """What the pipeline asks of :class:`edge.sight.capture.Capture`."""
-
-    def next(self, timeout: float) -> Frame | None: ...
-    @property
-    def ended(self) -> bool: ...
-
-
-class FaceDetector(Protocol):
-    """What the pipeline asks of :class:`edge.sight.detect.Detector`."""
-
-    def detect(self, image: NDArray[np.uint8]) -> Detections: ...
-    def look_again(self, image: NDArray[np.uint8], box: NDArray[np.float32]) -> NDArray[np.float32] | None: ...
-    def flush(self) -> None: ...
-
-
-class FaceEmbedder(Protocol):
-    """What the pipeline asks of :class:`edge.sight.embed.Embedder`."""
-
-    template: ChipTemplate
-
-    def embed(self, chip: NDArray[np.uint8]) -> NDArray[np.float32]: ...
-    def embed_mean(self, chips: Iterable[NDArray[np.uint8]]) -> NDArray[np.float32]: ...
-    def flush(self) -> None: ...
-    @property
-    def digest(self) -> str: ...
-
-
-class Subjects(Protocol):
-    """What the pipeline asks of the list besides the index."""
-
-    def entry(self, reference: str) -> WatchlistEntry: ...
-    @property
-    def digest(self) -> str: ...
-
-
-class AlertSink(Protocol):
-    """What the pipeline asks of :class:`edge.alert.submit.AlertSubmitter`."""
-
-    def submit(self, make: Callable[[int], Alert]) -> Alert: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,35 +61,6 @@ class _View:
     frame: Frame
     image: NDArray[np.uint8] = field(repr=False)
     boxes: NDArray[np.float32] = field(repr=False)
-
-
-@dataclass(slots=True)
-class PipelineCounts:
-    """What happened since the start, in numbers: fit for a journal, a metric or a page.
-
-    Attributes:
-        frames: frames processed.
-        faces_seen: passages that were confirmed.
-        embedded: faces that were good enough and were searched.
-        closer: of them those that came near somebody on the list and were looked at more closely.
-        refused: faces that were not, by reason.
-        given_up: frames that reached their deadline before this machine was done with them.
-        alerts: alerts raised.
-        cooled: alerts that the cool-down held back.
-        restarts: templates begun anew because an embedding contradicted them.
-        stage_ms: milliseconds spent, by stage.
-    """
-
-    frames: int = 0
-    faces_seen: int = 0
-    embedded: int = 0
-    closer: int = 0
-    refused: Counter[str] = field(default_factory=Counter)
-    given_up: int = 0
-    alerts: int = 0
-    cooled: int = 0
-    restarts: int = 0
-    stage_ms: dict[str, float] = field(default_factory=dict)
 
 
 class Pipeline:

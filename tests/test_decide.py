@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from edge.config import DecisionSection
-from edge.match.decide import Decider
+from edge.match.decide import NEAR, Decider
 from edge.records import NOBODY, Candidate, Limits, Outcome, SearchResult
 
 SECOND = 1_000_000_000
@@ -163,8 +163,20 @@ def test_an_empty_search_is_no_match() -> None:
 
 @pytest.mark.parametrize(
     ("score", "similarity", "near"),
-    [(0.45, 0.35, True), (0.9, 0.9, True), (0.43, 0.9, False), (0.9, 0.33, False)],
-    ids=["just below both limits", "above both", "too far below the score", "too far below the similarity"],
+    [
+        (0.45, 0.35, True),
+        (HALF.score - NEAR, HALF.similarity - NEAR, True),
+        (0.9, 0.9, True),
+        (0.43, 0.9, False),
+        (0.9, 0.33, False),
+    ],
+    ids=[
+        "just below both limits",
+        "as far below as may be",
+        "above both",
+        "too far below the score",
+        "too far below the similarity",
+    ],
 )
 def test_whoever_nearly_reaches_both_limits_is_worth_a_closer_look(score: float, similarity: float, near: bool) -> None:
     assert Decider(DecisionSection(), limits=HALF).near(uuid4(), found("A", score, similarity)) is near

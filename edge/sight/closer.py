@@ -1,6 +1,6 @@
 """A closer look at one face: several cuts of it, whose templates and mirror images' templates are averaged.
 
-Where a face is cut out decides much of what its template is, and nobody knows the best place to within a pixel. Each cut
+Where a face is cut out decides much of what its template is; nobody knows the best place to within a pixel. Each cut
 errs in its own way. That costs the time of some faces, so it is for those who are enrolled, and for those in the street
 whom the first look brought near to somebody on the list.
 """

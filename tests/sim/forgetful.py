@@ -3,7 +3,9 @@
     python -m tests.sim.forgetful PICTURE SEED [closely]
 
 It shows one face to the real pipeline for several frames, then an empty street until the passage has ended.
-With ``closely`` every face gets the closer look that is for whoever comes near somebody on the list. At every stop it says where it stands and waits for a line, so that its memory can be read meanwhile.
+With ``closely`` every face gets the closer look
+that is for whoever comes near somebody on the list. At every stop it says where it stands and waits for a line, so that
+its memory can be read meanwhile.
 """
 
 from __future__ import annotations
