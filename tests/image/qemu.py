@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -91,6 +92,33 @@ class Van:
                     assert "error" not in answer, answer
             return answer["return"]
 
+    def medium_fails(self, kind: str = "") -> None:
+        """From now on its disk refuses every request with an input/output error, or those of one kind, as ``read``."""
+        rule: dict[str, Any] = {"event": "none", "errno": errno.EIO, "once": False}
+        fault = {"driver": "blkdebug", "node-name": "faulty", "image": "medium-file", "inject-error": [rule]}
+        if kind:
+            rule["iotype"] = kind
+        self.command("blockdev-add", **fault)
+        self._medium_on("faulty")
+
+    def medium_hangs(self) -> None:
+        """From now on its disk answers nothing: what is asked of it waits."""
+        self._throttle(bytes_per_s=1)  # one request for free, and an hour for the next
+
+    def medium_answers(self) -> None:
+        """Its disk works again; what waited is done now."""
+        self._throttle(bytes_per_s=0)
+        if any(node["node-name"] == "faulty" for node in self.command("query-named-block-nodes")):
+            self._medium_on("medium-file")
+            self.command("blockdev-del", **{"node-name": "faulty"})
+
+    def _medium_on(self, node: str) -> None:
+        self.command("blockdev-reopen", options=[{"driver": "raw", "node-name": "medium", "file": node}])
+
+    def _throttle(self, bytes_per_s: int) -> None:
+        others = dict.fromkeys(("bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"), 0)
+        self.command("block_set_io_throttle", device="d0", bps=bytes_per_s, **others)
+
     def power_off(self) -> None:
         """Ask it to shut down, as its button does, and wait until it has."""
         self.command("system_powerdown")
@@ -104,6 +132,12 @@ class Van:
         """Take its power away."""
         self.process.kill()
         self.process.wait(30)
+
+
+def _plain(number: int, image: Path) -> str:
+    """A disk or stick; the nodes of the first have names, so that a fault can be put between them."""
+    names = ("node-name=medium", "file.node-name=medium-file") if number == 0 else ()
+    return ",".join([f"if=none,id=d{number},driver=raw,file.driver=file,file.filename={image}", *names])
 
 
 def _recorded(disk: Path, record: Path) -> list[str]:
@@ -156,7 +190,7 @@ def van(
             if number == 0 and record is not None:
                 command += _recorded(image, record)
             else:
-                command += ["-drive", f"if=none,id=d{number},format=raw,file={image}"]
+                command += ["-drive", _plain(number, image)]
             command += ["-device", f"virtio-blk-pci,drive=d{number},addr={hex(8 + number)}"]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         machine = Van(process, monitor, log, name)
