@@ -29,6 +29,23 @@ three to five of the machine's, and nothing in it had to be relaxed."""
 NEVER = re.compile(r"Kernel panic|Oops:|You are in emergency mode")
 
 
+SECTOR = 512
+SECTORS_OF_A_BLOCK = 2
+"""The encrypted volumes are small, and so are the blocks of their file systems."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Where a partition lies on a disk.
+
+    Attributes:
+        start, size: bytes.
+    """
+
+    start: int
+    size: int
+
+
 class VanSilent(AssertionError):
     """The van did not print what was waited for."""
 
@@ -92,12 +109,13 @@ class Van:
                     assert "error" not in answer, answer
             return answer["return"]
 
-    def medium_fails(self, kind: str = "") -> None:
-        """From now on its disk refuses every request with an input/output error, or those of one kind, as ``read``."""
-        rule: dict[str, Any] = {"event": "none", "errno": errno.EIO, "once": False}
-        fault = {"driver": "blkdebug", "node-name": "faulty", "image": "medium-file", "inject-error": [rule]}
-        if kind:
-            rule["iotype"] = kind
+    def medium_fails(self, part: Part) -> None:
+        """From now on its disk answers whatever is read from one partition with an input/output error."""
+        rule = f'[inject-error]\nevent = "none"\niotype = "read"\nerrno = "{errno.EIO}"\nsector = "%d"\n'
+        blocks = range(part.start // SECTOR, (part.start + part.size) // SECTOR, SECTORS_OF_A_BLOCK)
+        rules = self.monitor.with_name("rules")  # a file: as arguments so many take minutes
+        rules.write_text("".join(rule % sector for sector in blocks), encoding="ascii")
+        fault = {"driver": "blkdebug", "node-name": "faulty", "image": "medium-file", "config": str(rules)}
         self.command("blockdev-add", **fault)
         self._medium_on("faulty")
 
@@ -216,7 +234,8 @@ def stick(path: Path, label: str, files: Sequence[Path], *, mib: int = 0) -> Pat
     return path
 
 
-def cfg_offset(disk: Path) -> int:
-    """Where the open partition begins, in bytes."""
+def part(disk: Path, name: str) -> Part:
+    """A partition of a disk."""
     table = json.loads(subprocess.run(["sfdisk", "--json", str(disk)], check=True, capture_output=True).stdout)
-    return int(table["partitiontable"]["partitions"][0]["start"]) * 512
+    found = next(each for each in table["partitiontable"]["partitions"] if each["name"] == name)
+    return Part(int(found["start"]) * SECTOR, int(found["size"]) * SECTOR)

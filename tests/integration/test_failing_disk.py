@@ -6,7 +6,7 @@ import contextlib
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -14,8 +14,9 @@ import pytest
 
 from edge.deployment.guard import Guard
 from edge.deployment.permit import Permit
-from edge.errors import EdgeError, StoreUnavailable, WorkerFailed
+from edge.errors import AuthorityEnded, EdgeError, PolicyRefusal, StoreUnavailable, WorkerFailed
 from edge.system.health import Health, read_status
+from edge.watchlist.destruction import KEY
 from tests.broker import Site
 from tests.test_mandate import Deployment
 from tests.van_process import Eavesdropper, Van, office, started, van  # noqa: F401
@@ -92,6 +93,52 @@ def test_a_list_that_the_disk_does_not_give_back_is_no_list_although_the_machine
     out.audit.close()
 
 
+def test_an_authority_that_ends_behind_a_disk_that_gives_nothing_back_ends_all_the_same(disk: FailingDisk) -> None:
+    out = Deployment(disk.place)
+    permit, mandate = Permit(out.site.clock), out.mandate()
+    over: list[PolicyRefusal] = []
+    guard = Guard(mandate, permit, on_answer=lambda _: None, on_over=over.append)
+    mandate.start()
+    guard.ask()
+    disk.lose()
+    guard.ask()
+    assert not permit.valid
+    out.site.clock.advance(9 * 3600)
+    guard.ask()
+    assert [type(error) for error in over] == [AuthorityEnded]
+    assert not list(out.keeper.folder.glob(f"list-*/{KEY}"))
+    disk.find()
+    permit.grant()
+    assert not permit.valid
+    out.audit.close()
+
+
+def test_what_is_overwritten_and_cannot_be_removed_is_named_and_the_guard_lives(disk: FailingDisk) -> None:
+    """Nothing but its name is left of the key. The next question tries again."""
+    out = Deployment(disk.place)
+    answers: list[EdgeError | None] = []
+    over: list[PolicyRefusal] = []
+    permit, mandate = Permit(out.site.clock), out.mandate()
+    guard = Guard(mandate, permit, on_answer=answers.append, on_over=over.append)
+    mandate.start()
+    (key,) = out.keeper.folder.glob(f"list-*/{KEY}")
+    before = key.read_bytes()
+    subprocess.run(["chattr", "+a", str(key.parent)], check=True)
+    out.site.clock.advance(9 * 3600)
+    try:
+        guard.ask()
+        assert isinstance(answers[-1], StoreUnavailable)
+        assert "is overwritten, but cannot be removed (Operation not permitted)" in str(answers[-1])
+        assert key.read_bytes() != before
+        assert not permit.valid
+    finally:
+        subprocess.run(["chattr", "-a", str(key.parent)], check=True)
+    guard.ask()
+    assert [type(error) for error in over] == [AuthorityEnded]
+    assert not key.exists()
+    out.audit.close()
+
+
 def test_a_list_is_looked_for_on_the_disk_without_letting_go_of_its_locks(tmp_path: Path) -> None:
     """To close any handle of a file ends the locks that a process holds on it: another process might then write."""
     out = Deployment(tmp_path)
@@ -121,12 +168,22 @@ def _status(van: Van) -> Health | None:
     return None
 
 
-def _seconds_until(van: Van, condition: str, longest_s: float) -> float:
+def _until(is_so: Callable[[], bool], longest_s: float, last: Callable[[], object]) -> float:
+    """How many seconds it took until it was so."""
     begun = time.monotonic()
-    while (shown := _status(van)) is None or shown.state != condition:
-        assert time.monotonic() - begun < longest_s, f"it never was {condition}; last: {shown}"
+    while not is_so():
+        assert time.monotonic() - begun < longest_s, f"it never came to that: {last()}"
         time.sleep(0.05)
     return time.monotonic() - begun
+
+
+def _seconds_until(van: Van, condition: str, longest_s: float) -> float:
+    return _until(lambda: getattr(_status(van), "state", "") == condition, longest_s, lambda: _status(van))
+
+
+def _said(listening: Eavesdropper) -> list[str]:
+    """What the van said outside that it is, one after the other."""
+    return [msgspec.json.decode(said)["condition"] for topic, said in listening.heard if topic.endswith("/state")]
 
 
 @pytest.mark.broker
@@ -135,7 +192,7 @@ def _seconds_until(van: Van, condition: str, longest_s: float) -> float:
 def test_a_disk_that_hangs_leaves_neither_a_green_page_nor_a_green_word_outside(
     site: Site, van: Van, disk: FailingDisk, who: str
 ) -> None:
-    """Whoever writes to it waits in the kernel, where nothing ends it: the process itself stays until the disk answers."""
+    """Whoever writes to it waits in the kernel, where nothing ends it: the process stays until the disk answers."""
     van.content["store"]["directory"] = str(disk.place)
     van.write()
     van.fetches().watches("biden.jpg", who, frames=600)
@@ -149,11 +206,7 @@ def test_a_disk_that_hangs_leaves_neither_a_green_page_nor_a_green_word_outside(
         print(f"page after {took:.1f} s: {shown.why if shown else ''}")
         assert shown is not None
         assert "part" in shown.why
-        time.sleep(0.5)
-        conditions = [
-            msgspec.json.decode(payload)["condition"] for topic, payload in listening.heard if topic.endswith("/state")
-        ]
-        assert conditions[-1] == "failed", conditions
+        _until(lambda: _said(listening)[-1] == "failed", 5, lambda: f"outside was said {_said(listening)}")
         assert process.poll() is None
     finally:
         disk.go_on()
