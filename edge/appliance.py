@@ -46,6 +46,9 @@ __all__ = ["Appliance"]
 log = get_logger("appliance")
 TICK_S = 0.1
 STATUS_EVERY_S = 1.0
+PROVE_EVERY_S = 10.0
+"""A disk that takes nothing any more is known before there is an alert to be kept."""
+REPORT_SILENT_S = 10.0
 RECEIPTS_KEPT = 100_000
 """Erasure times kept for the spread; a busy day has fewer passages."""
 PIPELINE_SILENT_S = 60.0
@@ -86,13 +89,14 @@ class Appliance:
         self._on_receipt = on_receipt
         self._on_alert = on_alert
         self._held_ms: deque[float] = deque(maxlen=RECEIPTS_KEPT)
-        self._written = 0.0
+        self._proven = 0.0
         self._begun = 0.0
         self._over: PolicyRefusal | None = None
         self._ended = threading.Event()
         self._told_to_stop = False
         self._failure_noted = False
         self._pipeline: Worker | None = None
+        self._reporter: Worker | None = None
         self._van: Van | None = None
         self._close = ExitStack()
         self.board = StatusBoard(config, self._clock)
@@ -168,6 +172,7 @@ class Appliance:
             self.board.take(Began())
             notify.ready(f"{self.board.state.condition}: {van.capture.name}, {van.pipeline.listed} on the list")
             self._pipeline = self.workers.start("pipeline", self._match, silent_s=PIPELINE_SILENT_S)
+            self._reporter = self.workers.start("report", self._reports, silent_s=REPORT_SILENT_S)
             self._supervise()
             end = Failed(str(self.incomplete)) if self.incomplete else Ended(self._why_it_ended())
         except EdgeError as error:
@@ -204,7 +209,7 @@ class Appliance:
             pass
 
     def _supervise(self) -> None:
-        """On the main thread: look after every worker, say how it stands, until matching has ended."""
+        """On the main thread: look after every worker until matching has ended. Nothing here waits for a disk."""
         while not self._ended.is_set():
             self.workers.wait(TICK_S)
             self.workers.check()
@@ -212,11 +217,17 @@ class Appliance:
             self.van.capture.watch()
             self._watch_permit()
             notify.alive()
-            if time.monotonic() - self._written >= STATUS_EVERY_S:
-                self._written = time.monotonic()
-                self._report()
         if self._over is None and self.van.capture.error is not None:
             raise self.van.capture.error
+
+    def _reports(self, worker: Worker) -> None:
+        """Say once a second how it stands; find out before an alert has to be kept whether the disk would take it."""
+        while not worker.stopping:
+            if time.monotonic() - self._proven >= PROVE_EVERY_S:
+                self.van.outbox.prove()
+                self._proven = time.monotonic()
+            self._report()
+            worker.wait(STATUS_EVERY_S)
 
     def _raise_failure(self) -> None:
         failure = self.workers.failure
@@ -242,7 +253,7 @@ class Appliance:
         why = end.why
         in_time = isinstance(end, Ended) or self.incomplete is not None
         deliver_s = DELIVER_AT_END_S if in_time else DELIVER_AT_FAILURE_S
-        pipeline = self._pipeline
+        pipeline, reporter = self._pipeline, self._reporter
         steps: list[Callable[[], object]] = [
             lambda: self.workers.end_in_time(PUT_AWAY_S if in_time else PUT_AWAY_AT_FAILURE_S, WorkerFailed.exit_code),
             van.permit.close,
@@ -251,6 +262,7 @@ class Appliance:
             van.pipeline.stop,
             van.capture.stop,
             lambda: pipeline.stop() if pipeline is not None else None,
+            lambda: reporter.stop() if reporter is not None else None,
             van.custodian.purge,
             lambda: van.trail.turn(van.custodian.totals().overdue, final=True),
             self._note_failure,

@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["fsync_file", "fsync_folder", "replace_file", "replacing"]
+__all__ = ["fsync_file", "fsync_folder", "read_from_medium", "replace_file", "replacing"]
+
+_PAGE = 4096
 
 
 def replace_file(path: Path, content: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
@@ -53,6 +55,19 @@ def replacing(path: Path, *, mode: int = 0o600, durable: bool = True) -> Iterato
         raise
     if durable:
         fsync_folder(path.parent)
+
+
+def read_from_medium(handle: int) -> None:
+    """Read the beginning of an open file from its medium, and not from what the machine remembers of it.
+
+    A machine goes on giving out what it has read once, for hours, from a medium that is broken or gone.
+
+    Raises:
+        OSError: the medium does not give it back.
+    """
+    os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_RANDOM)  # this page, and none that may be asked for next
+    os.posix_fadvise(handle, 0, _PAGE, os.POSIX_FADV_DONTNEED)
+    os.pread(handle, _PAGE, 0)
 
 
 def fsync_file(path: Path) -> None:

@@ -86,6 +86,20 @@ class TestOpening:
             assert str(path) in held_open(path)
         assert held_open(path) == []
 
+    def test_whether_the_disk_takes_something_is_found_out_by_writing_and_changes_nothing(self, tmp_path: Path) -> None:
+        """Without a change of the file nothing would be written at all, and nothing found out."""
+        log = tmp_path / "things.db-wal"
+        fill(tmp_path / "things.db", 2)
+        with opened(tmp_path / "things.db") as store:
+            store.fold()
+            before = store.read("SELECT * FROM thing"), store.read("PRAGMA user_version")
+            assert log.stat().st_size == 0
+            store.prove()
+            assert log.stat().st_size >= PAGE
+            assert (store.read("SELECT * FROM thing"), store.read("PRAGMA user_version")) == before
+        with pytest.raises(StoreUnavailable, match="is closed"):
+            store.prove()
+
     @pytest.mark.parametrize(("version", "taken"), [(0, True), (1, False)])
     def test_a_file_without_a_mark_is_taken_only_when_nothing_was_ever_made_in_it(
         self, tmp_path: Path, version: int, taken: bool

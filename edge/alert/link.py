@@ -356,9 +356,9 @@ class Link:
         sent = self._client.publish(topic, payload, qos=1, retain=retain, properties=properties)
         return self.wait("acked", sent.mid)
 
-    def tell(self, topic: str, payload: bytes) -> None:
+    def tell(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         """Publish with QoS 0: it may be lost."""
-        self._client.publish(topic, payload, qos=0)
+        self._client.publish(topic, payload, qos=0, retain=retain)
 
     def subscribe(self, *filters: str) -> None:
         """Subscribe with QoS 1.

@@ -263,6 +263,14 @@ class Outbox:
             self._store.fold()
         return gone
 
+    def prove(self) -> None:
+        """Return when an alert could be kept at this moment.
+
+        Raises:
+            StoreDamaged, StoreUnavailable: it could not.
+        """
+        self._store.prove()
+
     # -- what it says of itself --------------------------------------------------------------------
 
     def counters(self) -> Counters:

@@ -188,22 +188,27 @@ class Publisher:
             return self._progress.wait_for(lambda: self._outbox.counters().waiting == 0, timeout)
 
     def say(self, condition: str, why: str) -> None:
-        """Tell the control room what the van is from now on, and why; the broker keeps the newest."""
+        """Tell the control room what the van is from now on, and why; the broker keeps the newest.
+
+        At once, whatever this worker waits for: a disk that hangs must not keep it back. Then with an acknowledgement.
+        """
         if (condition, why) != self._condition:
             self._condition = (condition, why)
             self._events.put(("state", None))
+            self._tell(topics.STATE, self._state_body("online"), retain=True)
 
     def report(self, health: HealthBody) -> None:
         """Publish counters if there is a connection; they are not worth keeping otherwise."""
-        link = self._link
-        if link is not None and self.state in LINKED:
-            link.tell(topics.topic(self._van, topics.HEALTH), msgspec.json.encode(health))
+        self._tell(topics.HEALTH, msgspec.json.encode(health))
 
     def announce(self, checkpoint: str) -> None:
         """Publish a checkpoint of the audit log if there is a connection; the next one vouches for all before it."""
+        self._tell(topics.CHECKPOINT, checkpoint.encode("ascii"))
+
+    def _tell(self, kind: str, payload: bytes, *, retain: bool = False) -> None:
         link = self._link
         if link is not None and self.state in LINKED:
-            link.tell(topics.topic(self._van, topics.CHECKPOINT), checkpoint.encode("ascii"))
+            link.tell(topics.topic(self._van, kind), payload, retain=retain)
 
     # -- on the publisher's thread ---------------------------------------------------------------
 

@@ -48,8 +48,13 @@ def shred(path: Path) -> bool:
         ) from None
     finally:
         os.close(handle)
-    path.unlink(missing_ok=True)
-    fsync_folder(path.parent)
+    try:
+        path.unlink(missing_ok=True)
+        fsync_folder(path.parent)
+    except OSError as error:
+        raise StoreUnavailable(
+            str(path), f"is overwritten, but cannot be removed ({error.strerror})", "Destroy the stick or disk itself"
+        ) from None
     return True
 
 

@@ -376,6 +376,7 @@ class Mandate:
             store = self._keeper.open()
         except WatchlistGone:
             return None
+        store.touch()  # a list that is only remembered is none
         return ListFacts(store.digest, len(store), store.pictures())
 
     def _note(self, error: EdgeError) -> None:

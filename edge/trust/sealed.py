@@ -16,6 +16,7 @@ when it is opened, and the translation of SQLite's errors into three that a pers
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from typing import Any, Self
 from sqlcipher3 import dbapi2
 
 from edge.errors import EdgeError, KeyUnusable, StoreDamaged, StoreUnavailable, WatchlistUnreadable
+from edge.files import read_from_medium
 from edge.trust.set_aside import companions, damaged_files, is_due, name_aside, set_aside, set_aside_at
 
 __all__ = [
@@ -98,6 +100,7 @@ class SealedStore:
         self._lock = threading.RLock()
         self._depth = 0
         self._met_damage = False
+        self._beside = -1
         fresh = not path.exists()
         if fresh and not create:
             raise WatchlistUnreadable(str(path), "does not exist", "Import or build it first")
@@ -237,10 +240,41 @@ class SealedStore:
         with self._lock, self._errors():
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
+    def prove(self) -> None:
+        """Push to the disk what stands there already: whether it still takes what is written.
+
+        Raises:
+            StoreDamaged, StoreUnavailable: it does not.
+        """
+        with self.writing() as db:
+            db.execute(f"PRAGMA user_version = {self._version()}")  # a row that stays the same would not be written
+
+    def touch(self) -> None:
+        """Ask the medium itself for the file: what was read once is read from memory ever after, medium or no medium.
+
+        Raises:
+            StoreUnavailable: it does not give it back, or the store is closed.
+        """
+        try:
+            with self._lock, self._errors():
+                _ = self._db.total_changes  # raises when it is closed
+                if self._beside < 0:
+                    self._beside = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            read_from_medium(self._beside)
+        except OSError as error:
+            raise StoreUnavailable(
+                str(self.path),
+                f"cannot be read from the disk any more ({error.strerror})",
+                "Switch the van off and on; if this comes back, the disk or card must be replaced",
+            ) from None
+
     def close(self) -> None:
         """Close the file and fold its log; safe to call twice."""
         with self._lock:
             self._db.close()
+            if self._beside >= 0:  # not before the connection: to close any handle takes SQLite's locks away
+                os.close(self._beside)
+                self._beside = -1
 
     def __enter__(self) -> Self:
         return self

@@ -298,7 +298,12 @@ class ListLifecycle:
             current = self._current
             if current is None:
                 return None
-            return self._destroy(current, cause)
+            try:
+                return self._destroy(current, cause)
+            except OSError as error:
+                raise StoreUnavailable(
+                    str(current), f"cannot be removed ({error.strerror})", "Check that the disk is not failing"
+                ) from None
 
     @property
     def sealed(self) -> bool:

@@ -380,6 +380,14 @@ class WatchlistStore:
             lookalikes=tuple(other for (other,) in others),
         )
 
+    def touch(self) -> None:
+        """Ask the medium itself whether it still gives the list back.
+
+        Raises:
+            StoreUnavailable: it does not.
+        """
+        self._sealed.touch()
+
     # -- the end -------------------------------------------------------------------------------
 
     def close(self) -> None:

@@ -33,6 +33,8 @@ HOST = "10.0.2.2"
 VAN = "van-7"
 FPS = 8
 """Frames a second of the scene: enough that the newest is fresh, few enough that decoding costs little."""
+ROUND_S = 10
+"""Seconds in which both men have walked by."""
 SPARE = 8 << 20
 """A card is never exactly as large as an image, bytes."""
 
@@ -144,7 +146,7 @@ def make_site(folder: Path, port: int) -> Path:
 def request_from(disk: Path, out: Path) -> Path:
     """Take the van's request from its medium, as the engineer does on the bench."""
     out.mkdir(parents=True, exist_ok=True)
-    where = f"{disk}@@{qemu.cfg_offset(disk)}"
+    where = f"{disk}@@{qemu.part(disk, 'cfg').start}"
     for name in (*REQUEST, REQUEST_CODE):
         subprocess.run(
             ["mcopy", "-n", "-i", where, f"::enrol/{name}", str(out / name)], check=True, capture_output=True
@@ -154,7 +156,7 @@ def request_from(disk: Path, out: Path) -> Path:
 
 def answer_to(disk: Path, answer: Path) -> None:
     """Put the answer on the van's medium."""
-    where = f"{disk}@@{qemu.cfg_offset(disk)}"
+    where = f"{disk}@@{qemu.part(disk, 'cfg').start}"
     subprocess.run(["mmd", "-D", "s", "-i", where, "::enrol"], check=False, capture_output=True)  # it may be there
     for path in sorted(answer.iterdir()):
         subprocess.run(["mcopy", "-o", "-i", where, str(path), f"::enrol/{path.name}"], check=True, capture_output=True)
@@ -165,15 +167,19 @@ def office(folder: Path, deployment: str) -> Office:
     return Office(folder, deployment, VAN)
 
 
-def deployment_stick(made: Office, recipient: str, out: Path, scratch: Path) -> Path:
-    """A medium with a deployment: one man on the list, and a short video instead of a camera: another man, then him."""
+def deployment_stick(made: Office, recipient: str, out: Path, scratch: Path, *, rounds: int = 1) -> Path:
+    """A medium with a deployment: one man on the list, and a video instead of a camera: another man, then him.
+
+    A round takes :data:`ROUND_S`.
+    """
     made.encrypt_to(recipient)
     record = Record(category="wanted on warrant", lawful_basis="test", image_source="official portrait")
     made.build_list(read_folder(ENROLLED, record))
     made.authorise(starts_in_s=1, hours=6)
     made.publish()
     scratch.mkdir(parents=True, exist_ok=True)
-    walk(scratch / "street.mp4", ["biden.jpg", "obama2.jpg"], frames=4 * FPS, empty=FPS, fps=FPS)
+    passers = ["biden.jpg", "obama2.jpg"] * rounds
+    walk(scratch / "street.mp4", passers, frames=(ROUND_S // 2 - 1) * FPS, empty=FPS, fps=FPS)
     content = {
         "deployment": {"id": made.deployment, "place": "a street"},
         "camera": {"source": "street.mp4", "pace": "live"},

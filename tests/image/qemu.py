@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -26,6 +27,23 @@ NS_PER_INSTRUCTION = 1
 two seconds for a frame among them, however slow or busy the machine is that emulates it: one second of the van's takes
 three to five of the machine's, and nothing in it had to be relaxed."""
 NEVER = re.compile(r"Kernel panic|Oops:|You are in emergency mode")
+
+
+SECTOR = 512
+SECTORS_OF_A_BLOCK = 2
+"""The encrypted volumes are small, and so are the blocks of their file systems."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Where a partition lies on a disk.
+
+    Attributes:
+        start, size: bytes.
+    """
+
+    start: int
+    size: int
 
 
 class VanSilent(AssertionError):
@@ -91,6 +109,34 @@ class Van:
                     assert "error" not in answer, answer
             return answer["return"]
 
+    def medium_fails(self, part: Part) -> None:
+        """From now on its disk answers whatever is read from one partition with an input/output error."""
+        rule = f'[inject-error]\nevent = "none"\niotype = "read"\nerrno = "{errno.EIO}"\nsector = "%d"\n'
+        blocks = range(part.start // SECTOR, (part.start + part.size) // SECTOR, SECTORS_OF_A_BLOCK)
+        rules = self.monitor.with_name("rules")  # a file: as arguments so many take minutes
+        rules.write_text("".join(rule % sector for sector in blocks), encoding="ascii")
+        fault = {"driver": "blkdebug", "node-name": "faulty", "image": "medium-file", "config": str(rules)}
+        self.command("blockdev-add", **fault)
+        self._medium_on("faulty")
+
+    def medium_hangs(self) -> None:
+        """From now on its disk answers nothing: what is asked of it waits."""
+        self._throttle(bytes_per_s=1)  # one request for free, and an hour for the next
+
+    def medium_answers(self) -> None:
+        """Its disk works again; what waited is done now."""
+        self._throttle(bytes_per_s=0)
+        if any(node["node-name"] == "faulty" for node in self.command("query-named-block-nodes")):
+            self._medium_on("medium-file")
+            self.command("blockdev-del", **{"node-name": "faulty"})
+
+    def _medium_on(self, node: str) -> None:
+        self.command("blockdev-reopen", options=[{"driver": "raw", "node-name": "medium", "file": node}])
+
+    def _throttle(self, bytes_per_s: int) -> None:
+        others = dict.fromkeys(("bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"), 0)
+        self.command("block_set_io_throttle", device="d0", bps=bytes_per_s, **others)
+
     def power_off(self) -> None:
         """Ask it to shut down, as its button does, and wait until it has."""
         self.command("system_powerdown")
@@ -104,6 +150,12 @@ class Van:
         """Take its power away."""
         self.process.kill()
         self.process.wait(30)
+
+
+def _plain(number: int, image: Path) -> str:
+    """A disk or stick; the nodes of the first have names, so that a fault can be put between them."""
+    names = ("node-name=medium", "file.node-name=medium-file") if number == 0 else ()
+    return ",".join([f"if=none,id=d{number},driver=raw,file.driver=file,file.filename={image}", *names])
 
 
 def _recorded(disk: Path, record: Path) -> list[str]:
@@ -156,7 +208,7 @@ def van(
             if number == 0 and record is not None:
                 command += _recorded(image, record)
             else:
-                command += ["-drive", f"if=none,id=d{number},format=raw,file={image}"]
+                command += ["-drive", _plain(number, image)]
             command += ["-device", f"virtio-blk-pci,drive=d{number},addr={hex(8 + number)}"]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         machine = Van(process, monitor, log, name)
@@ -182,7 +234,8 @@ def stick(path: Path, label: str, files: Sequence[Path], *, mib: int = 0) -> Pat
     return path
 
 
-def cfg_offset(disk: Path) -> int:
-    """Where the open partition begins, in bytes."""
+def part(disk: Path, name: str) -> Part:
+    """A partition of a disk."""
     table = json.loads(subprocess.run(["sfdisk", "--json", str(disk)], check=True, capture_output=True).stdout)
-    return int(table["partitiontable"]["partitions"][0]["start"]) * 512
+    found = next(each for each in table["partitiontable"]["partitions"] if each["name"] == name)
+    return Part(int(found["start"]) * SECTOR, int(found["size"]) * SECTOR)

@@ -10,20 +10,21 @@ import json
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from edge.controlroom.receive import Arrived, VanHealth
-from edge.records import Alert
+from edge.deployment.permit import LEASE_S
 from edge.sight.card import default_directory, read
+from edge.trust.revocation import EVERYBODY
 from provisioning.image import flash, release, sbom, sign
-from tests.broker import Heard, Site, free_port
+from tests.broker import Site, free_port
 from tests.image import bench, chapters, qemu
 from tests.image.bench import CACHE, Ring
+from tests.image.outside import ControlRoom, control_room
 
 pytestmark = [
     pytest.mark.skipif(
@@ -31,6 +32,8 @@ pytestmark = [
     ),
     pytest.mark.timeout(1500),
 ]
+REPORTED_EVERY_S = 1.0
+"""The van's counters come once in its second."""
 ACCEPT_MOVED = os.environ.get("LFR_ACCEPT_MOVED") == "1"
 
 
@@ -59,6 +62,7 @@ def disk(first: Path, ring: Ring, place: Path) -> Path:
     target = place / "van.img"
     if earlier := os.environ.get("LFR_IMAGE_DISK"):  # a medium that an earlier run left, to go on with a later chapter
         subprocess.run(["cp", "--sparse=always", earlier, target], check=True)
+        shutil.copyfile(bench.ledger_of(Path(earlier)), bench.ledger_of(target))
         return target
     line = bench.flashed(first, ring, target)
     assert len(line.partitions) == 8
@@ -142,27 +146,105 @@ def test_a_new_van_makes_its_keys_and_its_image_commits(disk: Path) -> None:
     chapters.first_start(disk, LOG)
 
 
+@pytest.fixture(scope="module")
+def ready(disk: Path, site: Site, place: Path) -> chapters.Enrolled:
+    return chapters.enrolled(disk, site, place)
+
+
+@pytest.fixture(scope="class")
+def room(site: Site) -> Iterator[ControlRoom]:
+    with control_room(site, "out") as listening:
+        yield listening
+
+
+@pytest.fixture(scope="class")
+def van(disk: Path, ready: chapters.Enrolled, room: ControlRoom, place: Path) -> Iterator[qemu.Van]:
+    assert not room.alerts
+    stick = bench.deployment_stick(ready.office, ready.recipient, place / "deploy.img", place / "deploy", rounds=6)
+    with boot(disk, stick) as machine:
+        yield machine
+
+
 @pytest.mark.usefixtures("second_van")
-def test_an_enrolled_van_watches_and_its_alert_reaches_the_control_room(disk: Path, site: Site, place: Path) -> None:
-    ready = chapters.enrolled(disk, site, place)
-    stick = bench.deployment_stick(ready.office, ready.recipient, place / "deploy.img", place / "deploy")
-    heard = Heard()
-    receiver = site.receiver(heard)
-    receiver.start(site.supervisor)
-    heard.online()
-    try:
-        with boot(disk, stick) as van:
-            van.wait(f"LFR-ENROL enrolled as {bench.VAN}")
-            van.wait("LFR-DEPLOY the deployment is on the van", 400)
-            alert = _alert(van, heard)
-            assert (alert.van, alert.deployment, alert.reference) == (bench.VAN, "op-1", "SUBJECT-001")
-            assert alert.model == embedder_digest()
-            # two men passed and one is on the list; nothing waits, because the alert has been received
-            van.wait("ended: The source has ended", 300)
-            assert int(van.wait(r"faces (\d+), alerts 1, waiting for the broker 0")[1]) >= 2
-    finally:
-        receiver.stop()
-    assert [h.alert.reference for h in heard.all if isinstance(h, Arrived)] == ["SUBJECT-001"]
+class TestOut:
+    """The van is out, with a film of several rounds for its camera; each chapter begins where the last one ended.
+
+    The fault is put between the van and its disk. Its system and its software lie on the same disk as its list.
+    """
+
+    def test_an_enrolled_van_takes_a_deployment_in_and_says_outside_that_it_matches(
+        self, van: qemu.Van, room: ControlRoom
+    ) -> None:
+        van.wait(f"LFR-ENROL enrolled as {bench.VAN}")
+        van.wait("LFR-DEPLOY the deployment is on the van", 400)
+        room.becomes(van, "matching")
+
+    def test_a_list_that_its_medium_does_not_give_back_is_matched_with_by_nobody_for_as_long_as_that_lasts(
+        self, van: qemu.Van, room: ControlRoom, disk: Path
+    ) -> None:
+        """Everything that the van needs of its list is in its memory, and the system has the file in its own."""
+        before = room.counters(van, lambda counts: counts.frames >= 2, "frames")
+        van.medium_fails(qemu.part(disk, "ops"))
+        said = room.becomes(van, "not matching")
+        assert "watchlist.db: cannot be read from the disk any more (Input/output error)" in said.detail
+        assert (said.since - before.at).total_seconds() <= LEASE_S + 2 * REPORTED_EVERY_S
+        # both men walk by, and nobody looks
+        begun = room.counters(van, lambda counts: counts.at > said.since, "counters under the fault")
+        end = begun.at + timedelta(seconds=bench.ROUND_S)
+        after = room.counters(van, lambda counts: counts.at > end, "a round of the film under the fault")
+        assert (after.frames, after.faces) == (begun.frames, begun.faces)
+        assert (after.alerts, room.alerts) == (0, [])
+        assert room.states[-1].condition == "not matching"
+        van.medium_answers()
+        room.becomes(van, "matching")
+
+    def test_once_it_is_there_again_the_alert_reaches_the_control_room(self, van: qemu.Van, room: ControlRoom) -> None:
+        alert = room.until(van, lambda: room.alerts and room.alerts[0], "an alert", 400)
+        assert (alert.van, alert.deployment, alert.reference) == (bench.VAN, "op-1", "SUBJECT-001")
+        assert alert.model == embedder_digest()
+        # two men passed and one is on the list; nothing waits, because the alert has been received
+        counts = room.counters(van, lambda counts: counts.alerts_delivered == 1, "a receipt")
+        assert (counts.alerts, counts.alerts_waiting) == (1, 0)
+        assert counts.faces >= 2
+
+    def test_a_medium_that_answers_nothing_leaves_no_van_that_looks_green(
+        self, van: qemu.Van, room: ControlRoom
+    ) -> None:
+        """Whoever asks it waits in the kernel, and so might whoever says how the van is."""
+        before = room.health
+        assert before is not None
+        van.medium_hangs()
+        said = room.becomes(van, "not matching")
+        assert said.detail == "Nobody has confirmed that matching is allowed."
+        failed = room.becomes(van, "failed")
+        assert "part: hangs" in failed.detail
+        assert (failed.since - before.at).total_seconds() <= 30
+        assert len(room.alerts) == 1
+        van.cut()
+
+    def test_switched_on_again_it_goes_on_because_it_still_may_until_its_authority_is_withdrawn_behind_a_broken_disk(
+        self, disk: Path, second: Path, place: Path, room: ControlRoom, ready: chapters.Enrolled
+    ) -> None:
+        """An update is on a stick as well, and none is taken while a deployment is on."""
+        update = qemu.stick(place / "early.img", "LFR-UPDATE", [next(second.glob("*.raucb"))])
+        with boot(disk, update) as van:
+            van.wait("LFR-VOLUME ops is open")
+            room.becomes(van, "matching")
+            van.medium_fails(qemu.part(disk, "ops"))
+            room.becomes(van, "not matching")
+            room.say(bench.VAN, ready.office.revocation(EVERYBODY, "stood down"))
+            ended = room.until(
+                van, lambda: next((s for s in room.states if "was withdrawn" in s.detail), None), "a withdrawal"
+            )
+            assert "stood down" in ended.detail
+            van.medium_answers()
+            last = room.until(van, lambda: room.states[-1] if room.states[-1].state == "offline" else None, "its end")
+            assert last.condition == "ended"
+            since = room.states[room.states.index(ended) :]
+            assert {state.condition for state in since} == {"not matching", "ended"}
+            assert len(room.alerts) == 1
+            van.seen = 0
+            van.wait("LFR-UPDATE .*: DeploymentRunning", 600)
 
 
 def embedder_digest() -> str:
@@ -170,26 +252,7 @@ def embedder_digest() -> str:
     return read(default_directory() / "mobilefacenet").variants["dynamic-int8"].sha256
 
 
-def _alert(van: qemu.Van, heard: Heard) -> Alert:
-    """The alert, while the van's own words keep being read."""
-    deadline = time.monotonic() + 400
-    while time.monotonic() < deadline:
-        van._read(0)
-        try:
-            return heard.next(Arrived, timeout=5).alert
-        except AssertionError:
-            continue
-    seen = [h.body for h in heard.all if isinstance(h, VanHealth)][-1:]
-    raise AssertionError(f"no alert; the van counts {seen} and said {van.text[-3000:]}")
-
-
-def test_no_update_is_taken_while_a_deployment_is_on_and_a_retired_list_cannot_be_opened(
-    disk: Path, second: Path, place: Path
-) -> None:
-    update = qemu.stick(place / "early.img", "LFR-UPDATE", [next(second.glob("*.raucb"))])
-    with boot(disk, update) as van:
-        van.wait("LFR-VOLUME ops is open")
-        van.wait("LFR-UPDATE .*: DeploymentRunning", 600)
+def test_a_retired_list_cannot_be_opened(disk: Path, place: Path) -> None:
     chapters.retired(disk, LOG, place)
 
 

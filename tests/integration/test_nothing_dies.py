@@ -80,7 +80,7 @@ def sabotaged(van: Van, request: pytest.FixtureRequest):
 
 @pytest.mark.parametrize(
     "sabotaged",
-    ["guard", "custody", "retention", "camera", "pipeline", "publisher", "position", "network", "main"],
+    ["guard", "custody", "retention", "camera", "pipeline", "publisher", "report", "position", "network", "main"],
     indirect=True,
 )
 def test_a_worker_that_dies_stops_the_van_says_why_and_leaves_nothing(site: Site, van: Van, sabotaged) -> None:

@@ -39,17 +39,17 @@ def main() -> None:
             died.write_text(str(time.time()))
             raise Sabotage("a secret that no log may hold")
 
-    beat, report, loop, leave = Worker.beat, Appliance._report, Client._loop, Appliance.__exit__
+    beat, watch, loop, leave = Worker.beat, Appliance._watch_permit, Client._loop, Appliance.__exit__
 
     def beats(worker: Worker) -> None:
         if worker.name == name:
             strike()
         beat(worker)
 
-    def reports(service: Appliance) -> None:
+    def watches(service: Appliance) -> None:
         if name == "main":
             strike()
-        report(service)
+        watch(service)
 
     def loops(client: Client, *arguments: object) -> object:
         if name == "network":
@@ -78,7 +78,7 @@ def main() -> None:
     if name == "stuck end":
         appliance.PUT_AWAY_S = 1.0
     Mandate.check, Custodian.purge = checks, purges  # type: ignore[method-assign]
-    Worker.beat, Appliance._report, Client._loop, Appliance.__exit__ = beats, reports, loops, leaves
+    Worker.beat, Appliance._watch_permit, Client._loop, Appliance.__exit__ = beats, watches, loops, leaves
     cli.main()
 
 
