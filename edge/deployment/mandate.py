@@ -8,13 +8,14 @@ is gone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from edge.clock import NS_PER_S, Clock
 from edge.custody.shred import shred
+from edge.deployment.ended import end_of, refusal, said_already
 from edge.deployment.fetch import accept_authority, fetch_list, fetch_revocations
 from edge.deployment.gate import Gate, ListFacts
 from edge.deployment.position import PositionSource
@@ -34,9 +35,10 @@ from edge.errors import (
 )
 from edge.files import replace_file
 from edge.records import NOBODY, Limits
-from edge.trust.audit import AuditLog, read_log
+from edge.trust.audit import AuditEntry, AuditLog, read_log
 from edge.trust.authority import Authority, authority_digest, parse_authority
 from edge.trust.events import Event
+from edge.trust.history import copies
 from edge.trust.keys import KnownSigners
 from edge.trust.repository import VanRepository
 from edge.trust.revocation import Revocation, apply_all, lines_of
@@ -46,7 +48,7 @@ from edge.watchlist.identity import DestructionReceipt
 from edge.watchlist.lifecycle import ListLifecycle
 from edge.watchlist.store import WatchlistStore
 
-__all__ = ["Mandate", "VanFacts", "end_what_is_over"]
+__all__ = ["Mandate", "VanFacts", "deployments_here", "end_what_is_over"]
 
 AUTHORITY_FILE = "authority.json"
 EXPIRY_EVERY_NS = 60 * NS_PER_S
@@ -64,12 +66,24 @@ def end_what_is_over(state: Path, lists: Path, *, now: datetime, clock_confirmed
     Raises:
         StoreUnavailable: a key could not be overwritten.
     """
-    try:
-        last = parse_authority((state / AUTHORITY_FILE).read_bytes())
-    except (OSError, AuthorityInvalid):
-        return
-    if now >= last.ends and clock_confirmed():
+    last = _kept(state)
+    if last is not None and now >= last.ends and clock_confirmed():
         destroy_keys(lists, ENDED)
+
+
+def _kept(state: Path) -> Authority | None:
+    """The authority that was accepted last, if it is kept and can be read."""
+    try:
+        return parse_authority((state / AUTHORITY_FILE).read_bytes())
+    except (OSError, AuthorityInvalid):
+        return None
+
+
+def deployments_here(entries: Iterable[AuditEntry], state: Path) -> set[str]:
+    """The deployments that are on this van: whose list came and was not destroyed, and whose authority is kept."""
+    found = {copy.deployment for copy in copies(entries).values() if not copy.destroyed}
+    kept = _kept(state)
+    return found if kept is None else found | {kept.deployment}
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +174,7 @@ class Mandate:
             self._folder, self._keeper.folder, now=self._clock.now(), clock_confirmed=self._gate.clock_confirmed
         )
         self._keeper.recover()
+        self._refuse_what_is_over()
         try:
             authority = self._fetch()
             said = fetch_revocations(self._repository, self._facts.deployment)
@@ -186,6 +201,27 @@ class Mandate:
             raise
         self.check()
         return self._keeper.open(model=self._facts.model)
+
+    def _refuse_what_is_over(self) -> None:
+        """Before anything is asked of a stick or a server: what has ended here does not come back.
+
+        Raises:
+            DeploymentOver: the deployment has ended on this van; nothing of it is left then.
+        """
+        entries = read_log(self._audit.path)
+        end = end_of(entries, self._facts.deployment)
+        if end is None:
+            return
+        withdrawn = end.cause == WITHDRAWN and self._withdrawals.last
+        error = refusal(replace(end, cause=f"the authority {withdrawn}") if withdrawn else end)
+        self._keeper.destroy_of(self._facts.deployment, end.cause)
+        kept = _kept(self._folder)
+        if kept is not None and kept.deployment == self._facts.deployment:
+            shred(self._folder / AUTHORITY_FILE)
+        if said_already(entries, error):
+            self._refused = type(error).__name__
+        self._note(error)
+        raise error
 
     def _fetch(self) -> Authority:
         self._repository.refresh()

@@ -14,10 +14,25 @@ from edge.errors import StoreUnavailable
 from edge.files import fsync_folder, replace_file
 from edge.watchlist.store import destroy_files
 
-__all__ = ["CURRENT", "INTENT", "KEY", "STORE", "destroy_everything", "destroy_keys", "write_intent"]
+__all__ = [
+    "CURRENT",
+    "DAMAGED",
+    "INTENT",
+    "INTERRUPTED",
+    "KEY",
+    "PASSING",
+    "REPLACED",
+    "STORE",
+    "destroy_everything",
+    "destroy_keys",
+    "write_intent",
+]
 
 STORE, KEY, CURRENT, INTENT = "watchlist.db", "watchlist.key", "current", "destroying.json"
 """What lies in a list's folder, the link to the one in force, and the note of one that is being destroyed."""
+INTERRUPTED, REPLACED, DAMAGED = "its import was interrupted", "replaced by another list", "it is damaged"
+PASSING = frozenset({INTERRUPTED, REPLACED, DAMAGED})
+"""Causes for which a list goes and its deployment does not end: it may be fetched again. Every other is an end."""
 
 
 def destroy_keys(folder: Path, cause: str) -> None:
