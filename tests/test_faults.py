@@ -92,6 +92,19 @@ def test_a_frozen_picture_is_over_with_the_first_that_differs() -> None:
     assert watch.look(street(1), 5.0) is None
 
 
+def test_at_dusk_a_picture_at_the_limit_of_black_does_not_come_and_go() -> None:
+    def dusk(level: int) -> Callable[[int], Picture]:
+        return lambda n: np.asarray(street(n) * (level / 255), np.uint8)
+
+    watch = PictureWatch()
+    assert named(watch, dusk(26), 0.0, 4)[-1] is Fault.BLACK
+    for begin in (4.0, 8.0, 12.0):
+        assert set(named(watch, dusk(34), begin, 2)) == {Fault.BLACK}
+        assert set(named(watch, dusk(26), begin + 2, 2)) == {Fault.BLACK}
+    assert named(watch, dusk(60), 16.0, 2)[-1] is None
+    assert set(named(watch, dusk(34), 18.0, 4)) == {None}
+
+
 def test_one_fault_after_another_is_named_anew() -> None:
     watch = PictureWatch()
     named(watch, FAULTS[Fault.BLACK], 0.0, 4)

@@ -49,6 +49,8 @@ BLACK = 25.0
 EDGE, EDGES = 8.0, 3
 WHITE, SATURATED, GLARE = 200.0, 250, 0.6
 BLURRED = 0.175
+SLACK = {"BLACK": 1.2, "COVERED": 4.0, "BLINDED": 4.0, "GLARE": 0.9, "BLURRED": 1.1}
+"""By how much a fault that is named must be past its limit to be over: at dusk it does not come and go."""
 EVERY_S = 0.5
 """Between two looks at a picture; whether it is frozen is asked of each."""
 FROZEN_S, FROZEN_PICTURES = 4.0, 3
@@ -98,7 +100,7 @@ class PictureWatch:
             return Fault.FROZEN
         if now - self._looked_at >= EVERY_S:
             self._looked_at = now
-            self._take(_fault(picture), now)
+            self._take(_fault(picture, self._named), now)
         return self._named
 
     def _frozen(self, picture: NDArray[np.uint8], now: float) -> bool:
@@ -120,21 +122,25 @@ class PictureWatch:
             self._named = None
 
 
-def _fault(picture: NDArray[np.uint8]) -> Fault | None:
-    """What is wrong with one picture by itself."""
+def _fault(picture: NDArray[np.uint8], named: Fault | None = None) -> Fault | None:
+    """What is wrong with one picture by itself; one that is ``named`` already stays until it is clearly over."""
+
+    def slack(*faults: Fault) -> float:
+        return SLACK[named.name] if named is not None and named in faults else 1.0
+
     height, width = picture.shape[:2]
     size = (min(width, FOCUS_WIDTH), max(1, round(height * min(1.0, FOCUS_WIDTH / width))))
     small = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA))
     grey = np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)).astype(np.float32)
     cells = np.asarray(cv2.resize(grey, CELLS, interpolation=cv2.INTER_AREA), np.float32)
     try:
-        if float(cells.max()) < BLACK:
+        if float(cells.max()) < BLACK * slack(Fault.BLACK):
             return Fault.BLACK
-        if int((_edges(cells) > EDGE).sum()) <= EDGES:
+        if int((_edges(cells) > EDGE).sum()) <= EDGES * slack(Fault.COVERED, Fault.BLINDED):
             return Fault.BLINDED if float(cells.mean()) >= WHITE else Fault.COVERED
-        if float((grey >= SATURATED).mean()) >= GLARE:
+        if float((grey >= SATURATED).mean()) >= GLARE * slack(Fault.GLARE):
             return Fault.GLARE
-        return Fault.BLURRED if 0.0 <= _focus(grey) < BLURRED else None
+        return Fault.BLURRED if 0.0 <= _focus(grey) < BLURRED * slack(Fault.BLURRED) else None
     finally:
         for scratch in (small, grey, cells):
             scratch.fill(0)
