@@ -409,7 +409,7 @@ class Appliance:
 
     def disbelieved(self, kind: str, error: EdgeError) -> None:
         log.warning("message_refused", topic=kind, why=str(error))
-        self.van.trail.refused(error)
+        self.van.trail.disbelieved(error)
 
     def damaged(self, damage: Damage) -> None:
         log.error("outbox_was_damaged", kept=damage.file, carried=damage.carried, lost=damage.lost)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from edge import __version__, state
 from edge.alert.adjudication import AdjudicationBody
@@ -17,6 +18,7 @@ from edge.errors import CustodyBreached, EdgeError, WorkerFailed
 from edge.records import Alert, ErasureReceipt
 from edge.trust.audit import AuditLog
 from edge.trust.events import MAX_TEXT, Event
+from edge.trust.refusals import Refusals
 
 __all__ = ["AuditTrail"]
 
@@ -36,6 +38,8 @@ class AuditTrail:
         self._audit = audit
         self._clock = clock
         self._recipients = recipients
+        self._refusals = Refusals(audit, clock)
+        self._decided: set[tuple[UUID, datetime]] = set()
         self._lock = threading.Lock()
         self._since = clock.now()
         self._count = 0
@@ -103,6 +107,10 @@ class AuditTrail:
             self._cameras.discard(event.key)
             self._audit.record(Event.CAMERA_FINE, _which(event.key))
 
+    def disbelieved(self, error: EdgeError) -> None:
+        """A message was refused. Whoever has the broker may send as many as they like: a flood is counted."""
+        self._refusals.note(error)
+
     def damaged(self, store: str, damage: Damage) -> None:
         """A store was found damaged at the start and made anew from what could be read."""
         self._audit.record(
@@ -111,13 +119,17 @@ class AuditTrail:
         )
 
     def adjudicated(self, decision: AdjudicationBody) -> None:
-        """A person decided on an alert of this van."""
+        """A person decided on an alert of this van; said again, by the broker or by who has it, it is written once."""
+        said = (decision.alert_id, decision.at)
+        if said in self._decided:
+            return
         verdict = decision.state if decision.result is None else f"{decision.state}: {decision.result}"
         if decision.correct is not None:
             verdict += ", correct" if decision.correct else ", incorrect"
         self._audit.record(
             Event.ALERT_ADJUDICATED, {"alert": str(decision.alert_id), "verdict": verdict, "by": decision.by}
         )
+        self._decided.add(said)
 
     def failed(self, failure: WorkerFailed) -> None:
         """A part of the service died, ended or hangs."""

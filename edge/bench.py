@@ -69,9 +69,11 @@ def bench(config: Config | None = None, *, rounds: int = 50) -> BenchReport:
     landmarks = (box[:2] + share * FACE_PX).astype(np.float32)
     face = TrackedFace(uuid4(), box, 0.9, landmarks, 3)
     limits = QualitySection()
+    close, small = detector.close, frame[:FACE_PX, :FACE_PX]
 
     stages: dict[str, Callable[[], object]] = {
         f"detect ({config.models.detector})": lambda: detector.detect(frame),
+        **({} if close is None else {f"second look ({config.models.close_up})": lambda: close.detect(small)}),
         "quality": lambda: assess(frame, face, limits),
         "align": lambda: align(frame, landmarks, embedder.template),
         f"embed ({config.models.embedder})": lambda: embedder.embed(chip),

@@ -98,6 +98,9 @@ class ModelsSection(Section, frozen=True):
 
     directory: Annotated[str, Meta(description="folder of model packs; empty: the packs that ship with LFR Edge")] = ""
     detector: Annotated[str, Meta(description="pack:variant of the detector")] = "centerface:960x544-int8"
+    close_up: Annotated[
+        str, Meta(description="pack:variant of the detector that looks at small faces again; empty: nobody does")
+    ] = "centerface:96x96-int8"
     embedder: Annotated[str, Meta(description="pack:variant of the embedder")] = "mobilefacenet:dynamic-int8"
     runtime: Annotated[Literal["litert", "tflite-runtime"], Meta(description="which runtime executes them")] = "litert"
     threads: Annotated[int, Meta(ge=1, le=64, description="threads per model")] = 2
@@ -149,7 +152,7 @@ class DecisionSection(Section, frozen=True):
             "floor and what strangers in one scene may reach, below which it may not lie"
         ),
     ] = None
-    votes: Annotated[int, Meta(ge=1, le=30, description="searches that must agree (k of n)")] = 3
+    votes: Annotated[int, Meta(ge=1, le=30, description="searches that must agree (k of n)")] = 2
     window: Annotated[int, Meta(ge=1, le=60, description="searches that are counted (n)")] = 5
     cooldown_s: Annotated[
         float, Meta(ge=0, le=3600, description="after an alert, how long the same subject raises none")

@@ -1,7 +1,8 @@
 """The path of one face, and the only file that orders its stages.
 
     frame → detect → track → quality → align → embed → template → search → decide → alert
-                                                                               └────→ forget
+                                           ↑                                   │ └────→ forget
+                                           └──── a closer look where it is near ┘
 
 One worker runs it. Capture reads in its own and keeps the newest frame only; the publisher sends in its own from the
 outbox. Between them nothing queues. Whatever is held of a face lives behind a custody handle that is erased in the
@@ -12,11 +13,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Protocol
 from uuid import UUID
 
 import numpy as np
@@ -25,7 +24,7 @@ from numpy.typing import NDArray
 from edge.alert.probe import encode, probe_picture
 from edge.clock import Clock, uuid7
 from edge.config import Config
-from edge.custody.erase import Kind
+from edge.custody.erase import Biometric, Kind
 from edge.custody.retention import Custodian
 from edge.deployment.permit import Permit
 from edge.errors import BiometricErased, EdgeError, EntryNotFound, PermitLapsed
@@ -35,65 +34,24 @@ from edge.match.template import TrackTemplate
 from edge.records import (
     NOBODY,
     Alert,
-    ChipTemplate,
     Decision,
-    Detections,
     ErasureCause,
     Frame,
     Limits,
     Outcome,
     QualityReport,
     TrackedFace,
-    WatchlistEntry,
 )
 from edge.sight.align import align
+from edge.sight.closer import cuts
 from edge.sight.quality import assess
 from edge.sight.track import Tracker
+from edge.stages import AlertSink, FaceDetector, FaceEmbedder, FrameSource, PipelineCounts, Subjects
 from edge.system.journal import get_logger
 
-__all__ = ["AlertSink", "FrameSource", "Pipeline", "PipelineCounts", "Subjects"]
+__all__ = ["Pipeline"]
 
 log = get_logger("pipeline")
-
-
-class FrameSource(Protocol):
-    """What the pipeline asks of :class:`edge.sight.capture.Capture`."""
-
-    def next(self, timeout: float) -> Frame | None: ...
-    @property
-    def ended(self) -> bool: ...
-
-
-class FaceDetector(Protocol):
-    """What the pipeline asks of :class:`edge.sight.detect.Detector`."""
-
-    def detect(self, image: NDArray[np.uint8]) -> Detections: ...
-    def flush(self) -> None: ...
-
-
-class FaceEmbedder(Protocol):
-    """What the pipeline asks of :class:`edge.sight.embed.Embedder`."""
-
-    template: ChipTemplate
-
-    def embed(self, chip: NDArray[np.uint8]) -> NDArray[np.float32]: ...
-    def flush(self) -> None: ...
-    @property
-    def digest(self) -> str: ...
-
-
-class Subjects(Protocol):
-    """What the pipeline asks of the list besides the index."""
-
-    def entry(self, reference: str) -> WatchlistEntry: ...
-    @property
-    def digest(self) -> str: ...
-
-
-class AlertSink(Protocol):
-    """What the pipeline asks of :class:`edge.alert.submit.AlertSubmitter`."""
-
-    def submit(self, make: Callable[[int], Alert]) -> Alert: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,33 +61,6 @@ class _View:
     frame: Frame
     image: NDArray[np.uint8] = field(repr=False)
     boxes: NDArray[np.float32] = field(repr=False)
-
-
-@dataclass(slots=True)
-class PipelineCounts:
-    """What happened since the start, in numbers: fit for a journal, a metric or a page.
-
-    Attributes:
-        frames: frames processed.
-        faces_seen: passages that were confirmed.
-        embedded: faces that were good enough and were searched.
-        refused: faces that were not, by reason.
-        given_up: frames that reached their deadline before this machine was done with them.
-        alerts: alerts raised.
-        cooled: alerts that the cool-down held back.
-        restarts: templates begun anew because an embedding contradicted them.
-        stage_ms: milliseconds spent, by stage.
-    """
-
-    frames: int = 0
-    faces_seen: int = 0
-    embedded: int = 0
-    refused: Counter[str] = field(default_factory=Counter)
-    given_up: int = 0
-    alerts: int = 0
-    cooled: int = 0
-    restarts: int = 0
-    stage_ms: dict[str, float] = field(default_factory=dict)
 
 
 class Pipeline:
@@ -190,6 +121,7 @@ class Pipeline:
         self._tracker = Tracker(config.track)
         self._templates: dict[UUID, TrackTemplate] = {}
         self._matching = threading.Lock()
+        self._sees = False  # whether the detector's memory holds a frame
         self._stop = threading.Event()
         self.counts = PipelineCounts()
 
@@ -208,6 +140,7 @@ class Pipeline:
                 if self._custodian.breach is not None:
                     raise self._custodian.breach
                 if frame is None:
+                    self._close_eyes()
                     self._end(
                         self._tracker.expire(self._clock.monotonic_ns())
                         if self._permit.valid
@@ -221,7 +154,7 @@ class Pipeline:
                 raise self._custodian.breach
         finally:
             self._end(self._tracker.end_all())
-            self._detector.flush()
+            self._close_eyes()
             self._embedder.flush()
 
     def stop(self) -> None:
@@ -265,8 +198,10 @@ class Pipeline:
         """
         try:
             if not self._permit.valid:
+                self._close_eyes()
                 self._end(self._tracker.end_all())
                 return
+            self._sees = True
             with self._timed("detect"):
                 detections = self._detector.detect(frame.pixels.array)
             # Asked anew, here and for every face: on a machine that is too slow the sweeper has erased it meanwhile,
@@ -316,10 +251,40 @@ class Pipeline:
             if template.fold(vector.array, report.weight):
                 self._decider.forget_votes(face.track_id)
             self.counts.restarts += template.restarts - restarts
-        self.counts.embedded += 1
+            self.counts.embedded += 1
+            decision = self._search(view, face, template, near=True)
+            if decision is not None:
+                return decision
+            with self._closely(view, face) as better:
+                template.exchange(vector.array, better.array, report.weight)
+        decision = self._search(view, face, template, near=False)
+        assert decision is not None
+        return decision
+
+    def _search(self, view: _View, face: TrackedFace, template: TrackTemplate, *, near: bool) -> Decision | None:
+        """What follows from a search; None where a closer look is still to be had and could change it.
+
+        Search and decision are one: in between, nobody may leave the list.
+        """
         with self._timed("search"), template.probe() as probe, self._matching:
             result = self._index.search(probe.array)
+            if near and self._decider.near(face.track_id, result):
+                return None
             return self._decider.decide(face.track_id, result, view.frame.captured_ns)
+
+    def _closely(self, view: _View, face: TrackedFace) -> Biometric:
+        """The embedding of a closer look at the same picture, behind its handle."""
+        self.counts.closer += 1
+        with self._timed("closer"):
+            again = self._detector.look_again(view.image, face.box)
+            made = self._embedder.embed_mean(self._chips(view, face, again))
+            _ = view.frame.pixels.array  # as above: what was cut out meanwhile counts only if nobody was erasing it
+            return self._custodian.hold(Kind.EMBEDDING, made, track_id=face.track_id)
+
+    def _chips(self, view: _View, face: TrackedFace, again: NDArray[np.float32] | None) -> Iterator[NDArray[np.uint8]]:
+        for cut in cuts(view.image, face.landmarks, again, self._embedder.template):
+            with self._custodian.hold(Kind.CHIP, cut, track_id=face.track_id) as chip:
+                yield chip.array
 
     def _alert(self, view: _View, face: TrackedFace, report: QualityReport, decision: Decision) -> None:
         reference = decision.reference
@@ -398,6 +363,12 @@ class Pipeline:
             self._custodian.close(track_id, ErasureCause.TRACK_ENDED)
         if ended:
             self._embedder.flush()
+
+    def _close_eyes(self) -> None:
+        """Leave nothing of the last frame in the detector: the next one, which would overwrite it, may never come."""
+        if self._sees:
+            self._detector.flush()
+            self._sees = False
 
     def _timed(self, stage: str) -> _Timed:
         return _Timed(self.counts.stage_ms, stage)

@@ -71,8 +71,8 @@ def _memory(config: Config) -> str:
 
 def _models(config: Config) -> str:
     detector, embedder = load_models(config)
-    width, height = detector.model.size
-    found = len(detector.detect(np.zeros((height, width, 3), np.uint8)))
+    looks = [look for look in (detector, detector.close) if look is not None]
+    found = sum(len(look.detect(np.zeros((*look.model.size[::-1], 3), np.uint8))) for look in looks)
     length = float(np.linalg.norm(embedder.embed(np.full((embedder.chip_size, embedder.chip_size, 3), 127, np.uint8))))
     if found or abs(length - 1.0) > 1e-3:
         raise EdgeError(
@@ -80,7 +80,8 @@ def _models(config: Config) -> str:
             f"answer wrongly ({found} faces in a black picture, a template of length {length:.3f})",
             "Check this machine's memory and processor, or choose the other runtime in models.runtime",
         )
-    return f"{config.models.detector} and {config.models.embedder} on {config.models.runtime}"
+    names = (config.models.detector, config.models.close_up, config.models.embedder)
+    return f"{', '.join(filter(None, names))} on {config.models.runtime}"
 
 
 def _deployment(config: Config) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,10 @@ from edge.trust.place import Place
 from edge.watchlist.bundle import Manifest
 from provisioning.repository import Repository
 
-__all__ = ["draft_authority", "publish_authority", "read_force", "target_name"]
+__all__ = ["draft_authority", "publish_authority", "read_force", "require_dated", "target_name"]
 
+CLOCKS_DIFFER = timedelta(minutes=5)
+"""By so much the clocks of two offices may."""
 PROTEST = re.compile(r"protest|demonstration|rally|march\b|vigil|assembly|picket", re.IGNORECASE)
 """Words by which an authority tells that people assemble there: their rights weigh, and the officer must say so."""
 
@@ -74,6 +76,7 @@ def draft_authority(
             )
     content = msgspec.json.format(msgspec.json.encode(raw), indent=2) + b"\n"
     authority = parse_authority(content, str(file))
+    require_dated(authority, str(file), now)
     if authority.deployment != manifest.deployment:
         raise AuthorityInvalid(
             f"{file}: deployment",
@@ -143,6 +146,20 @@ def read_force(file: Path) -> Place:
         raise BadInput(str(file), f"cannot be read ({error.strerror})", "Give the force's area as TOML") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadInput(str(file), in_words(error), "Give name and polygon") from None
+
+
+def require_dated(authority: Authority, name: str, now: datetime) -> None:
+    """Refuse an authority that says it was signed later than now: no withdrawal before that moment would end it.
+
+    Raises:
+        AuthorityInvalid: it does.
+    """
+    if authority.authorised_at > now + CLOCKS_DIFFER:
+        raise AuthorityInvalid(
+            f"{name}: authorised_at",
+            "lies ahead: a withdrawal before that moment would not count",
+            "Leave it out; the moment of signing is added",
+        )
 
 
 def publish_authority(repository: Repository, authority: Authority, content: bytes, now: datetime) -> str:

@@ -94,12 +94,13 @@ def countersign(
     """
     from edge.errors import BadInput
     from edge.trust.authority import parse_authority
-    from provisioning.authority import target_name
+    from provisioning.authority import require_dated, target_name
     from provisioning.keyring import Keyring
     from provisioning.list_page import page_of_list, read_page
     from provisioning.repository import AUTHORITIES, Repository
 
     opened = Repository(repository, Keyring(keys))
+    seen = opened.waits_as(AUTHORITIES)
     waiting = opened.pending(AUTHORITIES)
     name = target_name(deployment)
     if waiting is None or name not in waiting.names:
@@ -107,6 +108,7 @@ def countersign(
         raise BadInput(name, f"does not wait for a signature; what waits: {there}", "Check the deployment")
     content = opened.content(name)
     authority = parse_authority(content, name)
+    require_dated(authority, name, datetime.now(UTC))
     if page is not None:
         digest = page_of_list(page, read_page(page, page_key), authority.watchlist)
         if digest != authority.report:
@@ -118,7 +120,7 @@ def countersign(
                 say(f"Your signature is for {other}, too: it was changed at the same time. Look at it first.")
     if not yes:
         typer.confirm("Sign it?", abort=True, err=as_json)
-    have = opened.countersign(AUTHORITIES)
+    have = opened.countersign(AUTHORITIES, seen)
     left = max(0, waiting.need - have)
     after = f"{left} more must sign." if left else "Vans see it after lfr-provision publish."
     show({"signed": name, "signatures": have, "needed": waiting.need}, [f"Signed as {name}. {after}"], as_json=as_json)

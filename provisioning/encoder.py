@@ -1,17 +1,15 @@
 """The one face of a picture, found, judged, aligned and embedded with the van's own models.
 
 The stages are those of the van, so that a gallery template and a probe template mean the same. Three
-things differ: the limits are stricter; each chip is embedded twice, as it is and mirrored, and the
-two are averaged, which costs nothing at enrolment and makes the template less dependent on the light's
-side; and the picture is looked at in all four turns, because people hand in pictures that lie on their side, and a
-face that is enrolled as it lies there finds nobody, or somebody else.
+things differ: the limits are stricter; every face is looked at as closely as the van looks at those who come near
+somebody on the list (:mod:`edge.sight.closer`); and the picture is looked at in all four turns, because people hand
+in pictures that lie on their side, and a face that is enrolled as it lies there finds nobody, or somebody else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Protocol
 from uuid import UUID
@@ -22,9 +20,10 @@ from numpy.typing import NDArray
 
 from edge.config import ModelsSection, QualitySection
 from edge.errors import FaceNotEnrollable
-from edge.records import Detections, QualityReason, QualityReport, TrackedFace
-from edge.sight import align as alignment
+from edge.records import ChipTemplate, Detections, QualityReason, QualityReport, TrackedFace
 from edge.sight import detect, embed, runtime
+from edge.sight.align import align
+from edge.sight.closer import cuts
 from edge.sight.quality import assess
 from provisioning.enrol import EncodedFace, Seen
 from provisioning.standard_terms import measure
@@ -82,17 +81,20 @@ class Detector(Protocol):
     """What enrolment needs of :mod:`edge.sight.detect`."""
 
     def detect(self, image: NDArray[np.uint8]) -> Detections: ...
+    def look_again(self, image: NDArray[np.uint8], box: NDArray[np.float32]) -> NDArray[np.float32] | None: ...
 
 
 class Embedder(Protocol):
     """What enrolment needs of :mod:`edge.sight.embed`."""
+
+    template: ChipTemplate
 
     @property
     def dimension(self) -> int: ...
 
     def embed(self, chip: NDArray[np.uint8]) -> NDArray[np.float32]: ...
 
-    def embed_flipped(self, chip: NDArray[np.uint8]) -> NDArray[np.float32]: ...
+    def embed_mean(self, chips: Iterable[NDArray[np.uint8]]) -> NDArray[np.float32]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +127,7 @@ class ModelEncoder:
 
     Args:
         detector: finds faces.
-        align: cuts a chip out of an image by five landmarks.
-        embedder: makes a template of a chip and its mirror image.
+        embedder: makes templates of chips.
         model: the embedder's digest, as :attr:`edge.sight.embed.Embedder.digest` gives it.
         limits: what a reference picture must be.
         turns: quarter turns to the left in which a picture is looked at; ``(0,)`` where it is known to be upright.
@@ -135,7 +136,6 @@ class ModelEncoder:
     def __init__(
         self,
         detector: Detector,
-        align: Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.uint8]],
         embedder: Embedder,
         *,
         model: str,
@@ -143,7 +143,6 @@ class ModelEncoder:
         turns: Sequence[int] = range(4),
     ) -> None:
         self._detector = detector
-        self._align = align
         self._embedder = embedder
         self._model = model
         self._limits = limits
@@ -171,9 +170,7 @@ class ModelEncoder:
         others = [view.fit for view in views[1:] if view.report.reason is None]
         if any(best.fit - fit < CLEAR_LEAD for fit in others):
             raise FaceNotEnrollable(name, "may lie on its side: it does not say which way is up", TURN_IT)
-        chip = self._chip(best.image, best.face, report.eye_distance)
-        template = self._embedder.embed_flipped(chip)
-        chip.fill(0)
+        template = self._closely(best)
         return EncodedFace(
             template=np.asarray(template, np.float32),
             picture=_picture(best.image, best.face.box),
@@ -232,14 +229,21 @@ class ModelEncoder:
         chip.fill(0)
         return float(one @ other)
 
+    def _closely(self, view: _View) -> NDArray[np.float32]:
+        """The template of a closer look, as a van has it of whoever comes near somebody on the list."""
+        image, scale = _shrunk(view.image, view.report.eye_distance)
+        again = self._detector.look_again(image, view.face.box * scale)
+
+        def chips() -> Iterator[NDArray[np.uint8]]:
+            for chip in cuts(image, view.face.landmarks * scale, again, self._embedder.template):
+                yield chip
+                chip.fill(0)
+
+        return self._embedder.embed_mean(chips())
+
     def _chip(self, image: NDArray[np.uint8], face: TrackedFace, eye_distance: float) -> NDArray[np.uint8]:
-        """Cut the chip out of a copy that is shrunk by averaging, or a large picture would be sampled with gaps."""
-        scale = min(1.0, EYES_BEFORE_ALIGNMENT / eye_distance)
-        if scale == 1.0:
-            return self._align(image, face.landmarks)
-        size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-        small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-        return self._align(small, (face.landmarks * np.float32(scale)).astype(np.float32))
+        small, scale = _shrunk(image, eye_distance)
+        return align(small, face.landmarks * scale, self._embedder.template)
 
     def _find(self, image: NDArray[np.uint8]) -> Detections:
         """Detect at a moderate size; once more with a border when the face may fill the picture."""
@@ -261,6 +265,15 @@ class ModelEncoder:
             found.scores,
             ((found.landmarks - offset) * factor).astype(np.float32),
         )
+
+
+def _shrunk(image: NDArray[np.uint8], eye_distance: float) -> tuple[NDArray[np.uint8], np.float32]:
+    """A copy that is shrunk by averaging, or a large picture would be sampled with gaps; and by how much."""
+    scale = min(1.0, EYES_BEFORE_ALIGNMENT / eye_distance)
+    if scale == 1.0:
+        return image, np.float32(1)
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8), np.float32(scale)
 
 
 def _cause(report: QualityReport, limits: QualitySection) -> str:
@@ -311,5 +324,6 @@ def make_encoder(
     vectors = embed.Embedder(
         runtime.load(embedder or names.embedder, kind="embedder", directory=models, threads=threads)
     )
-    cut = partial(alignment.align, template=vectors.template)
-    return ModelEncoder(detect.Detector(found), cut, vectors, model=vectors.digest, turns=turns)
+    close = names.close_up and runtime.load(names.close_up, kind="detector", directory=models, threads=threads)
+    detects = detect.Detector(found, close=close or None, sure=ENROLMENT.min_score)
+    return ModelEncoder(detects, vectors, model=vectors.digest, turns=turns)

@@ -8,15 +8,17 @@ private keys are missing simply cannot sign.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from securesystemslib.signer import CryptoSigner, HSMSigner, Key, Signer, SSlibKey
+from securesystemslib.exceptions import UnverifiedSignatureError
+from securesystemslib.signer import CryptoSigner, HSMSigner, Key, Signature, Signer, SSlibKey
 
 from edge.errors import KeyUnusable
 from edge.files import replace_file
@@ -69,6 +71,16 @@ class Keyring:
         if not self._roles.get(role):
             raise KeyUnusable(f"role {role}", f"has no key in {self.folder}", "Run lfr-provision init")
         return list(self._roles[role])
+
+    def signed(self, role: str, content: bytes, signatures: Mapping[str, Signature]) -> int:
+        """How many of the keys of ``role`` have signed ``content``."""
+        good = 0
+        for held in self.keys(role):
+            if (signature := signatures.get(held.public.keyid)) is not None:
+                with contextlib.suppress(UnverifiedSignatureError):
+                    held.public.verify_signature(signature, content)
+                    good += 1
+        return good
 
     def generate(self, role: str, count: int = 1) -> list[HeldKey]:
         """Make new Ed25519 keys in files for ``role``, without taking them into use: see :meth:`use`."""

@@ -33,6 +33,7 @@ from tuf.api.serialization import DeserializationError
 
 from edge.errors import BadInput, KeyUnusable, RepositoryInvalid, StoreUnavailable
 from edge.files import replace_file
+from edge.trust.canonical import sha256
 from provisioning.keyring import HeldKey, Keyring
 
 __all__ = ["AUTHORITIES", "DELEGATED", "LIFETIMES", "Pending", "Repository"]
@@ -136,17 +137,20 @@ class Repository:
     def add(self, name: str, content: bytes, now: datetime, *, custom: Mapping[str, Any] | None = None) -> TargetFile:
         """Put a file under ``<role>/<file>`` and sign that role's list of files. :meth:`publish` makes it visible.
 
+        A signature is for the whole list: nobody's change may be in it, and nothing that waits and was not looked at.
+
         Raises:
-            BadInput: the name is not ``<role>/<file>`` of a delegated role.
+            BadInput: the name is not ``<role>/<file>`` of a delegated role, or another file waits for a signature.
+            RepositoryInvalid: the list was changed by somebody who does not sign it.
         """
         role = self._role_of(name)
+        signed = self._to_sign(name, role)
         target = TargetFile.from_data(name, content, ["sha256"])
         if custom:
             target.unrecognized_fields["custom"] = dict(custom)
         folder = self.folder / "targets" / role
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{target.hashes['sha256']}.{Path(name).name}").write_bytes(content)
-        signed = self._load(role, Targets)
         signed.targets[name] = target
         self._bump(role, signed, now)
         return target
@@ -155,15 +159,34 @@ class Repository:
         """Take a file out of its role's list, and its content away.
 
         Raises:
-            BadInput: there is no such file.
+            BadInput: there is no such file, or another one waits for a signature.
+            RepositoryInvalid: see :meth:`add`.
         """
         role = self._role_of(name)
-        signed = self._load(role, Targets)
+        signed = self._to_sign(name, role)
         target = signed.targets.pop(name, None)
         if target is None:
             raise BadInput(name, "is not in the repository", "List what is there with lfr-provision repository show")
         (self.folder / "targets" / role / f"{target.hashes['sha256']}.{Path(name).name}").unlink(missing_ok=True)
         self._bump(role, signed, now)
+
+    def _to_sign(self, name: str, role: str) -> Targets:
+        """A role's newest list, which is to be signed again with another ``name`` in it."""
+        signed: Targets = self._believed(role, Targets)
+        waiting = self.pending(role)
+        others = [other for other in waiting.names if other != name] if waiting is not None else []
+        if others and not self._mine(role):
+            raise BadInput(
+                others[0],
+                "waits for another officer's signature, and yours would count for it, too",
+                "Look at it and countersign it first, or have its officer sign it again as it ought to be",
+            )
+        return signed
+
+    def _mine(self, role: str) -> bool:
+        """Whether whoever signs here has signed a role's newest list already."""
+        signatures = self._read(self._path(role)).signatures
+        return self.keys.signers(self.keys.keys(role))[0].public_key.keyid in signatures
 
     def names(self, role: str) -> tuple[str, ...]:
         """What a delegated role has signed, sorted."""
@@ -182,7 +205,7 @@ class Repository:
 
     def needed(self, role: str) -> int:
         """How many signatures a delegated role's word needs."""
-        return int(self._load("targets", Targets).get_delegated_role(role).threshold)
+        return int(self._believed("targets", Targets).get_delegated_role(role).threshold)
 
     def pending(self, role: str) -> Pending | None:
         """What a delegated role has begun to sign and too few have signed yet; None when nothing waits."""
@@ -215,11 +238,19 @@ class Repository:
             raise RepositoryInvalid(str(path), "is not what was signed", "Have it signed again")
         return content
 
-    def countersign(self, role: str) -> int:
+    def waits_as(self, role: str) -> str:
+        """Digest of the whole list that waits, for :meth:`countersign`: what was looked at is what is signed."""
+        return sha256(self._read(self._path(role)).signed_bytes)
+
+    def countersign(self, role: str, seen: str) -> int:
         """Add one signature to what waits; returns how many there are then.
 
+        Args:
+            role: of authorities.
+            seen: what :meth:`waits_as` said before it was looked at.
+
         Raises:
-            BadInput: nothing waits.
+            BadInput: nothing waits, or something else than was seen.
             KeyUnusable: no key of a person who has not signed yet is here.
         """
         waiting = self.pending(role)
@@ -227,6 +258,12 @@ class Repository:
             raise BadInput(f"role {role}", "has nothing that waits for a signature", "Ask who signs first")
         path = self._path(role)
         metadata = self._read(path)
+        if sha256(metadata.signed_bytes) != seen:
+            raise BadInput(
+                f"role {role}",
+                "was changed while you looked at it: nothing is signed",
+                "Look at it again, from the start",
+            )
         fresh = [held for held in self.keys.keys(role) if held.public.keyid not in metadata.signatures]
         if not fresh:
             raise KeyUnusable(f"the keys in {self.keys.folder}", "have all signed already", "Ask another officer")
@@ -296,6 +333,7 @@ class Repository:
             BadInput: numbers that cannot be, or something waits for another signature.
         """
         old = self.keys.keys(role)
+        signed = self._believed(role, Targets) if role in {"targets", *DELEGATED} else None  # by the keys of before
         if role != AUTHORITIES and (officers, signatures) != (None, None):
             raise BadInput(f"role {role}", "needs one signature", f"Several officers sign {AUTHORITIES} only")
         if role in DELEGATED and self.pending(role) is not None:
@@ -305,7 +343,7 @@ class Repository:
         if role in DELEGATED:
             need = signatures or self.needed(role)
             _check_officers(len(new), need)
-            targets = self._load("targets", Targets)
+            targets = self._believed("targets", Targets)
             self._delegate(targets, role, new, need)
             known = targets.delegations
             assert known is not None
@@ -314,7 +352,7 @@ class Repository:
             known.keys = {keyid: key for keyid, key in known.keys.items() if keyid in used}
             self._bump("targets", targets, now)
         else:
-            root = self._load("root", Root)
+            root = self._believed("root", Root, need=ROOT_THRESHOLD)
             for held in old:
                 root.revoke_key(held.public.keyid, role)
             for held in new:
@@ -324,8 +362,7 @@ class Repository:
             signing = [*old, *new] if role == "root" else self.keys.keys("root")
             self._save("root", root, signing, need=2 * ROOT_THRESHOLD if role == "root" else ROOT_THRESHOLD)
         self.keys.use(role, new)
-        if role not in {"root", "snapshot", "timestamp"}:
-            signed = self._load(role, Targets)
+        if signed is not None:
             signed.version += 1
             signed.expires = _until(now, role)
             self._save(role, signed, new, need=need)
@@ -350,6 +387,24 @@ class Repository:
         signed = self._read(path).signed
         assert isinstance(signed, kind)
         return copy.deepcopy(signed)
+
+    def _believed(self, role: str, kind: type[Any], *, need: int = 1) -> Any:
+        """A role's newest metadata, if its own people signed it: others could else have something signed along.
+
+        Raises:
+            RepositoryInvalid: they have not.
+        """
+        path = self._path(role)
+        metadata = self._read(path)
+        by = self.keys.signed(role, metadata.signed_bytes, metadata.signatures)
+        name = path.name.split(".")[0]
+        if by < need or name != str(metadata.signed.version):
+            raise RepositoryInvalid(
+                str(path),
+                "was changed by somebody who does not sign it",
+                "Sign nothing; restore it from its backup and find out who can write there",
+            )
+        return self._load_from(path, kind)
 
     @staticmethod
     def _read(path: Path) -> Metadata[Any]:

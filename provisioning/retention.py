@@ -172,7 +172,9 @@ def _done_otherwise(content: bytes, authority: Authority, entries: list[AuditEnt
     """What the log shows that ought not to have happened."""
     accepted = [entry for entry in entries if entry.event == Event.AUTHORITY_ACCEPTED]
     digest = authority_digest(content)
-    if accepted and all(entry.data["digest"] != digest for entry in accepted):
+    if not accepted:
+        yield "the log does not say that a van has accepted this authority: it is of something else, or not whole"
+    elif all(entry.data["digest"] != digest for entry in accepted):
         yield f"the log is of another authority than this one ({accepted[-1].data['digest']})"
     for entry in entries:
         if entry.event == Event.ERASURES and int(entry.data["overdue"]):
@@ -185,8 +187,13 @@ def _done_otherwise(content: bytes, authority: Authority, entries: list[AuditEnt
             yield f"the list was destroyed at {entry.at}, after the authority had ended ({_moment(authority.ends)})"
     last = max((_time(entry.at) for entry in entries), default=None)
     for copy in copies(entries).values():
-        if not copy.destroyed and last is not None and last > authority.ends + LATE:
-            yield f"the log goes on after the authority's end and does not say that list {copy.watchlist} was destroyed"
+        if not copy.destroyed and last is not None:
+            goes = (
+                "goes on after the authority's end"
+                if last > authority.ends + LATE
+                else "ends before the authority does,"
+            )
+            yield f"the log {goes} and does not say that list {copy.watchlist} was destroyed"
 
 
 def _moment(at: datetime) -> str:

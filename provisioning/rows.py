@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from datetime import date, datetime
 from pathlib import Path
 
+from edge.alert.message import LONGEST_WORDS
 from edge.errors import NothingToEnrol
 from edge.records import AGE_BANDS
 from provisioning.sources import (
@@ -120,7 +121,13 @@ def _read(row: Row, month_first: Cell | None) -> tuple[Record, str]:
     values["custody_image"] = _custody(cells["custody_image"], cells["image_source"].text)
     values["age_band"] = _one_of("age_band", cells["age_band"], AGE_BANDS)
     values["conviction"] = _one_of("conviction", cells["conviction"], CONVICTIONS)
-    values["lookalikes"] = tuple(filter(None, (part.strip() for part in cells["lookalikes"].text.split(";"))))
+    lookalikes = tuple(filter(None, (part.strip() for part in cells["lookalikes"].text.split(";"))))
+    values["lookalikes"] = lookalikes
+    for name, parts in (("category", (cells["category"].text,)), ("lookalikes", lookalikes)):
+        if (size := max(map(len, parts), default=0)) > LONGEST_WORDS:
+            raise _Unusable(
+                f"cell {cells[name].place} ({name}) has {size} characters, {LONGEST_WORDS} are allowed", "Write less"
+            )
     path = cells["path"].text.replace("\\", "/")
     if not path:
         raise _Unusable(f"cell {cells['path'].place} names no picture", "Fill in the column path")

@@ -27,9 +27,10 @@ from edge.errors import NothingToEnrol
 __all__ = ["Cell", "Row", "Sheet", "column_letter", "column_name", "read_spreadsheet"]
 
 MAX_BYTES = 50_000_000
-MAX_UNPACKED = 400_000_000
+MAX_UNPACKED = 100_000_000
 """A workbook is a ZIP archive; one that unpacks to more than that was not made by people."""
 MAX_ROWS = 100_000
+MAX_COLUMNS = 500
 ZIP, OLE = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _SEP_LINE = re.compile(r'\A"?sep=(.)"?[ ,;\t]*(?:\r\n|\r|\n|\Z)', re.IGNORECASE)
@@ -254,8 +255,19 @@ def _workbook(file: Path, content: bytes, known: Sequence[str]) -> Sheet:
 
 
 def _cells(sheet: Any) -> Iterator[tuple[int, list[tuple[str, str]]]]:
-    for number, row in enumerate(sheet.iter_rows(), start=1):
-        yield number, [_excel_cell(cell) for cell in row]
+    """Rows that hold something. To ask for every row would make the 17 billion cells before a formatted last one."""
+    rows: dict[int, dict[int, Any]] = {}
+    for (number, column), cell in sheet._cells.items():  # noqa: SLF001 - what is there, without making what is not
+        if cell.value is not None:
+            rows.setdefault(number, {})[column] = cell
+    for number, row in sorted(rows.items()):
+        if max(row) > MAX_COLUMNS:
+            raise NothingToEnrol(
+                f"sheet {sheet.title!r}",
+                f"has more than {MAX_COLUMNS} columns in row {number}",
+                "Check that it is the list",
+            )
+        yield number, [_excel_cell(row[at]) if at in row else ("", "") for at in range(1, max(row) + 1)]
 
 
 def _excel_cell(cell: Any) -> tuple[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from edge.trust.repository import VanRepository
 from provisioning.keyring import Keyring
@@ -18,10 +19,13 @@ def now() -> datetime:
 
 
 class Forger(Repository):
-    """Whoever holds the keys that publish, and publishes what too few people have signed."""
+    """Whoever holds the keys that publish, and publishes what too few people have signed, or others than may."""
 
     def _vouched(self, role: str) -> Path:
         return self._path(role)
+
+    def _believed(self, role: str, kind: type[Any], *, need: int = 1) -> Any:
+        return self._load(role, kind)
 
 
 class World:

@@ -84,3 +84,19 @@ def test_what_lies_outside_the_frame_is_black() -> None:
 def test_landmarks_that_are_no_face_are_refused(landmarks: NDArray[Any], says: str) -> None:
     with pytest.raises(RecordInvalid, match=says):
         align(np.zeros((10, 10, 3), np.uint8), landmarks)
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("zoom", [0.95, 1.05])
+def test_a_zoomed_chip_holds_the_face_larger_about_the_middle_of_its_landmarks(
+    template: ChipTemplate, zoom: float
+) -> None:
+    side = CHIP_SIZES[template]
+    goal = TEMPLATES[template]
+    rows, columns = np.mgrid[0:side, 0:side]
+    frame = np.stack([columns, rows, np.zeros_like(rows)], -1).astype(np.uint8)  # each pixel says where it lies
+    chip = align(frame, np.asarray(goal, np.float32), template, zoom)
+    middle = goal.mean(0)
+    for x, y in ((side // 2, side // 2), (side // 3, side // 2), (side // 2, 2 * side // 3)):
+        expected = middle + (np.array([x, y]) - middle) / zoom
+        assert np.abs(chip[y, x, :2].astype(float) - expected).max() <= 1

@@ -41,7 +41,7 @@ def tail() -> ImpostorTail:
         model_sha256="0" * 64,
         detector_sha256="1" * 64,
         data="a sphere",
-        flipped="none",
+        closely="none",
         people=PEOPLE,
         relative=COSINE,
         passages=Passages(searches=2.5, measured=((8, 40, 25, 100, 1000, 1.9, 1.2, 2.5),)),

@@ -39,3 +39,10 @@ def test_every_threat_and_every_provision_has_its_answer() -> None:
     for table in tables:
         lines = [line for line in table.splitlines() if line.startswith("| ") and "| File | Test |" not in line]
         assert len(ROW.findall(table)) == len(lines) > 5, table[:40]
+
+
+def test_there_is_a_way_to_report_a_weakness_in_private() -> None:
+    """Where GitHub looks for it; the link opens the private form of whichever fork it is read in."""
+    said = (ROOT / "SECURITY.md").read_text("utf-8").split("## Reporting", 1)[1].split("\n## ", 1)[0]
+    assert "(../../security/advisories/new)" in said
+    assert "Report a weakness in private before you publish it" in said

@@ -95,7 +95,7 @@ class TestAlerts:
     def test_a_huge_jump_of_numbers_does_not_fill_the_disk(self, store: AlertStore) -> None:
         store.accept(make_alert(1), DIGEST, NOW)
         assert store.accept(make_alert(2**53 - 1), DIGEST, NOW).missing == (2, 2**53 - 2)
-        assert len(store.missing("van-1")) <= 100_001
+        assert 0 < len(store.missing("van-1")) <= 1000
 
     def test_two_vans_may_use_one_identifier_and_each_has_its_alert_and_its_case(self, store: AlertStore) -> None:
         first, second = make_alert(), make_alert(van="van-2", reference="S-0077")

@@ -74,6 +74,13 @@ def test_old_news_is_no_news() -> None:
     assert ">Matching<" not in page
 
 
+def test_a_clock_that_was_set_back_keeps_no_dead_service_green() -> None:
+    page = crew_page(health(at=NOW + timedelta(hours=1)), "", NOW)
+    assert ">No word from the service<" in page
+    assert "3600 seconds ahead of this clock" in page
+    assert ">Matching<" not in page
+
+
 def test_what_the_service_says_is_text_and_never_markup() -> None:
     page = crew_page(health(state="failed", why="<script>alert(1)</script>"), "", NOW)
     assert "<script>" not in page

@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from edge.config import DecisionSection
-from edge.match.decide import Decider
+from edge.match.decide import NEAR, Decider
 from edge.records import NOBODY, Candidate, Limits, Outcome, SearchResult
 
 SECOND = 1_000_000_000
@@ -159,3 +159,39 @@ def test_an_empty_search_is_no_match() -> None:
     assert decision.outcome is Outcome.NO_MATCH
     assert decision.similarity is None
     assert decision.reference is None
+
+
+@pytest.mark.parametrize(
+    ("score", "similarity", "near"),
+    [
+        (0.45, 0.35, True),
+        (HALF.score - NEAR, HALF.similarity - NEAR, True),
+        (0.9, 0.9, True),
+        (0.43, 0.9, False),
+        (0.9, 0.33, False),
+    ],
+    ids=[
+        "just below both limits",
+        "as far below as may be",
+        "above both",
+        "too far below the score",
+        "too far below the similarity",
+    ],
+)
+def test_whoever_nearly_reaches_both_limits_is_worth_a_closer_look(score: float, similarity: float, near: bool) -> None:
+    assert Decider(DecisionSection(), limits=HALF).near(uuid4(), found("A", score, similarity)) is near
+
+
+def test_nobody_is_near_a_list_of_nobody_or_limits_that_nobody_reaches() -> None:
+    assert not Decider(DecisionSection(), limits=HALF).near(uuid4(), SearchResult((), exact=True))
+    assert not Decider(DecisionSection(), limits=NOBODY).near(uuid4(), found("A", 1.0, 1.0))
+
+
+def test_a_track_that_has_alerted_is_not_looked_at_more_closely_any_more() -> None:
+    decider, track = Decider(DecisionSection(votes=1, window=1), limits=HALF), uuid4()
+    assert decider.near(track, found("A", 0.6))
+    decision = decider.decide(track, found("A", 0.6), 0)
+    assert decision.outcome is Outcome.ALERT
+    assert not decider.near(track, found("A", 0.6))
+    decider.withdraw(decision)
+    assert decider.near(track, found("A", 0.6)), "an alert that was not raised may still be"

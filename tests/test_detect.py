@@ -189,3 +189,96 @@ def test_nothing_of_a_frame_is_left_after_a_flush(detector: Detector) -> None:
 def test_a_smaller_frame_does_not_see_the_rest_of_the_one_before(detector: Detector) -> None:
     detector.detect(_street(640, 384, [(10, 10, 200), (420, 150, 200)]))
     assert len(detector.detect(np.zeros((384, 200, 3), np.uint8))) == 0
+
+
+@pytest.fixture(scope="module")
+def close() -> runtime.Model:
+    return runtime.load("centerface:96x96-int8", kind="detector")
+
+
+def _landmark_error(found: NDArray[Any], truth: NDArray[Any]) -> float:
+    """The mean distance of five landmarks, in distances of the eyes."""
+    return float(np.linalg.norm(found - truth, axis=1).mean() / np.linalg.norm(truth[1] - truth[0]))
+
+
+def _small_face(height: int, *, at: tuple[int, int] = (500, 300)) -> tuple[NDArray[Any], NDArray[Any]]:
+    """A portrait whose face is so many pixels high, in a street of 1280 by 768; and where its landmarks are."""
+    portrait = _portrait()
+    large = Detector(runtime.load("centerface:640x384-int8", kind="detector")).detect(portrait)
+    factor = height / float(large.boxes[0, 3] - large.boxes[0, 1])
+    small = cv2.resize(portrait, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    frame = np.full((768, 1280, 3), 127, np.uint8)
+    x, y = min(at[0], 1280 - small.shape[1]), min(at[1], 768 - small.shape[0])
+    frame[y : y + small.shape[0], x : x + small.shape[1]] = small
+    return frame, large.landmarks[0] * np.float32(factor) + np.array([x, y], np.float32)
+
+
+@needs_faces
+@pytest.mark.faces
+@pytest.mark.parametrize(
+    "at", [(500, 300), (0, 0), (9999, 9999)], ids=["in the middle", "at the top left", "at the bottom right"]
+)
+def test_a_second_look_places_a_small_faces_landmarks_better(
+    detector: Detector, close: runtime.Model, at: tuple[int, int]
+) -> None:
+    frame, truth = _small_face(40, at=at)
+    twice = Detector(detector.model, score=0.4, close=close, sure=0.4)
+    (first,), (second,) = detector.detect(frame).landmarks, twice.detect(frame).landmarks
+    assert _landmark_error(second, truth) < 0.75 * _landmark_error(first, truth)
+
+
+@needs_faces
+@pytest.mark.faces
+def test_a_second_look_changes_nothing_but_the_landmarks_of_small_faces_that_are_sure(
+    detector: Detector, close: runtime.Model
+) -> None:
+    frame = _street(1280, 768, [(40, 40, 120), (300, 30, 600)])
+    first = detector.detect(frame)
+    tall = (first.boxes[:, 3] - first.boxes[:, 1]) / 2 > 30
+    assert sorted(tall.tolist()) == [False, True]
+    second = Detector(detector.model, score=0.4, close=close, sure=0.4).detect(frame)
+    assert (second.boxes == first.boxes).all()
+    assert (second.scores == first.scores).all()
+    assert (second.landmarks == first.landmarks).all((1, 2)).tolist() == tall.tolist()
+    unsure = Detector(detector.model, score=0.4, close=close, sure=0.99).detect(frame)
+    assert (unsure.landmarks == first.landmarks).all()
+
+
+@needs_faces
+@pytest.mark.faces
+def test_a_second_look_that_sees_no_face_there_leaves_the_landmarks(detector: Detector) -> None:
+    blind = cast("runtime.Model", _Cells(8, 8))
+    blind.heat[:] = 0  # type: ignore[attr-defined]
+    frame, _ = _small_face(40)
+    assert (
+        Detector(detector.model, score=0.4, close=blind, sure=0.4).detect(frame).landmarks
+        == detector.detect(frame).landmarks
+    ).all()
+
+
+@needs_faces
+@pytest.mark.faces
+def test_a_second_look_never_takes_the_landmarks_of_a_neighbour(detector: Detector) -> None:
+    """The close-up finds a sure face of ten pixels in its corner, and none where the small face is."""
+    elsewhere = cast("runtime.Model", _Cells(1, 1))
+    frame, _ = _small_face(40)
+    assert (
+        Detector(detector.model, score=0.4, close=elsewhere, sure=0.4).detect(frame).landmarks
+        == detector.detect(frame).landmarks
+    ).all()
+
+
+@needs_faces
+@pytest.mark.faces
+def test_a_small_face_does_not_stay_in_the_close_up_when_it_has_left_the_picture(
+    detector: Detector, close: runtime.Model
+) -> None:
+    twice = Detector(detector.model, score=0.4, close=close, sure=0.4)
+    assert twice.close is not None
+    twice.detect(_small_face(40)[0])
+    assert twice.close._canvas.any()
+    twice.detect(np.full((768, 1280, 3), 127, np.uint8))
+    assert not twice.close._canvas.any()
+    twice.detect(_small_face(40)[0])
+    twice.flush()
+    assert not twice.close._canvas.any()

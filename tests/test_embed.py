@@ -51,8 +51,17 @@ def test_flip_averaging_gives_a_chip_and_its_mirror_image_the_same_template(
     embedder: Embedder, chip: NDArray[Any]
 ) -> None:
     mirrored = np.ascontiguousarray(chip[:, ::-1])
-    assert np.allclose(embedder.embed_flipped(chip), embedder.embed_flipped(mirrored), atol=1e-5)
-    assert np.linalg.norm(embedder.embed_flipped(chip)) == pytest.approx(1, abs=1e-5)
+    assert np.allclose(embedder.embed_mean([chip]), embedder.embed_mean([mirrored]), atol=1e-5)
+    assert np.linalg.norm(embedder.embed_mean([chip])) == pytest.approx(1, abs=1e-5)
+
+
+def test_the_mean_of_several_chips_weighs_each_of_them_and_its_mirror_image_alike(
+    embedder: Embedder, chip: NDArray[Any]
+) -> None:
+    other = np.ascontiguousarray(np.roll(chip, 5, axis=0))
+    sides = [np.ascontiguousarray(side) for one in (chip, other) for side in (one, one[:, ::-1])]
+    expected = np.sum([embedder.embed(side) for side in sides], axis=0)
+    assert embedder.embed_mean([chip, other]) == pytest.approx(expected / np.linalg.norm(expected), abs=1e-5)
 
 
 def test_colours_are_taken_as_blue_green_red(embedder: Embedder) -> None:
@@ -103,7 +112,7 @@ def test_two_pictures_of_a_person_resemble_each_other_more_than_another_person(e
 
     def template(name: str) -> NDArray[Any]:
         picture = np.asarray(cv2.imread(str(FACES / "portraits" / name)), np.uint8)
-        return embedder.embed_flipped(align(picture, detector.detect(picture).landmarks[0]))
+        return embedder.embed_mean([align(picture, detector.detect(picture).landmarks[0])])
 
     one, same, other = template("obama.jpg"), template("obama2.jpg"), template("biden.jpg")
     assert one @ same > 0.6

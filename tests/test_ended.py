@@ -18,7 +18,7 @@ from edge.deployment.ended import end_of
 from edge.errors import AuthorityEnded, DeploymentOver, StoreUnavailable, WatchlistGone
 from edge.trust.audit import AuditEntry, AuditLog, read_log
 from edge.trust.events import Event
-from edge.watchlist.destruction import DAMAGED, INTERRUPTED, KEY, REPLACED
+from edge.watchlist.destruction import DAMAGED, INTERRUPTED, KEY, REPLACED, UNNAMED
 from tests.attacks.test_full_disk import config_of
 from tests.test_mandate import Deployment
 from tests.test_power_cut import IMPORT_STEPS, cut_at, in_a_process_that_dies
@@ -257,10 +257,11 @@ IMPORTED = said(1, Event.LIST_IMPORTED, copy="a", list="sha256:1", references=["
         ([IMPORTED, said(2, Event.LIST_DESTROYED, copy="b", cause="weather")], False),
         ([IMPORTED, said(2, Event.LIST_DESTROYED, copy="a", cause=DAMAGED)], False),
         ([IMPORTED, said(2, Event.LIST_DESTROYED, copy="a", cause=REPLACED)], False),
+        ([IMPORTED, said(2, Event.LIST_DESTROYED, copy="a", cause=UNNAMED)], False),
         ([IMPORTED, said(2, Event.ENTRY_REMOVED, copy="a", reference="R-1", cause="revoked")], False),
     ],
     ids=["nothing", "in force", "over", "another is over", "retired", "under another's name", "another copy",
-         "damaged", "replaced", "one person left"],
+         "damaged", "replaced", "no authority names it", "one person left"],
 )  # fmt: skip
 def test_what_a_log_says_of_a_deployment(entries: list[AuditEntry], *, ended: bool) -> None:
     assert (end_of(entries, "D-1") is not None) is ended

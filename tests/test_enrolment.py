@@ -198,6 +198,9 @@ class MissesAtFirst:
         self.sizes.append(image.shape[:2])
         return self._detector.detect(image) if len(self.sizes) > 1 else Detections.empty()
 
+    def look_again(self, image: Picture, box: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        return self._detector.look_again(image, box)
+
 
 def test_a_face_that_fills_a_picture_and_is_missed_is_looked_for_again_with_a_border(obama: EncodedFace) -> None:
     encoder = make_encoder()

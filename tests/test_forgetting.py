@@ -19,6 +19,7 @@ import pytest
 from edge.config import QualitySection
 from edge.records import TrackedFace
 from edge.sight.align import align
+from edge.sight.closer import cuts
 from edge.sight.picture import read_image
 from edge.sight.quality import assess
 from tests.sim.van import models
@@ -34,9 +35,9 @@ NEEDLES = 8
 class Suspect:
     """The other process, as one who may read its memory sees it."""
 
-    def __init__(self, picture: Path) -> None:
+    def __init__(self, picture: Path, *how: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.sim.forgetful", str(picture), str(SEED)],
+            [sys.executable, "-m", "tests.sim.forgetful", str(picture), str(SEED), *how],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=REPOSITORY,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
@@ -91,10 +92,10 @@ def a_picture(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def suspect(a_picture: Path) -> Iterator[Suspect]:
+def suspect(a_picture: Path, request: pytest.FixtureRequest) -> Iterator[Suspect]:
     if os.geteuid() != 0:
         pytest.skip("only root may read the memory of a protected process")
-    process = Suspect(a_picture)
+    process = Suspect(a_picture, *getattr(request, "param", ()))
     yield process
     process.end()
 
@@ -121,29 +122,43 @@ def test_canaries_are_found_while_they_live_and_nowhere_after_their_deadline(sus
     assert suspect.remembers(embedding + chip) == 0
 
 
+@pytest.mark.parametrize("suspect", [(), ("closely",)], ids=["one look", "a closer look"], indirect=True)
 def test_a_real_passage_leaves_neither_pixels_nor_chip_nor_embedding_in_memory(
-    suspect: Suspect, a_picture: Path
+    suspect: Suspect, a_picture: Path, request: pytest.FixtureRequest
 ) -> None:
+    closely = "closer" in request.node.callspec.id
     image = read_image(a_picture)
     detector, embedder = models()
     found = detector.detect(image)
     assert len(found) >= 1
     chip = align(image, found.landmarks[0])
-    embedding = embedder.embed(chip)
+    once = embedding = embedder.embed(chip)
+    cut = list(cuts(image, found.landmarks[0], detector.look_again(image, found.boxes[0])))
+    if closely:
+        embedding = embedder.embed_mean(cut)
     face = TrackedFace(uuid4(), found.boxes[0], float(found.scores[0]), found.landmarks[0], 1)
     weight = assess(image, face, QualitySection()).weight
     template = np.zeros_like(embedding)
     for _ in range(FRAMES_SEEN - 1):  # the first frame only makes the tracker curious
-        template += embedding * np.float32(weight)
+        template += once * np.float32(weight)
+        if closely:  # in the order in which the van does it, or the last bits differ
+            template += once * np.float32(-weight)
+            template += embedding * np.float32(weight)
     x1, y1, x2, y2 = (int(v) for v in face.box)
-    rgb = np.ascontiguousarray(chip[..., ::-1])
+    last = np.ascontiguousarray(cut[-1][:, ::-1]) if closely else chip  # what the model saw last
+    rgb = np.ascontiguousarray(last[..., ::-1])
     needles = {
         "frame": windows(np.ascontiguousarray(image[y1 + 20 : y2 - 20, x1 + 20 : x2 - 20]), 24, 500),
         "chip": windows(chip[30:90], 24, 500),
         "chip as the model takes it": windows(
             ((rgb[30:90].astype(np.float64) - 127.5) / 128).astype(np.float32), 32, 999
         ),
+        "other chips of a closer look": [window for one in cut[1:] for window in windows(one[30:90], 24, 2000)],
+        "a mirrored chip": windows(np.ascontiguousarray(cut[1][30:90, ::-1]), 24, 500),
+        "embedding of one look": windows(once, 12, 12),
+        "embedding of one look, weighted": windows(once * np.float32(weight), 12, 12),
         "embedding": windows(embedding, 12, 12),
+        "embedding, weighted": windows(embedding * np.float32(weight), 12, 12),
         "template": windows(template, 12, 12),
     }
     detector.flush()

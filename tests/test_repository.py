@@ -335,11 +335,12 @@ def test_every_other_key_can_be_rotated_and_the_old_one_is_worth_nothing_then(ro
     assert not {key.public.keyid for key in keyring.keys(role)} & {key.public.keyid for key in old}
     # The old key signs something newer: the van does not believe it.
     keyring.use(role, old)
+    forger = Forger(world.repository.folder, keyring)
     if role in DELEGATED:
-        world.repository.add(f"{role}/other.bin", b"forged", now())
+        forger.add(f"{role}/other.bin", b"forged", now())
     elif role == "targets":
-        world.repository.rotate("models", now())
-    Forger(world.repository.folder, keyring).publish(now())
+        forger.rotate("models", now())
+    forger.publish(now())
     world.copy()
     with pytest.raises(RepositoryInvalid, match="whom this van trusts"):
         world.van().read(f"{role}/other.bin" if role in DELEGATED else LIST)

@@ -200,6 +200,10 @@ def test_a_state_that_says_no_moment_or_is_no_metadata_gives_none(world: World) 
     world.van().refresh()
     path = world.folder / "van" / "timestamp.json"
     raw = json.loads(path.read_bytes())
+    for moment in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:00-14:00", "yesterday"):
+        raw["signed"][PUBLISHED] = moment
+        path.write_text(json.dumps(raw))
+        assert world.van().published_at() is None
     del raw["signed"][PUBLISHED]
     path.write_text(json.dumps(raw))
     assert world.van().published_at() is None

@@ -105,6 +105,22 @@ def test_a_log_of_another_authority_is_noticed(day: Deployment) -> None:
     assert any("another authority than this one" in each for each in found.contradictions)
 
 
+def test_a_log_that_was_cut_off_before_the_end_agrees_with_nothing(day: Deployment) -> None:
+    day.forget()
+    found = statement(day.content, day.authority, room(), day.log())
+    assert [
+        each for each in found.contradictions if "ends before the authority does, and does not say that list" in each
+    ]
+
+
+def test_a_log_that_never_heard_of_the_authority_agrees_with_nothing(day: Deployment) -> None:
+    day.end()
+    log = [each for each in day.log() if each.event != Event.AUTHORITY_ACCEPTED]
+    for entries in (log, []):
+        found = statement(day.content, day.authority, room(), entries)
+        assert any("does not say that a van has accepted this authority" in each for each in found.contradictions)
+
+
 def test_a_control_room_that_is_set_to_keep_longer_is_named_and_the_authority_rules(day: Deployment) -> None:
     found = statement(day.content, day.authority, room(72), None)
     assert any("set to keep alerts for 3 days, the authority allows 24 hours" in each for each in found.contradictions)

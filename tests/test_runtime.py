@@ -52,7 +52,7 @@ def test_every_shipped_file_is_what_its_card_says(pack: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "reference", [EMBEDDER, *(f"centerface:{size}-int8" for size in ("640x384", "960x544", "1280x736"))]
+    "reference", [EMBEDDER, *(f"centerface:{size}-int8" for size in ("96x96", "640x384", "960x544", "1280x736"))]
 )
 def test_a_shipped_model_runs_as_one_partition(reference: str) -> None:
     model = runtime.load(reference)

@@ -80,6 +80,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"place": {"name": "Leeds", "centre": [53.8, -1.54], "radius_m": 300.0}, "force": LONDON},
         "lies around 53.8000, -1.5400, which is not all in the Metropolitan Police District. Correct the place",
     ),
+    "signed at a moment that is to come": (
+        {"authorised_at": NOW + timedelta(minutes=6)},
+        "authorised_at: lies ahead: a withdrawal before that moment would not count. Leave it out",
+    ),
     "kept too long": ({"retention_h": 1000}, "retention_h must be 744 at most"),
     "a word for a number": ({"budget_one_in": "many"}, "budget_one_in must be a whole number"),
     "a corner of three": ({"place": {"name": "x", "polygon": [[1, 2, 3]]}}, "place.polygon must have"),

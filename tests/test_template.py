@@ -69,3 +69,35 @@ def test_erasing_leaves_nothing(template: TrackTemplate) -> None:
     template.fold(unit(1, 0, 0), 1.0)
     template.erase()
     assert template._custodian.totals().live == 0
+
+
+def test_a_better_embedding_of_the_same_picture_takes_the_place_of_the_one_that_was_folded(
+    template: TrackTemplate,
+) -> None:
+    first, plain, better = unit(1, 0.5, 0), unit(1, -0.5, 0), unit(1, -0.2, 0.3)
+    template.fold(first, 0.9)
+    template.fold(plain, 0.3)
+    template.exchange(plain, better, 0.3)
+    assert template.folded == 2
+    with template.probe() as probe:
+        assert probe.array == pytest.approx(unit(*(0.9 * first + 0.3 * better)), abs=1e-6)
+
+
+def test_nothing_is_exchanged_in_a_template_that_has_been_erased(template: TrackTemplate) -> None:
+    template.fold(unit(1, 0, 0), 1.0)
+    template.erase()
+    with pytest.raises(BiometricErased):
+        template.exchange(unit(1, 0, 0), unit(0, 1, 0), 1.0)
+
+
+def test_exchanging_keeps_a_template_alive() -> None:
+    clock = HandClock()
+    custodian = Custodian(clock)
+    template = TrackTemplate(custodian, uuid4())
+    template.fold(unit(1, 0, 0), 1.0)
+    clock.advance(2)
+    template.exchange(unit(1, 0, 0), unit(1, 0.1, 0), 1.0)
+    clock.advance(2)
+    custodian.sweep()
+    with template.probe() as probe:
+        assert probe.array == pytest.approx(unit(1, 0.1, 0), abs=1e-6)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from datetime import timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
+import typer
 from typer.testing import CliRunner
 
-from edge.errors import BadInput, KeyUnusable, RepositoryInvalid, TargetMissing
+from edge.errors import AuthorityInvalid, BadInput, KeyUnusable, RepositoryInvalid, TargetMissing
 from provisioning.cli import app
 from provisioning.keyring import Keyring
 from provisioning.repository import Pending, Repository
@@ -48,6 +52,11 @@ class Officers(World):
             return None
 
 
+def countersign(repository: Repository) -> int:
+    """Somebody looks at what waits, and signs it."""
+    return repository.countersign("authorities", repository.waits_as("authorities"))
+
+
 @pytest.fixture
 def officers(tmp_path: Path) -> Officers:
     return Officers(tmp_path)
@@ -65,17 +74,17 @@ def test_a_second_officer_sees_what_waits_and_with_their_signature_vans_do(offic
     officers.officer(0).add(AUTHORITY, b"allowed", now())
     second = officers.officer(2)
     assert second.content(AUTHORITY) == b"allowed"
-    assert second.countersign("authorities") == 2
+    assert countersign(second) == 2
     assert officers.repository.pending("authorities") is None
     assert officers.seen() == b"allowed"
 
 
 def test_nobody_signs_twice_and_nothing_that_waits_cannot_be_signed(officers: Officers) -> None:
     with pytest.raises(BadInput, match="nothing that waits"):
-        officers.officer(0).countersign("authorities")
+        countersign(officers.officer(0))
     officers.officer(0).add(AUTHORITY, b"allowed", now())
     with pytest.raises(KeyUnusable, match="cannot sign"):
-        officers.officer(0).countersign("authorities")
+        countersign(officers.officer(0))
     assert officers.seen() is None
 
 
@@ -86,7 +95,7 @@ def test_whoever_holds_two_keys_still_signs_one_at_a_time(officers: Officers) ->
     officers.repository.add(AUTHORITY, b"allowed", now())
     assert officers.repository.pending("authorities") == Pending((AUTHORITY,), 1, 2)
     assert officers.seen() is None
-    assert officers.repository.countersign("authorities") == 2
+    assert countersign(officers.repository) == 2
     assert officers.seen() == b"allowed"
 
 
@@ -103,7 +112,7 @@ def test_what_was_changed_after_the_first_signature_needs_both_again(officers: O
 
 def test_an_authority_that_both_signed_stays_published_while_its_successor_waits(officers: Officers) -> None:
     officers.officer(0).add(AUTHORITY, b"allowed", now())
-    officers.officer(1).countersign("authorities")
+    countersign(officers.officer(1))
     assert officers.seen() == b"allowed"
     officers.officer(1).add(AUTHORITY, b"allowed for longer", now())
     assert officers.seen() == b"allowed"
@@ -188,3 +197,105 @@ def test_both_officers_see_the_whole_authority_and_sign_with_their_own_keys_by_t
     assert officers.seen() is not None
     refused = run("authority", "countersign", "D-1", *repository, *second, code=4)
     assert "does not wait for a signature" in refused
+
+
+def test_what_is_changed_while_the_second_officer_looks_at_it_is_not_signed(
+    officers: Officers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = Site(tmp_path)
+    site.enrol_van()
+    paper = site.authority(site.build([entry("R-1")])[1])
+    officers.officer(0).add(AUTHORITY, msgspec.json.encode(paper), now())
+
+    def asked(*_: object, **__: object) -> bool:
+        longer = msgspec.structs.replace(paper, retention_h=744)
+        officers.officer(0).add(AUTHORITY, msgspec.json.encode(longer), now())
+        return True
+
+    monkeypatch.setattr(typer, "confirm", asked)
+    command = ["authority", "countersign", "D-1", "--repository", str(officers.repository.folder)]
+    done = CliRunner().invoke(app, [*command, "--keys", str(tmp_path / "officer-1")])
+    assert done.exit_code == BadInput.exit_code
+    assert "was changed while you looked at it: nothing is signed" in done.output
+    assert officers.seen() is None
+
+
+def test_what_is_dated_ahead_is_not_countersigned(officers: Officers, tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    site.enrol_van()
+    paper = site.authority(site.build([entry("R-1")])[1])
+    ahead = msgspec.structs.replace(
+        paper,
+        authorised_at=now() + timedelta(hours=1),
+        starts=now() + timedelta(hours=1),
+        ends=now() + timedelta(hours=3),
+    )
+    officers.officer(0).add(AUTHORITY, msgspec.json.encode(ahead), now())
+    command = ["authority", "countersign", "D-1", "--repository", str(officers.repository.folder), "--yes"]
+    done = CliRunner().invoke(app, [*command, "--keys", str(tmp_path / "officer-1")])
+    assert done.exit_code == AuthorityInvalid.exit_code
+    assert "lies ahead" in done.output
+    assert officers.seen() is None
+
+
+def test_an_officer_who_signs_one_authority_does_not_sign_another_that_waits(officers: Officers) -> None:
+    officers.officer(0).add("authorities/D-9.json", b"nobody has looked at this", now())
+    officers.officer(0).add("authorities/D-8.json", b"nor at this", now())
+    with pytest.raises(BadInput, match=r"authorities/D-8.json: waits for another officer's signature"):
+        officers.officer(1).add(AUTHORITY, b"allowed", now())
+    countersign(officers.officer(1))
+    officers.officer(1).add(AUTHORITY, b"allowed", now())
+    assert countersign(officers.officer(0)) == 2
+    assert officers.seen() == b"allowed"
+
+
+def slipped_in(repository: Repository, role: str, name: str, content: bytes) -> None:
+    """What somebody without any key can do to a folder, or to a stick that carries it."""
+    newest = repository._path(role)
+    metadata, digest = json.loads(newest.read_bytes()), hashlib.sha256(content).hexdigest()
+    metadata["signed"]["targets"][name] = {"length": len(content), "hashes": {"sha256": digest}}
+    newest.write_text(json.dumps(metadata))
+    (repository.folder / "targets" / role).mkdir(parents=True, exist_ok=True)
+    (repository.folder / "targets" / role / f"{digest}.{Path(name).name}").write_bytes(content)
+
+
+@pytest.mark.parametrize("role", ["authorities", "watchlists", "revocations"])
+def test_what_somebody_without_a_key_slips_into_the_folder_is_not_signed_along(tmp_path: Path, role: str) -> None:
+    world = World(tmp_path)
+    world.begin()
+    slipped_in(world.repository, role, f"{role}/foreign.json", b"nobody's")
+    for sign in (
+        lambda: world.repository.add(f"{role}/D-1.json", b"genuine", now()),
+        lambda: world.repository.remove(f"{role}/foreign.json", now()),
+        lambda: world.repository.rotate(role, now()),
+    ):
+        with pytest.raises(RepositoryInvalid, match="was changed by somebody who does not sign it"):
+            sign()
+
+
+def test_delegations_that_somebody_changed_are_not_signed_by_a_rotation(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.begin()
+    for role, sign in (
+        ("targets", lambda: world.repository.rotate("watchlists", now())),
+        ("root", lambda: world.repository.rotate("timestamp", now())),
+    ):
+        path = world.repository._path(role)
+        before = path.read_bytes()
+        changed = json.loads(before)
+        changed["signed"]["expires"] = "2099-01-01T00:00:00Z"
+        path.write_text(json.dumps(changed))
+        with pytest.raises(RepositoryInvalid, match="was changed by somebody who does not sign it"):
+            sign()
+        path.write_bytes(before)
+
+
+def test_an_older_list_is_not_passed_off_as_the_newest(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.begin()
+    world.newer()
+    newest = world.repository._path("watchlists")
+    version = int(newest.name.split(".")[0])
+    shutil.copy2(newest.with_name(f"{version - 1}.watchlists.json"), newest.with_name(f"{version + 1}.watchlists.json"))
+    with pytest.raises(RepositoryInvalid, match="was changed by somebody who does not sign it"):
+        world.newer()

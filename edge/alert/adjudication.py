@@ -10,7 +10,6 @@ from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
-import msgspec
 from msgspec import Meta, Struct
 
 from edge.alert.control_message import Kind
@@ -38,4 +37,4 @@ class AdjudicationBody(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     at: Annotated[datetime, Meta(tz=True, description="when")]
 
 
-ADJUDICATION = Kind("decision", "lfr-adjudication+json", msgspec.json.Decoder(AdjudicationBody), 8 * 1024)
+ADJUDICATION = Kind("decision", "lfr-adjudication+json", AdjudicationBody, 8 * 1024)

@@ -12,6 +12,7 @@ from typing import Generic, Protocol, TypeVar
 import msgspec
 
 from edge.errors import AlertRejected
+from edge.parsing import DecodeError, json_as
 from edge.trust.keys import KnownSigners, SigningKey
 
 __all__ = ["Directed", "Kind"]
@@ -34,13 +35,13 @@ class Kind(Generic[Body]):
     Attributes:
         name: for people.
         jws_type: the ``typ`` that is part of the signature.
-        body: decodes what was signed.
+        body: what was signed.
         limit: bytes of a message at most.
     """
 
     name: str
     jws_type: str
-    body: msgspec.json.Decoder[Body]
+    body: type[Body]
     limit: int
 
     def sign(self, body: Body, key: SigningKey) -> bytes:
@@ -61,8 +62,8 @@ class Kind(Generic[Body]):
         signed = control_rooms.verify(message, self.jws_type)
         whose = f"{self.name} of {signed.signer}"
         try:
-            body = self.body.decode(signed.payload)
-        except (msgspec.DecodeError, ValueError, RecursionError):
+            body = json_as(signed.payload, self.body)
+        except DecodeError:
             raise AlertRejected(
                 whose, "does not have the agreed form", "Update the software of the van or of the control room"
             ) from None

@@ -23,6 +23,7 @@ from edge.alert import topics
 from edge.alert.retention import DEFAULT_RETENTION
 from edge.errors import SOFTWARE_FAULT, AlertRejected, EdgeError, SignatureInvalid
 from edge.names import Name
+from edge.parsing import DecodeError, json_as
 from edge.records import Alert
 from edge.trust.keys import DecryptionKeys, KnownSigners, Recipients, SigningKey
 
@@ -30,8 +31,11 @@ __all__ = [
     "ALERT_TYPE",
     "CONTENT_TYPE",
     "JWS_TYPE",
+    "LONGEST_DATE",
+    "LONGEST_WORDS",
     "MAX_MESSAGE",
     "MAX_PICTURE",
+    "MOST_LOOKALIKES",
     "AlertBody",
     "Envelope",
     "open_alert",
@@ -48,7 +52,10 @@ MAX_PICTURE = 256 * 1024
 MAX_MESSAGE = 2 * 1024 * 1024
 """Bytes of a whole message; the broker's limit is set to the same."""
 
-Words = Annotated[str, Meta(max_length=200)]
+LONGEST_WORDS, LONGEST_DATE, MOST_LOOKALIKES = 200, 32, 16
+"""Characters, characters and references; what is longer on a list is refused there (edge/watchlist/alertable.py)."""
+
+Words = Annotated[str, Meta(max_length=LONGEST_WORDS)]
 Digest = Annotated[str, Meta(max_length=200)]
 Score = Annotated[float, Meta(ge=-1.001, le=1.001)]
 Count = Annotated[int, Meta(ge=0, le=1_000_000)]
@@ -68,7 +75,9 @@ class AlertBody(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     raised_at: Annotated[Moment, Meta(description="when the decision fell")]
     seen_at: Annotated[Moment, Meta(description="when the deciding frame was captured")]
     expires_at: Annotated[Moment, Meta(description="after this moment the alert is stale and must be dropped")]
-    reference: Annotated[str, Meta(min_length=1, max_length=200, description="the subject's opaque reference")]
+    reference: Annotated[
+        str, Meta(min_length=1, max_length=LONGEST_WORDS, description="the subject's opaque reference")
+    ]
     category: Annotated[Words, Meta(description="the subject's category on the list")]
     similarity: Annotated[Score, Meta(description="cosine of probe template and subject")]
     threshold: Annotated[Score, Meta(description="what the score had to reach; without one, the similarity")]
@@ -78,7 +87,7 @@ class AlertBody(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     place: Annotated[Words, Meta(description="where the van stands, in words")]
     watchlist: Annotated[Digest, Meta(description="digest of the list")]
     model: Annotated[Digest, Meta(description="digest of the embedder")]
-    image_taken: Annotated[str, Meta(max_length=32)] | None
+    image_taken: Annotated[str, Meta(max_length=LONGEST_DATE)] | None
     """ISO 8601 date of the reference picture, or null."""
     erase_at: Annotated[Moment, Meta(description="after this moment nobody may hold the alert")] | None = None
     """By the van's authority; null from a van of before contract 1.1: 24 hours after ``raised_at``."""
@@ -88,8 +97,11 @@ class AlertBody(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ) = None
     """The list-relative score; null from a van of before contract 1.2."""
     lookalikes: Annotated[
-        tuple[Annotated[str, Meta(min_length=1, max_length=200)], ...],
-        Meta(max_length=16, description="references of siblings, doubles and others on the list who look alike"),
+        tuple[Annotated[str, Meta(min_length=1, max_length=LONGEST_WORDS)], ...],
+        Meta(
+            max_length=MOST_LOOKALIKES,
+            description="references of siblings, doubles and others on the list who look alike",
+        ),
     ] = ()
     probe_jpeg: Annotated[Picture, Meta(description="the face as seen, JPEG in base64url")]
     reference_jpeg: Annotated[Picture, Meta(description="the list's picture of the subject, JPEG in base64url")]
@@ -124,10 +136,8 @@ class Envelope(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     data: Encrypted
 
 
-UNREADABLE: Final = (msgspec.DecodeError, ValueError, RecursionError)
-"""What decoding may raise: msgspec lets a UnicodeDecodeError through as it is."""
-_ENVELOPE = msgspec.json.Decoder(Envelope)
-_BODY = msgspec.json.Decoder(AlertBody)
+UNREADABLE: Final = (DecodeError, ValueError)
+"""What decoding of the body and of its pictures may raise."""
 _UNTOUCHED = (
     "alert_id", "van", "deployment", "sequence", "raised_at", "seen_at", "expires_at", "erase_at", "reference",
     "category", "similarity", "score", "threshold", "votes", "frames", "eye_distance", "place", "watchlist", "model",
@@ -168,8 +178,8 @@ def seal(alert: Alert, signing_key: SigningKey, recipients: Recipients) -> bytes
         {"v": 1, **fields, "probe_jpeg": _encode(alert.probe_jpeg), "reference_jpeg": _encode(alert.reference_jpeg)}
     )
     try:
-        _BODY.decode(body)
-    except msgspec.ValidationError as error:
+        json_as(body, AlertBody)
+    except DecodeError as error:
         raise AlertRejected(
             f"alert {alert.alert_id}", f"does not have the agreed form ({error})", SOFTWARE_FAULT
         ) from None
@@ -208,13 +218,13 @@ def open_alert(message: bytes, decryption_keys: DecryptionKeys, van_keys: KnownS
     if len(message) > MAX_MESSAGE:
         raise AlertRejected("message", f"is too long: {len(message)} bytes, {MAX_MESSAGE} are allowed", suspicious)
     try:
-        envelope = _ENVELOPE.decode(message)
+        envelope = json_as(message, Envelope)
     except UNREADABLE as error:
         raise AlertRejected("message", f"is not an alert of version 1 ({_short(error)})", suspicious) from None
     token = decryption_keys.decrypt(msgspec.to_builtins(envelope.data), "JOSE")
     signed = van_keys.verify(token, JWS_TYPE)
     try:
-        body = _BODY.decode(signed.payload)
+        body = json_as(signed.payload, AlertBody)
         pictures: dict[str, Any] = {name: _decode(getattr(body, name)) for name in ("probe_jpeg", "reference_jpeg")}
     except UNREADABLE as error:
         raise AlertRejected(

@@ -17,7 +17,6 @@ from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
-import msgspec
 from msgspec import Meta, Struct
 
 from edge.alert.control_message import Kind
@@ -54,7 +53,7 @@ class ReceiptBody(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     at: Annotated[datetime, Meta(tz=True, description="when the control room said so")]
 
 
-RECEIPT = Kind("receipt", "lfr-receipt+json", msgspec.json.Decoder(ReceiptBody), 16 * 1024)
+RECEIPT = Kind("receipt", "lfr-receipt+json", ReceiptBody, 16 * 1024)
 
 
 def sign_receipts(van: str, alerts: Iterable[Held], at: datetime, key: SigningKey) -> list[bytes]:

@@ -8,11 +8,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal, TypeVar
 
-import msgspec
 from msgspec import Meta, Struct
 
 from edge.errors import AlertRejected
 from edge.names import Name
+from edge.parsing import DecodeError, json_as
 
 __all__ = ["MAX_STATUS", "HealthBody", "StateBody", "read_health", "read_state"]
 
@@ -54,8 +54,6 @@ class HealthBody(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 Body = TypeVar("Body", StateBody, HealthBody)
-_STATE = msgspec.json.Decoder(StateBody)
-_HEALTH = msgspec.json.Decoder(HealthBody)
 
 
 def read_state(message: bytes, van: str) -> StateBody:
@@ -64,7 +62,7 @@ def read_state(message: bytes, van: str) -> StateBody:
     Raises:
         AlertRejected: too large, malformed, or of another van.
     """
-    return _checked(_decode(_STATE, message), van)
+    return _checked(_decode(StateBody, message), van)
 
 
 def read_health(message: bytes, van: str) -> HealthBody:
@@ -73,17 +71,17 @@ def read_health(message: bytes, van: str) -> HealthBody:
     Raises:
         AlertRejected: too large, malformed, or of another van.
     """
-    return _checked(_decode(_HEALTH, message), van)
+    return _checked(_decode(HealthBody, message), van)
 
 
-def _decode(decoder: msgspec.json.Decoder[Body], message: bytes) -> Body:
+def _decode(kind: type[Body], message: bytes) -> Body:
     if len(message) > MAX_STATUS:
         raise AlertRejected(
             "status message", f"is too long: {len(message)} bytes, {MAX_STATUS} are allowed", "Check who sent it"
         )
     try:
-        return decoder.decode(message)
-    except (msgspec.DecodeError, ValueError, RecursionError):
+        return json_as(message, kind)
+    except DecodeError:
         raise AlertRejected("status message", "is not a message of version 1", "Check who sent it") from None
 
 

@@ -16,7 +16,8 @@ from edge.config import Config
 from edge.custody.shred import shred
 from edge.deployment.clock_trust import ClockTrust, built_at, clock_floor, ends_unconfirmed
 from edge.deployment.gate import Gate
-from edge.deployment.mandate import AUTHORITY_FILE, Mandate, VanFacts, deployments_here, end_what_is_over
+from edge.deployment.kept import AUTHORITY_FILE, deployments_here, end_what_is_over
+from edge.deployment.mandate import Mandate, VanFacts
 from edge.deployment.position import FixedSite, Gpsd, PositionSource
 from edge.errors import AuditBroken, EdgeError, KeyUnusable, StoreUnavailable, WatchlistGone
 from edge.match.calibration import ImpostorTail
@@ -67,7 +68,13 @@ def load_models(config: Config) -> tuple[Detector, Embedder]:
     def load(reference: str, kind: Literal["detector", "embedder"]) -> Model:
         return load_model(reference, directory=directory, kind=kind, runtime=models.runtime, threads=models.threads)
 
-    detector = Detector(load(models.detector, "detector"), score=config.detector.score, iou=config.detector.iou)
+    detector = Detector(
+        load(models.detector, "detector"),
+        score=config.detector.score,
+        iou=config.detector.iou,
+        close=load(models.close_up, "detector") if models.close_up else None,
+        sure=config.quality.min_score,
+    )
     return detector, Embedder(load(models.embedder, "embedder"))
 
 

@@ -62,9 +62,12 @@ def crew_page(health: Health | None, trouble: str, now: datetime) -> str:
     rows, age = _rows(health), now - health.at
     condition = Condition(health.state) if health.state in set(Condition) else Condition.FAILED
     ended = condition in {Condition.ENDED, Condition.FAILED}
-    if not ended and age > (STALE_START if condition is Condition.STARTING else STALE):
+    # A clock that was set back makes what was said last a word from the future: that is no word either.
+    if not ended and abs(age) > (STALE_START if condition is Condition.STARTING else STALE):
+        seconds = f"{abs(age).total_seconds():.0f} seconds"
+        when = f"{seconds} ago" if age > timedelta(0) else f"at a moment that is {seconds} ahead of this clock"
         silent = (
-            f"The service last spoke {age.total_seconds():.0f} seconds ago. Switch the van's computer off and on; "
+            f"The service last spoke {when}. Switch the van's computer off and on; "
             "if that does not help, call the engineer."
         )
         return _page("No word from the service", "no", (silent,), rows)

@@ -17,13 +17,15 @@ __all__ = ["CHECKPOINTS", "keep_checkpoint"]
 CHECKPOINTS = "checkpoints"
 """Folder beside the stores, with one file per van, as ``lfr-control audit verify --checkpoint`` takes it."""
 MAX_CHECKPOINT = 4096
+MOST_KEPT = 64 << 20
+"""Bytes of one van's checkpoints. None is dropped for a later one: a van that was taken over could rewrite its log."""
 
 
 def keep_checkpoint(folder: Path | None, van: str, token: bytes, vans: KnownSigners) -> VanCheckpoint:
     """Add a checkpoint to the file of the van, or of the control room, once it is known to be its own.
 
     Raises:
-        AlertRejected: too large.
+        AlertRejected: too large, or too many are kept.
         SignatureInvalid: not a checkpoint, or not signed by this van.
         StoreUnavailable: the disk refuses.
     """
@@ -37,8 +39,15 @@ def keep_checkpoint(folder: Path | None, van: str, token: bytes, vans: KnownSign
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             with path.open("a+b") as file:
                 file.seek(max(0, file.tell() - len(token) - 1))
-                if file.read() != token + b"\n":  # the latest is said again with every connection
-                    file.write(token + b"\n")
+                if file.read() == token + b"\n":  # the latest is said again with every connection
+                    return VanCheckpoint(van)
+                if file.tell() + len(token) > MOST_KEPT:
+                    raise AlertRejected(
+                        f"checkpoint of {van}",
+                        f"is not kept: there are {MOST_KEPT >> 20} MiB of them already",
+                        f"Ask why it sends so many, and move {path.name} to the overseer's archive",
+                    )
+                file.write(token + b"\n")
         except OSError as error:
             raise StoreUnavailable(str(path), f"cannot be written ({error.strerror})", "Check the disk") from None
     return VanCheckpoint(van)

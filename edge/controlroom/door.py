@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -177,10 +177,9 @@ async def read_form(request: Request) -> dict[str, str]:
     """The fields of a form that was sent from this very page.
 
     Raises:
-        BadInput: from elsewhere, or too large.
+        BadInput: from elsewhere, too large, or broken off.
     """
-    origin = request.headers.get("origin")
-    if origin is None or urlsplit(origin).netloc != request.headers.get("host"):
+    if _origin(request) != request.headers.get("host"):
         raise BadInput("form", "was not sent from this page", "Reload the page and try again")
     body = b""
     try:
@@ -191,7 +190,17 @@ async def read_form(request: Request) -> dict[str, str]:
                     raise BadInput("form", "is too long", "Write less")
     except TimeoutError:
         raise BadInput("form", "did not arrive in time", "Check the network and try again") from None
+    except ClientDisconnect:  # anybody can do that without end, and each would be a fault in the journal
+        raise BadInput("form", "was broken off", "Check the network and try again") from None
     return {name: values[-1] for name, values in parse_qs(body.decode("utf-8", "replace")).items()}
+
+
+def _origin(request: Request) -> str | None:
+    """The host and port of the page that a form was sent from; None where it does not say, or says nonsense."""
+    try:
+        return urlsplit(request.headers["origin"]).netloc
+    except (KeyError, ValueError):
+        return None
 
 
 def _place(request: Request) -> str:

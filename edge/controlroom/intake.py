@@ -9,7 +9,8 @@ The rules of :meth:`Intake.judge`, in order; the first that fails refuses the me
 5. it is not known yet (:mod:`edge.controlroom.store`), otherwise it is counted as a duplicate; another alert with the
    identifier of one of the same van is refused.
 
-A refused message is counted by reason and reported; it does not stand in the way of the next.
+A refused message is counted by reason and reported; it does not stand in the way of the next. Nor does an alert that
+provokes a fault of this program where it is stored: the broker would bring it again with every start.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -28,7 +30,7 @@ from edge.alert.status import read_health, read_state
 from edge.clock import Clock, SystemClock
 from edge.controlroom.checkpoints import keep_checkpoint
 from edge.controlroom.events import Arrived, ReceiverEvent, Refused, VanCheckpoint, VanHealth, VanState
-from edge.controlroom.numbering import Verdict
+from edge.controlroom.numbering import Acceptance, Verdict
 from edge.controlroom.store import AlertStore
 from edge.errors import AlertRejected, EdgeError, EnvironmentFault, SignatureInvalid
 from edge.records import Alert
@@ -129,15 +131,45 @@ class Intake:
         alerts = [each for each in opened if isinstance(each, Opened)]
         alerts.sort(key=lambda each: (each.alert.raised_at, each.alert.sequence))
         now = self._clock.now()
-        with self.store.writing():
-            taken = [(each, self.store.accept(each.alert, each.digest, now)) for each in alerts]
+        faults: list[Refused] = []
+        try:
+            taken = self._stored(alerts, now)
+        except EdgeError:
+            raise
+        except Exception:  # noqa: BLE001 - one of them provoked it: that one is refused, the others are stored
+            taken, faults = self._one_by_one(alerts, now)
         stored = [(each, how) for each, how in taken if how.verdict is not Verdict.CONTRADICTION]
         new = [Arrived(each.alert, how, now) for each, how in stored if how.verdict is not Verdict.DUPLICATE]
         refused = [self._contradiction(each.alert) for each, how in taken if how.verdict is Verdict.CONTRADICTION]
         self.counts.accepted += len(new)
         self.counts.duplicates += len(stored) - len(new)
         others = [each for each in opened if not isinstance(each, Opened)]
-        return Judgement((*others, *refused, *new), tuple(each for each, _ in stored))
+        return Judgement((*others, *faults, *refused, *new), tuple(each for each, _ in stored))
+
+    def _stored(self, alerts: Sequence[Opened], now: datetime) -> list[tuple[Opened, Acceptance]]:
+        with self.store.writing():
+            return [(each, self.store.accept(each.alert, each.digest, now)) for each in alerts]
+
+    def _one_by_one(
+        self, alerts: Sequence[Opened], now: datetime
+    ) -> tuple[list[tuple[Opened, Acceptance]], list[Refused]]:
+        """As :meth:`_stored`, and a refusal of each that cannot be: its van keeps it, for it gets no receipt."""
+        taken: list[tuple[Opened, Acceptance]] = []
+        faults: list[Refused] = []
+        for each in alerts:
+            try:
+                taken += self._stored([each], now)
+            except EdgeError:
+                raise
+            except Exception as error:  # noqa: BLE001 - see judge
+                self.counts.refused[AlertRejected.__name__] += 1
+                unstored = AlertRejected(
+                    f"alert {each.alert.alert_id} of {each.alert.van}",
+                    f"could not be stored ({type(error).__name__})",
+                    "Call the van and the engineer: nobody has seen this alert",
+                )
+                faults.append(Refused(topics.topic(each.alert.van, topics.ALERT), unstored))
+        return taken, faults
 
     def _contradiction(self, alert: Alert) -> Refused:
         error = AlertRejected(

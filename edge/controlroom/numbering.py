@@ -14,8 +14,11 @@ from edge.trust.sealed import Connection
 
 __all__ = ["Acceptance", "Verdict", "follow"]
 
-MOST_MISSING = 100_000
-"""Missing numbers remembered per jump; a larger jump is reported but not listed."""
+MOST_MISSING = 1000
+"""Missing numbers remembered per jump; of a larger jump the first are."""
+MOST_OF_A_VAN = 10_000
+"""Missing numbers remembered of one van; beyond, the lowest are forgotten. A van that was taken over can leave out as
+many as it likes, and each of them costs room and time."""
 
 
 class Verdict(StrEnum):
@@ -53,8 +56,13 @@ def follow(db: Connection, alert: Alert) -> Acceptance:
         if row is None or alert.sequence == row[0] + 1:
             return Acceptance(Verdict.NEW)
         first, last = row[0] + 1, alert.sequence - 1
-        listed = range(first, min(last, first + MOST_MISSING) + 1)
+        listed = range(first, min(last, first + MOST_MISSING - 1) + 1)
         db.executemany("INSERT OR IGNORE INTO missing VALUES (?, ?)", ((alert.van, n) for n in listed))
+        db.execute(
+            "DELETE FROM missing WHERE van = ?1 AND sequence <= "
+            "(SELECT sequence FROM missing WHERE van = ?1 ORDER BY sequence DESC LIMIT 1 OFFSET ?2)",
+            (alert.van, MOST_OF_A_VAN),
+        )
         return Acceptance(Verdict.NEW, (first, last))
     if db.execute("DELETE FROM missing WHERE van = ? AND sequence = ?", (alert.van, alert.sequence)).rowcount:
         return Acceptance(Verdict.LATE)

@@ -1,7 +1,7 @@
 """The control room behind its page: alerts have cases, people act on them, everything is written down.
 
-Every view and decision goes into the audit log before its answer goes to the page. Decisions are signed and
-queued for the van in the transaction that stores them.
+Every view and decision goes into the audit log before its answer goes to the page. Decisions are signed and queued for
+the van in the transaction that stores them, and it fails where the audit log cannot be written.
 
 Three workers run beside the page: the receiver, the escalation of what nobody opens, and the erasure of what is old.
 A disk that refuses is said on the page, and tried again. Anything else that goes wrong in one of them turns the page
@@ -36,6 +36,7 @@ from edge.system.journal import get_logger
 from edge.trust.audit import AuditLog
 from edge.trust.events import Event
 from edge.trust.keys import SigningKey
+from edge.trust.refusals import Refusals
 from edge.worker import JOIN_S, Supervisor, Worker
 
 __all__ = ["ControlRoom", "VanLine"]
@@ -92,6 +93,7 @@ class ControlRoom:
         self.store = store
         self.on_change = on_change
         self._audit = audit
+        self._refusals = Refusals(audit, clock or SystemClock())
         self._signing_key = signing_key
         self._clock: Clock = clock or SystemClock()
         self._looks: dict[tuple[str, AlertRef], dict[str, int]] = {}
@@ -222,9 +224,7 @@ class ControlRoom:
                 self.vans[alert.van] = line
             case Refused(topic, error):
                 self.refused += 1
-                self._audit.record(
-                    Event.REFUSED, {"error": type(error).__name__, "thing": topic, "cause": error.cause[:1000]}
-                )
+                self._refusals.note(error, topic)
             case VanState(body):
                 missing = len(self.store.missing(body.van))
                 self.vans[body.van] = VanLine(body.van, body.state, body.since, missing)
@@ -321,20 +321,21 @@ class ControlRoom:
         Raises:
             BadInput: there is no such alert.
         """
-        case = self.store.change(ref, lambda c: cases.see(c, officer, self.now()), self._told(officer))
-        stored = self.store.alert(ref)
-        if stored is not None:
-            self._audit.record(
-                Event.ENTRY_CONSULTED,
-                {
-                    "list": stored.alert.watchlist,
-                    "reference": stored.alert.reference,
-                    "by": officer.number,
-                    "purpose": f"alert {ref}",
-                },
-            )
-        else:
-            self._audit.record(Event.ALERT_VIEWED, {"alert": str(ref), "what": "case", "by": officer.number})
+        with self.store.writing():
+            case = self.store.change(ref, lambda c: cases.see(c, officer, self.now()), self._told(officer))
+            stored = self.store.alert(ref)
+            if stored is not None:
+                self._audit.record(
+                    Event.ENTRY_CONSULTED,
+                    {
+                        "list": stored.alert.watchlist,
+                        "reference": stored.alert.reference,
+                        "by": officer.number,
+                        "purpose": f"alert {ref}",
+                    },
+                )
+            else:
+                self._audit.record(Event.ALERT_VIEWED, {"alert": str(ref), "what": "case", "by": officer.number})
         self.on_change()
         return case, stored
 
@@ -373,15 +374,13 @@ class ControlRoom:
         """See :func:`edge.controlroom.cases.decide`."""
         minimum = timedelta(seconds=self.config.console.look_s)
         looked = self.looked(ref, officer)
-        case = self.store.change(
+        return self._decided(
             ref,
+            officer,
             lambda c: cases.decide(
                 c, officer, engage=engage, reason=reason, looked=looked, minimum=minimum, now=self.now()
             ),
-            self._told(officer),
         )
-        self._decided(case, officer)
-        return case
 
     def close(
         self,
@@ -393,24 +392,25 @@ class ControlRoom:
         demographics: Demographics | None = None,
     ) -> Case:
         """See :func:`edge.controlroom.cases.close`."""
-        case = self.store.change(
+        return self._decided(
             ref,
+            officer,
             lambda c: cases.close(
                 c, officer, correct=correct, result=result, demographics=demographics, now=self.now()
             ),
-            self._told(officer),
         )
-        self._decided(case, officer)
-        return case
 
-    def _decided(self, case: Case, officer: Officer) -> None:
-        verdict = str(case.state)
-        if case.state is State.CLOSED:
-            known = {True: "correct", False: "incorrect", None: "not known"}[case.correct]
-            verdict = f"closed: {known}, {case.result}"
-        self._audit.record(Event.ALERT_ADJUDICATED, {"alert": str(case.ref), "verdict": verdict, "by": officer.number})
+    def _decided(self, ref: AlertRef, officer: Officer, rule: Callable[[Case], Case]) -> Case:
+        with self.store.writing():  # what is not in the log was not decided
+            case = self.store.change(ref, rule, self._told(officer))
+            verdict = str(case.state)
+            if case.state is State.CLOSED:
+                known = {True: "correct", False: "incorrect", None: "not known"}[case.correct]
+                verdict = f"closed: {known}, {case.result}"
+            self._audit.record(Event.ALERT_ADJUDICATED, {"alert": str(ref), "verdict": verdict, "by": officer.number})
         self._wake()
         self.on_change()
+        return case
 
     def _wake(self) -> None:
         if self.receiver is not None:

@@ -25,6 +25,7 @@ from rich.text import Text
 
 from edge.alert.publish import LinkState
 from edge.clock import Clock, SystemClock
+from edge.commandline import plain
 from edge.controlroom import config as configuration
 from edge.controlroom.numbering import Verdict
 from edge.controlroom.receive import (
@@ -230,7 +231,7 @@ class Watch:
             case Refused(topic, error):
                 self._print(
                     {"event": "refused", "topic": topic, "kind": type(error).__name__, "reason": str(error)},
-                    Text(f"REFUSED  {topic}: {error}", "bold red"),
+                    Text(plain(f"REFUSED  {topic}: {error}"), "bold red"),
                 )
             case VanState(body):
                 self._print(
@@ -239,7 +240,7 @@ class Watch:
                 )
             case VanHealth(body) if self._health:
                 content = msgspec.to_builtins(body)
-                self._print({"event": "health", **content}, Text(f"van {body.van}: {content}", "dim"))
+                self._print({"event": "health", **content}, Text(plain(f"van {body.van}: {content}"), "dim"))
             case LinkChanged(state, trouble):
                 self._trouble = trouble
                 if trouble is not None:
@@ -302,7 +303,7 @@ class Watch:
         return paths
 
     def _complain(self, words: object) -> None:
-        self._problems.print(f"lfr-control: {words}", style="red", markup=False)
+        self._problems.print(f"lfr-control: {plain(words)}", style="red", markup=False)
 
     def _print(self, content: dict[str, Any], text: Text) -> None:
         if self._as_json:
@@ -322,17 +323,17 @@ def _for_people(alert: Alert, paths: dict[str, str]) -> Text:
     reached = f"similarity {alert.similarity:.3f}"
     if alert.score is not None:
         reached += f", score {alert.score:.3f}"
-    text = Text(f"ALERT  {alert.reference}", "bold")
-    text.append(f"  {alert.category}", "default not bold")
+    text = Text(f"ALERT  {plain(alert.reference)}", "bold")
+    text.append(f"  {plain(alert.category)}", "default not bold")
     text.append(
         f"\n       {seen:%H:%M:%S}  van {alert.van} no. {alert.sequence}"
-        f"{', ' + alert.place if alert.place else ''}"
+        f"{', ' + plain(alert.place) if alert.place else ''}"
         f"\n       {reached}, threshold {alert.threshold:.3f}; "
         f"{alert.votes} agreeing searches over {alert.frames} frames; eyes {alert.eye_distance:.0f} px apart",
         "default not bold",
     )
     if alert.lookalikes:
-        text.append(f"\n       siblings or look-alikes: {'; '.join(alert.lookalikes)}", "default not bold")
+        text.append(f"\n       siblings or look-alikes: {plain('; '.join(alert.lookalikes))}", "default not bold")
     for name, path in paths.items():
         text.append(f"\n       {name.removesuffix('_path')}: {path}", "dim not bold")
     return text

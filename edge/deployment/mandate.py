@@ -8,9 +8,10 @@ is gone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
+from hashlib import sha256
 from pathlib import Path
 
 from edge.clock import NS_PER_S, Clock
@@ -18,11 +19,11 @@ from edge.custody.shred import shred
 from edge.deployment.ended import end_of, refusal, said_already
 from edge.deployment.fetch import accept_authority, fetch_list, fetch_revocations
 from edge.deployment.gate import Gate, ListFacts
+from edge.deployment.kept import AUTHORITY_FILE, ENDED, end_what_is_over, kept_authority
 from edge.deployment.position import PositionSource
 from edge.deployment.withdrawals import Withdrawals
 from edge.errors import (
     AuthorityEnded,
-    AuthorityInvalid,
     AuthorityMissing,
     AuthorityWithdrawn,
     EdgeError,
@@ -35,55 +36,24 @@ from edge.errors import (
 )
 from edge.files import replace_file
 from edge.records import NOBODY, Limits
-from edge.trust.audit import AuditEntry, AuditLog, read_log
-from edge.trust.authority import Authority, authority_digest, parse_authority
+from edge.trust.audit import AuditLog, read_log
+from edge.trust.authority import Authority, authority_digest
 from edge.trust.events import Event
-from edge.trust.history import copies
 from edge.trust.keys import KnownSigners
 from edge.trust.repository import VanRepository
 from edge.trust.revocation import Revocation, apply_all, lines_of
 from edge.watchlist.bundle import AgeIdentity
-from edge.watchlist.destruction import destroy_keys
+from edge.watchlist.destruction import UNNAMED
 from edge.watchlist.identity import DestructionReceipt
 from edge.watchlist.lifecycle import ListLifecycle
 from edge.watchlist.store import WatchlistStore
 
-__all__ = ["Mandate", "VanFacts", "deployments_here", "end_what_is_over"]
+__all__ = ["Mandate", "VanFacts"]
 
-AUTHORITY_FILE = "authority.json"
 EXPIRY_EVERY_NS = 60 * NS_PER_S
-ENDED = "the authority ended"
+MOST_APPLIED = 10_000
+"""Lines of revocations that are remembered; a list has seldom more than some hundred."""
 WITHDRAWN = "the authority was withdrawn"
-
-
-def end_what_is_over(state: Path, lists: Path, *, now: datetime, clock_confirmed: Callable[[], bool]) -> None:
-    """Destroy the key of a list that an authority left which is over, whatever deployment comes now, or none.
-
-    The first thing of every start, before a log or a store is opened: a disk that is full must not keep a list alive.
-    On the word of a clock that nothing vouches for nothing is destroyed: :meth:`Mandate.check` does it once something
-    does.
-
-    Raises:
-        StoreUnavailable: a key could not be overwritten.
-    """
-    last = _kept(state)
-    if last is not None and now >= last.ends and clock_confirmed():
-        destroy_keys(lists, ENDED)
-
-
-def _kept(state: Path) -> Authority | None:
-    """The authority that was accepted last, if it is kept and can be read."""
-    try:
-        return parse_authority((state / AUTHORITY_FILE).read_bytes())
-    except (OSError, AuthorityInvalid):
-        return None
-
-
-def deployments_here(entries: Iterable[AuditEntry], state: Path) -> set[str]:
-    """The deployments that are on this van: whose list came and was not destroyed, and whose authority is kept."""
-    found = {copy.deployment for copy in copies(entries).values() if not copy.destroyed}
-    kept = _kept(state)
-    return found if kept is None else found | {kept.deployment}
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +125,7 @@ class Mandate:
         self._began = False
         self._expired_at_ns = 0
         self._applied: set[bytes] = set()
-        """Lines of revocations that need no second look: no list is taken in while this van runs."""
+        """Digests of lines of revocations that need no second look: no list is taken in while this van runs."""
         self._withdrawals = Withdrawals(folder, revokers, facts.deployment)
 
     # -- start ---------------------------------------------------------------------------------
@@ -179,6 +149,8 @@ class Mandate:
             authority = self._fetch()
             said = fetch_revocations(self._repository, self._facts.deployment)
             self._withdrawals.take(said)
+            if self._keeper.held() not in {None, authority.watchlist}:
+                self._keeper.destroy(UNNAMED)  # its own authority is forgotten, and with it when it has to end
             if self._clock.now() < authority.ends and self._withdrawals.end(authority) is None:
                 fetch_list(
                     self._repository,
@@ -215,7 +187,7 @@ class Mandate:
         withdrawn = end.cause == WITHDRAWN and self._withdrawals.last
         error = refusal(replace(end, cause=f"the authority {withdrawn}") if withdrawn else end)
         self._keeper.destroy_of(self._facts.deployment, end.cause)
-        kept = _kept(self._folder)
+        kept = kept_authority(self._folder)
         if kept is not None and kept.deployment == self._facts.deployment:
             shred(self._folder / AUTHORITY_FILE)
         if said_already(entries, error):
@@ -406,13 +378,15 @@ class Mandate:
             SignatureInvalid: one must not be believed, or there are too many; the others are applied.
             StoreUnavailable: a withdrawal could not be written down; it holds until the next start.
         """
-        fresh = [token for token in lines_of(message) if token not in self._applied]
+        fresh = [token for token in lines_of(message) if _digest(token) not in self._applied]
+        if len(self._applied) > MOST_APPLIED:  # of whoever has the broker, who may say new nonsense for ever
+            self._applied.clear()
         try:
             done = self._apply(fresh)
         except SignatureInvalid:
-            self._applied.update(fresh)  # the others were applied; what is wrong was said once
+            self._applied.update(map(_digest, fresh))  # the others were applied; what is wrong was said once
             raise
-        self._applied.update(fresh)
+        self._applied.update(map(_digest, fresh))
         return done
 
     def _apply(self, tokens: Sequence[bytes]) -> tuple[Revocation, ...]:
@@ -439,3 +413,7 @@ class Mandate:
             self._audit.record(Event.AUTHORITY_ENDED, {"authority": authority.deployment, "cause": cause})
             self._audit.checkpoint()
         return receipt
+
+
+def _digest(token: bytes) -> bytes:
+    return sha256(token).digest()

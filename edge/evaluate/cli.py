@@ -13,7 +13,7 @@ from edge.commandline import AsJson, complain, say, table
 from edge.errors import StoreUnavailable
 
 if TYPE_CHECKING:
-    from edge.evaluate.report import Flip, Report
+    from edge.evaluate.report import Closely, Report
 
 __all__ = ["evaluate", "rate", "threshold"]
 
@@ -57,7 +57,9 @@ def evaluate(
     ] = None,
     models: Annotated[Path | None, MODELS] = None,
     runtime: Annotated[str, typer.Option(help="litert or tflite-runtime")] = "litert",
-    flip: Annotated[str, typer.Option(help="average the mirror image: none, enrol (the gallery) or both")] = "enrol",
+    closely: Annotated[
+        str, typer.Option(help="whom to look at more closely: none, enrol (the list) or both, as a van does in effect")
+    ] = "both",
     score: Annotated[
         str, typer.Option(help="list-relative, as a van does it: likeness beyond the rest of the list; or cosine")
     ] = "list-relative",
@@ -95,7 +97,7 @@ def evaluate(
         directory=models,
         runtime=_one_of(runtime, "runtime", ("litert", "tflite-runtime")),
     )
-    side: Flip = _one_of(flip, "flip", ("none", "enrol", "both"))
+    sides: Closely = _one_of(closely, "closely", ("none", "enrol", "both"))
     how = _one_of(score, "score", ("cosine", "list-relative"))
     targets = tuple(rate(text) for text in fpir) if fpir else (0.1, 0.03, 0.01, 0.003, 0.001)
     if plot is not None:
@@ -118,7 +120,7 @@ def evaluate(
             gallery_fill=gallery_fill,
             where=condition,
             without=without,
-            flip=side,
+            closely=sides,
             relative=Relative(probe=share, entry=share, nearest=nearest) if how == "list-relative" else None,
             targets=targets,
             threshold=threshold,

@@ -20,17 +20,19 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.config import ModelsSection
 from edge.errors import BadInput, ImageUnreadable, StoreUnavailable
 from edge.records import Detections
 from edge.sight import runtime
 from edge.sight.align import align
+from edge.sight.closer import cuts
 from edge.sight.detect import Detector
 from edge.sight.embed import Embedder
 from edge.sight.picture import read_image
 
 __all__ = ["Acquired", "Acquisition", "Recipe", "extract", "main_face"]
 
-FORMAT = b"LFR-TEMPLATES-3\n"
+FORMAT = b"LFR-TEMPLATES-4\n"
 
 
 class Acquired(StrEnum):
@@ -51,6 +53,7 @@ class Recipe:
         directory: folder of packs, or None for those that ship.
         runtime: ``litert`` or ``tflite-runtime``.
         score: lowest detector score that counts as a face.
+        close_up: ``pack:variant`` of the detector of close-ups.
     """
 
     detector: str
@@ -58,6 +61,7 @@ class Recipe:
     directory: Path | None = None
     runtime: runtime.RuntimeName = "litert"
     score: float = 0.3
+    close_up: str = ModelsSection().close_up
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +70,8 @@ class Acquisition:
 
     Attributes:
         status: whether there is a template.
-        templates: per embedder ``(2, d)`` float32: the template of the chip, and of its mirror image, each of length 1;
-            empty without a face.
+        templates: per embedder ``(2, d)`` float32: the template of one look, and of a closer look
+            (:mod:`edge.sight.closer`), each of length 1; empty without a face.
     """
 
     status: Acquired
@@ -146,8 +150,11 @@ def _prepare(recipe: Recipe) -> None:
     import cv2  # noqa: PLC0415 - only in a worker, whose threads it limits
 
     cv2.setNumThreads(1)
-    model = runtime.load(recipe.detector, directory=recipe.directory, kind="detector", runtime=recipe.runtime)
-    _tools[:] = [Detector(model, score=recipe.score)]
+    wide, close = (
+        runtime.load(name, directory=recipe.directory, kind="detector", runtime=recipe.runtime)
+        for name in (recipe.detector, recipe.close_up)
+    )
+    _tools[:] = [Detector(wide, score=recipe.score, close=close, sure=recipe.score)]
     for reference in recipe.embedders:
         model = runtime.load(reference, directory=recipe.directory, kind="embedder", runtime=recipe.runtime)
         _tools.append(Embedder(model))
@@ -171,10 +178,11 @@ def _acquire(key: str) -> tuple[str, Acquisition]:
         face = main_face(found, 2 * width, 2 * height)
     if face is None:
         return key, Acquisition(Acquired.NO_FACE)
-    templates = []
+    templates, again = [], detector.look_again(image, found.boxes[face])
     for embedder in embedders:
-        chip = align(image, found.landmarks[face], embedder.template)
-        templates.append(np.stack([embedder.embed(chip), embedder.embed(np.ascontiguousarray(chip[:, ::-1]))]))
+        one = embedder.embed(align(image, found.landmarks[face], embedder.template))
+        closer = embedder.embed_mean(cuts(image, found.landmarks[face], again, embedder.template))
+        templates.append(np.stack([one, closer]))
     return key, Acquisition(Acquired.TEMPLATE, tuple(templates))
 
 

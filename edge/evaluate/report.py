@@ -20,9 +20,9 @@ from edge.evaluate.manifest import Picture, Roles
 from edge.evaluate.measure import Point, Searches, points, search
 from edge.match.relative import Relative
 
-__all__ = ["Flip", "Report", "evaluate"]
+__all__ = ["Closely", "Report", "evaluate"]
 
-Flip = Literal["none", "enrol", "both"]
+Closely = Literal["none", "enrol", "both"]
 
 
 CSV_COLUMNS = (
@@ -137,7 +137,7 @@ def evaluate(
     gallery_fill: Path | None = None,
     where: Mapping[str, str] | None = None,
     without: Path | None = None,
-    flip: Flip = "enrol",
+    closely: Closely = "both",
     relative: Relative | None = None,
     targets: Sequence[float] = (0.1, 0.03, 0.01, 0.003, 0.001),
     threshold: float | None = None,
@@ -157,7 +157,8 @@ def evaluate(
             too are left aside.
         where: keep only rows with these values.
         without: CSV of people who are left out, and why.
-        flip: which templates average the mirror image: none, those of the gallery, or both sides.
+        closely: whose faces are looked at more closely (:mod:`edge.sight.closer`): nobody's, those of the gallery, or
+            both sides'. A van does so with whoever comes near somebody on the list: at its thresholds, both sides'.
         relative: score by likeness beyond the rest of the list, instead of by the cosine.
         targets: FPIR to report at.
         threshold: report at this score instead.
@@ -183,14 +184,14 @@ def evaluate(
 
     number = {name: i for i, name in enumerate(sorted(known | {p.identity for p in fill}))}
     enrolled = [p for p in (*roles.gallery, *fill) if by_path[p.path].templates]
-    gallery = _templates([by_path[p.path] for p in enrolled], len(recipe.embedders) - 1, averaged=flip != "none")
+    gallery = _templates([by_path[p.path] for p in enrolled], len(recipe.embedders) - 1, closely=closely != "none")
     owner = np.array([number[p.identity] for p in enrolled], np.int64)
 
     def searched(probes: Sequence[Picture], *, leave_out: bool = False) -> Searches:
         mine = [by_path[p.path] for p in probes]
         made = np.array([bool(a.templates) for a in mine], bool)
         person = np.array([number[p.identity] for p in probes], np.int64)
-        templates = _templates(mine, 0, averaged=flip == "both")
+        templates = _templates(mine, 0, closely=closely == "both")
         return search(templates, made, person, gallery, owner, leave_out=leave_out, relative=relative)
 
     mated = searched(roles.mated)
@@ -206,19 +207,17 @@ def evaluate(
         overall=overall,
         rank1=_share(mated.right),
         groups=_grouped(roles.mated, others, mated, nonmated, overall),
-        model=_about(recipe, flip, relative),
+        model=_about(recipe, closely, relative),
     )
 
 
-def _templates(found: Sequence[Acquisition], embedder: int, *, averaged: bool) -> NDArray[np.float32]:
+def _templates(found: Sequence[Acquisition], embedder: int, *, closely: bool) -> NDArray[np.float32]:
     """(n, d) of length 1; zeros where there is none."""
     dimension = next((a.templates[embedder].shape[1] for a in found if a.templates), 1)
     rows = np.zeros((len(found), dimension), np.float32)
     for row, acquisition in zip(rows, found, strict=True):
         if acquisition.templates:
-            pair = acquisition.templates[embedder]
-            mean = pair.sum(0) if averaged else pair[0]
-            row[:] = mean / max(float(np.linalg.norm(mean)), 1e-12)
+            row[:] = acquisition.templates[embedder][int(closely)]
     return rows
 
 
@@ -245,10 +244,10 @@ def _grouped(
     return groups
 
 
-def _about(recipe: Recipe, flip: Flip, relative: Relative | None) -> dict[str, Any]:
+def _about(recipe: Recipe, closely: Closely, relative: Relative | None) -> dict[str, Any]:
     from edge.sight import card  # noqa: PLC0415 - only the cards are read again here
 
-    about: dict[str, Any] = {"runtime": recipe.runtime, "flip": flip}
+    about: dict[str, Any] = {"runtime": recipe.runtime, "closely": closely}
     about["score"] = "cosine" if relative is None else msgspec.structs.asdict(relative)
     names = ("detector", "embedder", "gallery_embedder")
     for name, reference in zip(names, (recipe.detector, *recipe.embedders), strict=False):

@@ -21,7 +21,7 @@ import math
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 import numpy as np
@@ -169,7 +169,7 @@ class ImpostorTail(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         model_sha256: of the embedder whose templates were compared: a tail of another model says nothing.
         detector_sha256: of the detector that found the faces.
         data: which pictures, in words.
-        flipped: which templates averaged the mirror image: ``none``, ``enrol`` or ``both``.
+        closely: whose templates are of a closer look: ``none``, ``enrol`` or ``both``.
         people: how many different people were searched.
         relative: how scores were made of similarities.
         passages: as how many searches a passage counts.
@@ -182,7 +182,7 @@ class ImpostorTail(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     model_sha256: str
     detector_sha256: str
     data: str
-    flipped: str
+    closely: Literal["none", "enrol", "both"]
     people: Annotated[int, Meta(ge=1)]
     relative: Relative
     passages: Passages

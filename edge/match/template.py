@@ -24,6 +24,9 @@ CONTRADICTION = 0.2
 frames of one passage are seldom under 0.4, two people seldom above 0.3 (docs/models.md has the
 distributions); a needless new beginning only costs a few frames."""
 
+LEAST_WEIGHT = 1e-3
+"""Of an embedding, so that a template is never nothing."""
+
 
 class TrackTemplate:
     """Folds embeddings into one vector behind custody handles.
@@ -68,10 +71,28 @@ class TrackTemplate:
             self.folded = 0
         if self._sum is None:
             raise BiometricErased("this template", "was erased while it was used", SOFTWARE_FAULT)
-        self._sum.array.__iadd__(vector * np.float32(max(weight, 1e-3)))
+        _add(self._sum.array, vector, weight)
         self._custodian.needed(self._sum)
         self.folded += 1
         return begun
+
+    def exchange(self, vector: NDArray[np.float32], better: NDArray[np.float32], weight: float) -> None:
+        """Put a better embedding of the same picture in the place of the one that was folded last.
+
+        Args:
+            vector: ``(d,)`` float32 of length 1, as it was folded.
+            better: ``(d,)`` float32 of length 1.
+            weight: as it was folded.
+
+        Raises:
+            BiometricErased: there is no template.
+        """
+        total = self._live()
+        if total is None or self._sum is None:
+            raise BiometricErased("this template", "has been erased", SOFTWARE_FAULT)
+        _add(total, vector, weight, sign=-1)
+        _add(total, better, weight)
+        self._custodian.needed(self._sum)
 
     def probe(self) -> Biometric:
         """The template scaled to length 1, as its own handle: use it as a context manager.
@@ -98,3 +119,10 @@ class TrackTemplate:
             return self._sum.array
         except BiometricErased:
             return None
+
+
+def _add(total: NDArray[np.float32], vector: NDArray[np.float32], weight: float, sign: int = 1) -> None:
+    """Add a weighted embedding to the sum and leave no weighted copy of it behind."""
+    weighted = vector * np.float32(sign * max(weight, LEAST_WEIGHT))
+    total += weighted
+    weighted.fill(0)

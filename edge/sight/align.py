@@ -33,7 +33,10 @@ TEMPLATES: dict[ChipTemplate, NDArray[np.float64]] = {
 
 
 def align(
-    image: NDArray[np.uint8], landmarks: NDArray[np.float32], template: ChipTemplate = "arcface-112"
+    image: NDArray[np.uint8],
+    landmarks: NDArray[np.float32],
+    template: ChipTemplate = "arcface-112",
+    zoom: float = 1.0,
 ) -> NDArray[np.uint8]:
     """Cuts one face out of a frame.
 
@@ -41,6 +44,7 @@ def align(
         image: (H, W, 3) uint8 BGR.
         landmarks: (5, 2) x y in pixels of the image, in the order of :data:`edge.records.LANDMARKS`.
         template: what the embedder was trained on, as :attr:`edge.sight.embed.Embedder.template` says.
+        zoom: by how much larger than the template's the face shall be, about the middle of its landmarks.
 
     Returns:
         (n, n, 3) uint8 BGR, n the side of the template's chips; black where the chip reaches past the image.
@@ -48,7 +52,8 @@ def align(
     Raises:
         RecordInvalid: the landmarks are not (5, 2), not finite, or all in one place.
     """
-    side, matrix = CHIP_SIZES[template], similarity(landmarks, template)
+    side, matrix = CHIP_SIZES[template], similarity(landmarks, template) * zoom
+    matrix[:, 2] += (1.0 - zoom) * TEMPLATES[template].mean(0)
     chip = cv2.warpAffine(image, matrix, (side, side), flags=cv2.INTER_LINEAR, borderValue=(0, 0, 0))
     return chip.astype(np.uint8, copy=False)
 

@@ -1,5 +1,7 @@
 """Frame → faces: boxes, scores and five landmarks, in pixels of the frame.
 
+The landmarks of a small face are wrong by much of what an embedder can bear, so it is looked at again, enlarged.
+
 CenterFace gives, for each cell of four by four input pixels, how much it looks like the middle of a face, and for
 that cell the face's size, the middle's place within the cell and five landmarks (Xu et al. 2019, section 3).
 """
@@ -31,6 +33,17 @@ CROWD = 512
 """Peaks looked at in one frame, best first: bounds the time that a pathological picture can take."""
 
 
+SMALL = 30.0
+"""Height of a face, in pixels of the detector's input, under which it is looked at again. At 26 that found more people
+of LFW, at 32 no more (docs/decisions/0066-landmarks-of-small-faces.md)."""
+
+CLOSE_UP = 1.75
+"""Side of what is looked at again, in larger sides of the box. From 1.5 to 2 found as many."""
+
+SAME = 0.3
+"""Overlap, as a share of the union, from which on a face of the close-up is the one that is looked at."""
+
+
 class Detector:
     """Finds faces in frames of any size.
 
@@ -41,12 +54,20 @@ class Detector:
         model: a checked pack of kind ``detector``.
         score: lowest score of a face that is reported, 0..1.
         iou: two boxes that overlap by more than this share of their union are one face, 0..1.
+        close: a checked pack of kind ``detector`` with a small square input, for a second look at small faces; None for
+            none.
+        sure: lowest score of a face that is worth a second look, 0..1.
     """
 
-    def __init__(self, model: Model, *, score: float = 0.2, iou: float = 0.3) -> None:
+    def __init__(
+        self, model: Model, *, score: float = 0.2, iou: float = 0.3, close: Model | None = None, sure: float = 0.45
+    ) -> None:
         self.model = model
         self.score = score
         self.iou = iou
+        self.sure = sure
+        self.close = None if close is None else Detector(close, score=score, iou=iou)
+        self._close_up = False  # whether the close-up's memory holds somebody
         width, height = model.size
         self._canvas = np.zeros((height, width, 3), np.uint8)
 
@@ -75,12 +96,47 @@ class Detector:
         heat, size, offset, points = self.model.run(self._canvas)
         boxes, scores, landmarks = self._decode(heat, size, offset, points)
         keep = self._distinct(boxes, scores)
-        return Detections(boxes[keep] / scale, scores[keep], landmarks[keep] / scale)
+        found = Detections(boxes[keep] / scale, scores[keep], landmarks[keep] / scale)
+        return found if self.close is None else self._again(self.close, image, found, float(scale))
+
+    def look_again(self, image: NDArray[np.uint8], box: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        """The landmarks of one face as a close-up of it shows them: a second opinion on where they are.
+
+        Args:
+            image: (H, W, 3) uint8 BGR.
+            box: (4,) float32, as it was detected in this image.
+
+        Returns:
+            (5, 2) float32; None without a close-up, or when it shows no such face.
+        """
+        if self.close is None:
+            return None
+        self._close_up = True
+        return _closer(self.close, image, box)
 
     def flush(self) -> None:
         """Overwrites what is left of the last frame here and in the runtime's memory. Costs one run."""
         self._canvas.fill(0)
         self.model.flush()
+        if self.close is not None:
+            self.close.flush()
+            self._close_up = False
+
+    def _again(self, close: Detector, image: NDArray[np.uint8], found: Detections, scale: float) -> Detections:
+        """The same faces, landmarks of small ones taken anew. Nobody of an earlier frame stays in the close-up."""
+        heights = (found.boxes[:, 3] - found.boxes[:, 1]) * scale
+        small = np.flatnonzero((heights < SMALL) & (found.scores >= self.sure))
+        if not len(small):
+            if self._close_up:
+                close.flush()
+                self._close_up = False
+            return found
+        landmarks = found.landmarks.copy()
+        for face in small:
+            better = self.look_again(image, found.boxes[face])
+            if better is not None:
+                landmarks[face] = better
+        return Detections(found.boxes, found.scores, landmarks)
 
     def _place(self, image: NDArray[np.uint8]) -> np.float32:
         """Copies the image, scaled, to the top left of the canvas. Returns canvas pixels per image pixel."""
@@ -149,3 +205,30 @@ class Detector:
         corner_and_size = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
         kept = cv2.dnn.NMSBoxes(corner_and_size.tolist(), scores.tolist(), 0.0, self.iou)
         return np.asarray(kept, np.intp).reshape(-1)
+
+
+def _closer(close: Detector, image: NDArray[np.uint8], box: NDArray[np.float32]) -> NDArray[np.float32] | None:
+    """Landmarks (5, 2) of the face in the box as the close-up shows them; None when it shows no such face."""
+    height, width = image.shape[:2]
+    side = min(round(CLOSE_UP * float(max(box[2] - box[0], box[3] - box[1]))), width, height)
+    # A square within the picture: at its edge, the face is not in the middle.
+    left = round(float(box[0] + box[2] - side) / 2)
+    top = round(float(box[1] + box[3] - side) / 2)
+    left, top = min(max(left, 0), width - side), min(max(top, 0), height - side)
+    if side < 1:
+        return None
+    seen = close.detect(image[top : top + side, left : left + side])
+    if not len(seen):
+        return None
+    corner = np.array([left, top], np.float32)
+    overlaps = _overlaps(seen.boxes + np.tile(corner, 2), box)
+    best = int(np.argmax(overlaps))
+    return np.asarray(seen.landmarks[best] + corner, np.float32) if overlaps[best] >= SAME else None
+
+
+def _overlaps(boxes: NDArray[np.float32], box: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(n,) what each of the boxes (n, 4) shares with the box, as a share of their union."""
+    shared = np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2])
+    area = shared.clip(0).prod(1)
+    union = (boxes[:, 2:] - boxes[:, :2]).prod(1) + (box[2:] - box[:2]).prod() - area
+    return np.asarray(area / np.maximum(union, 1e-6), np.float32)

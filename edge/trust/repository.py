@@ -227,7 +227,7 @@ class VanRepository:
         try:
             signed = Metadata[Timestamp].from_file(str(self._state / "timestamp.json")).signed
             return datetime.fromisoformat(str(signed.unrecognized_fields[PUBLISHED])).astimezone(UTC)
-        except (exceptions.StorageError, DeserializationError, KeyError, ValueError):
+        except (exceptions.StorageError, DeserializationError, KeyError, ValueError, OverflowError):
             return None
 
     @contextlib.contextmanager

@@ -41,6 +41,7 @@ MAX_BYTES = 8192
 """Of one."""
 MAX_MESSAGE = 64 * 1024
 """Of all together that one message of MQTT brings: some 150."""
+MOST_LINES = 500
 
 
 class Revocation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -67,11 +68,14 @@ def lines_of(message: bytes) -> list[bytes]:
     """The revocations that one message brings, not verified yet.
 
     Raises:
-        SignatureInvalid: it is longer than :data:`MAX_MESSAGE`.
+        SignatureInvalid: it is longer than :data:`MAX_MESSAGE`, or has more than :data:`MOST_LINES`.
     """
     if len(message) > MAX_MESSAGE:
         raise SignatureInvalid("revocations", f"are too long: {len(message)} bytes", "Find out who published them")
-    return message.splitlines()
+    lines = message.splitlines()
+    if len(lines) > MOST_LINES:
+        raise SignatureInvalid("revocations", f"are too many: {len(lines)} lines", "Find out who published them")
+    return lines
 
 
 def parse_revocation(token: bytes, signers: KnownSigners, *, deployment: str) -> Revocation | None:

@@ -19,6 +19,7 @@ import numpy as np
 import pyrage
 from msgspec import Meta, Struct
 
+from edge.alert.message import MOST_LOOKALIKES
 from edge.custody.shred import scrub
 from edge.errors import BundleRefused, KeyUnusable, RecordInvalid
 from edge.fields import in_words
@@ -47,8 +48,6 @@ LENGTH_BYTES = 4
 ENTRY = (0x9C, 0x9D)
 """First byte of an entry: a msgpack array of twelve, without look-alikes, or of thirteen. Anything else is the count at
 the end."""
-MOST_LOOKALIKES = 16
-"""Of one entry: more than an operator reads."""
 
 PADDING = bytes(1 << 17)
 """Zeros at the end, twice the size of age's pieces: they overwrite what the decryption's own buffers hold of
@@ -228,6 +227,8 @@ def read_bundle(path: Path, identity: AgeIdentity, manifest: Manifest, take: Cal
             first = False
             if parse_manifest(bytes(content), str(path)) != manifest:
                 raise _damaged("is not the one that the manifest describes")
+        elif not content:
+            raise _damaged("holds an empty frame")
         elif content[0] not in ENTRY:
             ended = True
             if msgspec.msgpack.decode(content, type=int) != count or count != manifest.entries:
@@ -253,7 +254,7 @@ def read_bundle(path: Path, identity: AgeIdentity, manifest: Manifest, take: Cal
                 path.name, "is not encrypted for this van", "Ask the intelligence unit for this van's list"
             ) from None
         raise _damaged("is not a watchlist bundle") from None
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise _damaged("holds something that is not an entry") from None
     except FileNotFoundError:
         raise BundleRefused(path.name, "is missing", "Ask the intelligence unit to copy all of it again") from None

@@ -55,6 +55,7 @@ from edge.watchlist.destruction import (
     REPLACED,
     STORE,
     destroy_everything,
+    is_whole,
     write_intent,
 )
 from edge.watchlist.identity import DestructionReceipt, ListMeta
@@ -209,6 +210,7 @@ class ListLifecycle:
             self._step("switched")
             if previous is not None:
                 self._destroy(previous, REPLACED)
+            self._leave_again()
             self.expire()
             return self.open(model=model)
 
@@ -280,6 +282,17 @@ class ListLifecycle:
             for reference in due:
                 self.remove(reference, "its date is over")
             return due
+
+    def _leave_again(self) -> None:
+        """Whoever left this very list before, in a copy of it that was damaged or destroyed, leaves this one, too."""
+        store = self.open()
+        left = {
+            str(entry.data["reference"]): str(entry.data["cause"])
+            for entry in read_log(self._audit.path)
+            if entry.event == Event.ENTRY_REMOVED and entry.data["list"] == store.digest
+        }
+        for reference in sorted(left.keys() & set(store.references())):
+            self.remove(reference, left[reference])
 
     def _log_removed(self, digest: str, copy: str, reference: str, cause: str) -> None:
         removed = {"list": digest, "copy": copy, "reference": reference, "cause": cause}
@@ -392,7 +405,7 @@ class ListLifecycle:
                 elif folder != current and folder.name not in intent:  # it was never in force, or is not any more
                     later = current is None or state.order > _order_of(current, self._known())
                     self._destroy(folder, INTERRUPTED if later else REPLACED)
-                elif folder.name in intent or not _is_whole(folder / KEY):
+                elif folder.name in intent or not is_whole(folder / KEY):
                     cause, announced = intent.get(folder.name, KEYLESS), folder.name in intent
                     done = self._destroy(folder, cause, announced=announced)
                     receipt = done if folder == current else receipt
@@ -419,6 +432,7 @@ class ListLifecycle:
             return
         for reference in sorted(set(state.references) - here):
             self._log_removed(state.watchlist, folder.name, reference, "removed before a power cut")
+        self._leave_again()
 
     def _read_intent(self) -> dict[str, str]:
         try:
@@ -426,16 +440,6 @@ class ListLifecycle:
             return {str(raw["copy"]): str(raw["cause"])}
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return {}
-
-
-def _is_whole(key: Path) -> bool:
-    """Whether a key is one: a power cut while it was overwritten leaves noise, and nothing opens any more."""
-    try:
-        return len(bytes.fromhex(key.read_bytes().decode("ascii").strip())) == 32
-    except FileNotFoundError:
-        return False
-    except ValueError:
-        return False
 
 
 def _order_of(folder: Path, known: dict[str, CopyState]) -> int:

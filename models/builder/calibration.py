@@ -49,6 +49,24 @@ def scenes(pictures: list[Path], count: int, width: int, height: int, seed: int 
         yield light(scene, random)
 
 
+def close_ups(pictures: list[Path], count: int, side: int, seed: int = SEED) -> Iterator[np.ndarray]:
+    """One small face each, enlarged until it is about 64 px high: (side, side, 3) uint8 BGR.
+
+    What a second look by the detector sees: a face that was 16 to 60 px high, with the camera's light and noise, and what
+    lies around it.
+    """
+    random = np.random.default_rng(seed)
+    for _ in range(count):
+        # A portrait's face is about half as high as it: at 128 px the portrait would be enlarged as far as wanted.
+        portrait = float(np.exp(random.uniform(np.log(32), np.log(120))))
+        near = round(side / 128 * portrait * float(random.uniform(0.8, 1.25)))
+        view = cv2.resize(_read(pictures, random), (near, near), interpolation=cv2.INTER_AREA)
+        for shift in (random.uniform(0.5, 1.0, 2) * random.choice((-1, 1), 2), random.uniform(-0.08, 0.08, 2)):
+            x, y = ((near - portrait) / 2 + shift * portrait).astype(int)
+            _paste(view, _read(pictures, random), random, (max(round(portrait), 8), int(x), int(y)))
+        yield cv2.resize(light(view, random), (side, side), interpolation=cv2.INTER_LINEAR)
+
+
 def _crowd(scene: np.ndarray, pictures: list[Path], random: np.random.Generator) -> None:
     """Portraits of 24 to 320 px, faces of about 12 to 170 px, before other people's backgrounds."""
     height, width = scene.shape[:2]
@@ -79,7 +97,8 @@ def _paste(scene: np.ndarray, tile: np.ndarray, random: np.random.Generator, pla
     how = cv2.INTER_AREA if side < tile.shape[0] else cv2.INTER_CUBIC
     tile = cv2.resize(tile, (side, side), interpolation=how)
     x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + side, width), min(y + side, height)
-    scene[y0:y1, x0:x1] = tile[y0 - y : y1 - y, x0 - x : x1 - x]
+    if x0 < x1 and y0 < y1:  # else it stands beside the scene
+        scene[y0:y1, x0:x1] = tile[y0 - y : y1 - y, x0 - x : x1 - x]
 
 
 def light(picture: np.ndarray, random: np.random.Generator) -> np.ndarray:

@@ -95,6 +95,13 @@ class Room:
             assert time.monotonic() < deadline, f"{event} {fields} is not in the log: {self.audited(event)}"
             time.sleep(0.05)
 
+    def until_shown(self, browser: Browser, words: str) -> None:
+        """The list of alerts has these words."""
+        deadline = time.monotonic() + 30
+        while words not in (shown := browser.ask("GET", "/queue")[1]):
+            assert time.monotonic() < deadline, shown
+            time.sleep(0.05)
+
     def control(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """``lfr-control`` beside the running control room."""
         return subprocess.run(

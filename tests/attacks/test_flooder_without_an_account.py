@@ -12,6 +12,7 @@ the log full of refusals                     a limited number is written, the ot
 connections that say nothing                 cut in time; the page answers all the while
 a request byte by byte, an answer unread     cut in time
 another name in the Host header              refused
+forms broken off, an Origin that is none     refused, and no fault of ours in the journal
 ===========================================  ==================================================================
 """
 
@@ -283,3 +284,18 @@ def test_a_request_for_another_name_is_refused(room: Room, host: str) -> None:
             answer += part
     assert answer.split()[1] in {b"421", b"400"}, answer[:200]
     assert b"password" not in answer
+
+
+def test_a_form_that_is_broken_off_or_comes_from_nowhere_is_no_fault_in_the_journal(room: Room) -> None:
+    """Anybody can do that without end, and each was sixty lines."""
+    address = f"127.0.0.1:{room.port}"
+    with socket.create_connection(("127.0.0.1", room.port), timeout=10) as connection:
+        head = ("POST /signin HTTP/1.1", f"Host: {address}", f"Origin: http://{address}", "Content-Length: 999", "", "")
+        connection.sendall("\r\n".join(head).encode() + b"number=1")
+    for origin in ("http://[", "http://[::1", "null", "//"):
+        assert room.browser().ask("POST", "/signin", {"number": "1"}, {"origin": origin})[0] == 400
+    room.process.terminate()
+    assert room.process.wait(30) == 0
+    said = (room.site.room.parent / "console.log").read_text()
+    assert "Traceback" not in said, said
+    assert "page failed" not in said, said

@@ -6,23 +6,30 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from edge.assembly.mandate import AUTHORITY_FILE, open_audit, retire
+from edge.assembly.mandate import open_audit, retire
 from edge.config import Config, parse
+from edge.controlroom.cases import Officer, Role, State
+from edge.controlroom.config import load as load_control
+from edge.controlroom.service import ControlRoom
 from edge.deployment.clock_trust import ClockTrust
 from edge.deployment.guard import Guard
+from edge.deployment.kept import AUTHORITY_FILE
 from edge.deployment.permit import Permit
 from edge.errors import DeploymentOver, EdgeError, PolicyRefusal, StoreUnavailable, WatchlistGone
-from edge.trust.audit import verify
+from edge.trust.audit import read_log, verify
 from edge.trust.events import Event
 from edge.trust.keys import SigningKey, write_private
 from edge.vanroot import volumes
 from edge.watchlist.destruction import KEY
+from tests.attacks.rooms import SOON, hold_alerts
+from tests.broker import make_site
 from tests.lists import START
+from tests.sim.clock import HandClock
 from tests.test_mandate import Deployment
 
 SIZE = 4 << 20
@@ -269,3 +276,32 @@ def test_the_audit_log_says_when_the_list_was_destroyed(out: Deployment) -> None
     assert destroyed["files"][0] == KEY
     assert datetime.fromisoformat(destroyed["destroyed_at"]) > START
     assert json.dumps(destroyed)
+
+
+def test_what_the_control_rooms_log_cannot_take_was_neither_decided_nor_seen(tmp_path: Path) -> None:
+    site = make_site(tmp_path / "site")
+    site.van("van-1")
+    (site.room / "control.toml").write_text(f"{(site.room / 'control.toml').read_text()}[console]\nlook_s = 1\n")
+    clock = HandClock(datetime.now(UTC))
+    room = ControlRoom.open(load_control(site.room / "control.toml"), clock)
+    hold_alerts(site, 1, 2, store=room.store)
+    officer = Officer("op-1", Role.OPERATOR, SOON)
+    first, second = (case.ref for case in room.store.cases())
+    room.open_alert(first, officer)
+    for which in ("probe", "reference"):
+        room.picture(first, which, officer)
+    clock.advance(2)
+    told = room.store.to_vans.outgoing()
+    log, full = room._audit._file, os.open("/dev/full", os.O_WRONLY)  # the last block goes to the store
+    room._audit._file = full
+    with pytest.raises(StoreUnavailable, match="cannot be written"):
+        room.decide(first, officer, engage=True, reason="Same person")
+    with pytest.raises(StoreUnavailable, match="cannot be written"):
+        room.open_alert(second, officer)
+    room._audit._file = log
+    os.close(full)
+    assert [case.state for case in room.store.cases()] == [State.SEEN, State.NEW]
+    assert room.store.to_vans.outgoing() == told, "no van is told either"
+    assert room.decide(first, officer, engage=True, reason="Same person").state is State.ENGAGE
+    assert read_log(room._audit.path)[-1].event == Event.ALERT_ADJUDICATED
+    room.stop()

@@ -2,37 +2,50 @@
 
 from __future__ import annotations
 
+import json
 import re
 import resource
 import socket
 import struct
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import cv2
+import msgspec
 import numpy as np
+import openpyxl
+import pyrage
 import pytest
 
 import provisioning.demo
+from edge.alert.message import seal
 from edge.config import load, parse
 from edge.deployment.position import Gpsd
-from edge.errors import EdgeError, ImageUnreadable
+from edge.errors import EdgeError, ImageUnreadable, NothingToEnrol
 from edge.match.calibration import FILE_NAME, ImpostorTail
 from edge.sight import card
 from edge.sight.header import read_header
 from edge.sight.picture import MAX_PIXELS, decode_image, read_image
 from edge.system.health import read_status
 from edge.trust.authority import parse_authority
-from edge.trust.keys import KnownSigners, SigningKey
+from edge.trust.keys import DecryptionKeys, KnownSigners, Recipients, SigningKey
 from edge.trust.revocation import REVOCATION, parse_revocation
-from edge.watchlist.bundle import Manifest, parse_manifest
+from edge.watchlist.bundle import MAGIC, Manifest, parse_manifest, read_bundle
+from edge.watchlist.identity import ListMeta
+from edge.watchlist.store import WatchlistStore
 from edge.worker import Supervisor
 from provisioning.authority import draft_authority
 from provisioning.reading import PictureReader
+from provisioning.rows import read_list
 from provisioning.site import van_keys
+from provisioning.sources import COLUMNS
+from provisioning.spreadsheet import read_spreadsheet
+from tests.broker import make_alert
+from tests.lists import DIMENSION, entry
 from tests.sim.clock import HandClock
 
 PORTRAIT = Path(provisioning.demo.__file__).parent / "portraits/obama2.jpg"
@@ -207,6 +220,7 @@ NASTY = [
     b"\0",
 ]
 UNIT = SigningKey.generate()
+READERS = Recipients.of(DecryptionKeys.generate().public_jwks()["keys"])
 MANIFEST = Manifest(
     schema=1, deployment="D-1", vans=("van-1",), watchlist=f"sha256:{'1' * 64}", model="a" * 64, dimension=192,
     entries=1, built=NOW, bundle="x.age",
@@ -252,6 +266,107 @@ def test_text_that_is_none_is_an_error_with_three_sentences(name: str, content: 
     with pytest.raises(EdgeError) as caught:
         PARSERS[name](content, tmp_path)
     assert caught.value.next_step
+
+
+OUT_OF_TIME = ("0001-01-01T00:00:00+14:00", "1969-12-31T23:59:59Z", "3000-01-01T00:00:00Z", "9999-12-31T23:59:00-14:00")
+"""Moments that are written as they should be. The first and the last cannot be told in another time zone."""
+
+
+@pytest.mark.parametrize("moment", OUT_OF_TIME)
+def test_a_moment_that_cannot_be_is_refused_where_it_is_read(moment: str, tmp_path: Path) -> None:
+    said = {"deployment": "D-1", "reference": "S-1", "cause": "a wrong one", "issued_at": moment}
+    with pytest.raises(EdgeError, match="outside the years"):
+        revocation(json.dumps(said).encode(), tmp_path)
+    described = {**msgspec.to_builtins(MANIFEST), "built": moment}
+    with pytest.raises(EdgeError, match="outside the years"):
+        parse_manifest(json.dumps(described).encode())
+
+
+ENTRY = ["S-1", "c", "l", "s", None, False, None, None, "unknown", 1, bytes(4 * 192), b"jpeg"]
+FRAMES = {
+    "an empty frame": b"",
+    "a reference that is no text": b"\x9c\xa3\xff\xff\xff",
+    "a text instead of the count": msgspec.msgpack.encode("x"),
+    "a count that is no text either": b"\xa1\xff",
+    "nesting without end": b"\x9c" * 100_000,
+    "more templates than there are bytes": msgspec.msgpack.encode([*ENTRY[:9], 2**62, *ENTRY[10:]]),
+    "fewer than one": msgspec.msgpack.encode([*ENTRY[:9], -1, *ENTRY[10:]]),
+}
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_a_bundle_that_its_maker_filled_with_nonsense_is_refused(name: str, tmp_path: Path) -> None:
+    """Genuine in everything else: signed for, and encrypted to this van."""
+    identity = pyrage.x25519.Identity.generate()
+    frames = (msgspec.json.encode(MANIFEST), FRAMES[name])
+    content = MAGIC + b"".join(len(frame).to_bytes(4, "big") + frame for frame in frames)
+    (tmp_path / "x.age").write_bytes(pyrage.encrypt(content, [identity.to_public()]))
+    with pytest.raises(EdgeError):
+        read_bundle(tmp_path / "x.age", identity, MANIFEST, lambda _: None)
+
+
+@pytest.mark.parametrize("last", ["J1048576", "XFD1048576"])
+def test_a_workbook_whose_last_cell_is_far_away_and_empty_is_read_at_once(last: str, tmp_path: Path) -> None:
+    """Five kilobytes, as Excel writes them where somebody formatted a whole column; they took 2.5 GB and a minute."""
+    book = openpyxl.Workbook()
+    sheet = book.active
+    sheet.append(["reference", "path", "category"])
+    sheet.append(["WW-1", "one.jpg", "wanted on warrant"])
+    sheet[last].number_format = "0.00"
+    book.save(tmp_path / "list.xlsx")
+    tracemalloc.start()
+    try:
+        found = read_spreadsheet(tmp_path / "list.xlsx", COLUMNS)
+        assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    finally:
+        tracemalloc.stop()
+    assert [row.cells["path"].text for row in found.rows] == ["one.jpg"]
+
+
+def test_a_workbook_that_is_too_wide_is_refused(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    book.active.append(["reference", "path"])
+    book.active["XFD2"] = "far away"
+    book.save(tmp_path / "list.xlsx")
+    with pytest.raises(NothingToEnrol, match="more than 500 columns in row 2"):
+        read_spreadsheet(tmp_path / "list.xlsx", COLUMNS)
+
+
+TOO_LONG = {
+    "category": {"category": "x" * 201},
+    "look-alike": {"lookalikes": ("his twin brother, who lives nearby; " * 6,)},
+    "look-alikes": {"lookalikes": tuple(f"S-{number}" for number in range(17))},
+    "look-alike without a reference": {"lookalikes": ("",)},
+    "reference": {"reference": "S-" + "1" * 200},
+    "date": {"image_taken": "2" * 33},
+    "picture": {"reference_jpeg": bytes(256 * 1024 + 1)},
+}
+
+
+@pytest.mark.parametrize("name", TOO_LONG)
+def test_somebody_of_whom_no_alert_could_be_made_comes_on_no_list(name: str, tmp_path: Path) -> None:
+    """The office's store and the van's: there it would end matching when the person passes."""
+    meta = ListMeta("D-1", "a" * 64, DIMENSION, NOW)
+    with WatchlistStore.create(tmp_path / "list.db", bytes(32), meta) as store:
+        with pytest.raises(EdgeError):
+            store.add([entry("S-1"), entry(**{"reference": "S-2", **TOO_LONG[name]})])
+        assert len(store) == 0
+        longest = entry("S-" + "1" * 198, category="x" * 200, lookalikes=("y" * 200,) * 16)
+        store.add([longest])
+        found = store.entry(longest.reference)
+        said = {field: getattr(found, field) for field in ("reference", "category", "image_taken", "lookalikes")}
+        seal(make_alert(reference_jpeg=found.reference_jpeg, **said), UNIT, READERS)
+
+
+def test_a_row_with_prose_in_the_place_of_a_reference_is_left_out_by_name(tmp_path: Path) -> None:
+    prose = "his twin brother, who lives nearby and was seen there, " * 6
+    head = "reference,path,category,lawful_basis,image_source,lookalikes\n"
+    (tmp_path / "list.csv").write_text(f'{head}WW-1,one.jpg,wanted,Warrant,family,"{prose}"\n')
+    found = read_list(tmp_path / "list.csv")
+    assert found.subjects == []
+    assert [each.reason for each in found.refused] == [
+        f"cell F2 (lookalikes) has {len(prose.strip())} characters, 200 are allowed"
+    ]
 
 
 def test_a_gpsd_that_says_anything_at_all_ends_nothing() -> None:

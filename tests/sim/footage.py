@@ -7,6 +7,7 @@ Time is the film's own, so that a busy machine finds the same tracks as an idle 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -61,6 +62,11 @@ class _Notebook:
                 notebook.picture = vector.copy()
                 return vector
 
+            def embed_mean(self, chips: Iterable[NDArray[np.uint8]]) -> NDArray[np.float32]:
+                vector = super().embed_mean(chips)
+                notebook.picture = vector.copy()
+                return vector
+
         class Nobody(Index):
             """A list of nobody, which tells what it was asked."""
 
@@ -69,7 +75,13 @@ class _Notebook:
                 return SearchResult((), exact=True)
 
         class Counting(Decider):
-            """The van's decider, which tells of every search and of votes that became void."""
+            """The van's decider, which tells of every search and of votes that became void; everybody is near it.
+
+            What counts is what would be found at a threshold, and there everybody is looked at more closely.
+            """
+
+            def near(self, track_id: UUID, result: SearchResult) -> bool:
+                return True
 
             def decide(self, track_id: UUID, result: SearchResult, now_ns: int) -> Decision:
                 notebook.searched(track_id)
@@ -160,7 +172,13 @@ def watch(video: Path, recipe: Recipe, *, person: int) -> list[Passage]:
         config=config,
         clock=film.clock,
         source=film,
-        detector=Detector(detector, score=config.detector.score, iou=config.detector.iou),
+        detector=Detector(
+            detector,
+            score=config.detector.score,
+            iou=config.detector.iou,
+            close=runtime.load(recipe.close_up, directory=recipe.directory, kind="detector", runtime=recipe.runtime),
+            sure=config.quality.min_score,
+        ),
         embedder=notebook.embedder,
         index=notebook.index,
         subjects=nothing,

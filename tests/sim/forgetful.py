@@ -1,9 +1,11 @@
 """A van in a process of its own, whose memory another process searches. Speaks in lines on stdin and stdout.
 
-    python -m tests.sim.forgetful PICTURE
+    python -m tests.sim.forgetful PICTURE SEED [closely]
 
 It shows one face to the real pipeline for several frames, then an empty street until the passage has ended.
-At every stop it says where it stands and waits for a line, so that its memory can be read meanwhile.
+With ``closely`` every face gets the closer look
+that is for whoever comes near somebody on the list. At every stop it says where it stands and waits for a line, so that
+its memory can be read meanwhile.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import UUID
 
 import numpy as np
 
@@ -22,7 +25,7 @@ from edge.deployment.permit import Permit
 from edge.match.decide import Decider
 from edge.match.index import Index
 from edge.pipeline import Pipeline
-from edge.records import Frame, Limits
+from edge.records import Frame, Limits, SearchResult
 from edge.sight.picture import read_image
 from tests.sim.clock import HandClock
 from tests.sim.van import Desk, Subjects, a_config, models
@@ -53,13 +56,20 @@ class Street:
         return frame
 
 
+class Attentive(Decider):
+    """Finds everybody near."""
+
+    def near(self, track_id: UUID, result: SearchResult) -> bool:
+        return True
+
+
 def stop(where: str) -> None:
     print(where, flush=True)
     sys.stdin.readline()
 
 
 def main() -> None:
-    picture = Path(sys.argv[1])
+    picture, closely = Path(sys.argv[1]), "closely" in sys.argv[3:]
     protect(MemorySection())
     clock = HandClock()
     custodian = Custodian(clock)
@@ -90,7 +100,7 @@ def main() -> None:
         embedder=embedder,
         index=Index(["A", "B"], templates),
         subjects=Subjects({}),
-        decider=Decider(config.decision, limits=Limits(0.6, 0.45)),
+        decider=(Attentive if closely else Decider)(config.decision, limits=Limits(0.6, 0.45)),
         limits=lambda *_: Limits(0.6, 0.45),
         custodian=custodian,
         sink=Desk(),
@@ -99,6 +109,7 @@ def main() -> None:
     )
     pipeline.run()
     assert pipeline.counts.embedded >= 6, pipeline.counts
+    assert pipeline.counts.closer == (pipeline.counts.embedded if closely else 0), pipeline.counts
     assert custodian.totals().live == 0
     stop("forgotten")
 

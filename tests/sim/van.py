@@ -17,11 +17,12 @@ from edge.deployment.permit import Permit
 from edge.errors import EntryNotFound
 from edge.match.decide import Decider
 from edge.match.index import Index
-from edge.pipeline import Pipeline, PipelineCounts
+from edge.pipeline import Pipeline
 from edge.records import Alert, ErasureReceipt, Limits, WatchlistEntry
 from edge.sight.capture import Capture
 from edge.sight.detect import Detector
 from edge.sight.embed import Embedder
+from edge.stages import PipelineCounts
 from edge.worker import Supervisor
 from provisioning.encoder import make_encoder
 from provisioning.enrol import enrol
