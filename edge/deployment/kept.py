@@ -22,8 +22,8 @@ def end_what_is_over(state: Path, lists: Path, *, now: datetime, clock_confirmed
     """Destroy the key of a list that an authority left which is over, or that none stands behind, whatever comes now.
 
     The first thing of every start, before a log or a store is opened: a disk that is full must not keep a list alive.
-    On the word of a clock that nothing vouches for nothing is destroyed: :meth:`edge.deployment.mandate.Mandate.check` does it once something
-    does.
+    On the word of a clock that nothing vouches for nothing is destroyed:
+    :meth:`edge.deployment.mandate.Mandate.check` does it once something does.
 
     Raises:
         StoreUnavailable: a key could not be overwritten.
