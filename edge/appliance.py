@@ -20,7 +20,7 @@ from edge.alert.adjudication import ADJUDICATION
 from edge.alert.outbox import Damage
 from edge.alert.publish import LinkState
 from edge.alert.status import HealthBody
-from edge.assembly.troubles import JUDGED, OFFLINE, part_of
+from edge.assembly.troubles import JUDGED, OFFLINE, camera_event, part_of
 from edge.assembly.van import Van, assemble
 from edge.clock import Clock, SystemClock
 from edge.config import Config
@@ -371,7 +371,14 @@ class Appliance:
         self.van.pipeline.stop()
 
     def camera(self, what: str, why: str) -> None:
-        self.board.take(Trouble(Part.CAMERA, why, key=_CAMERA) if what == "lost" else Fine(Part.CAMERA, key=_CAMERA))
+        event = camera_event(_CAMERA, what, why)
+        self.board.take(event)
+        if self._van is not None:
+            try:
+                self._van.trail.camera(event)
+                self.board.take(Fine(Part.DISK, key="camera"))
+            except StoreUnavailable as error:  # the disk is full: that stops matching by itself, and not the camera
+                self.board.take(Trouble(Part.DISK, for_crew(error), blocks=False, key="camera"))
 
     def link(self, state: LinkState, error: EdgeError | None) -> None:
         if error is not None:

@@ -10,7 +10,7 @@ import threading
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from edge import __version__
+from edge import __version__, state
 from edge.alert.adjudication import AdjudicationBody
 from edge.alert.outbox import Damage
 from edge.clock import Clock
@@ -45,6 +45,7 @@ class AuditTrail:
         self._count = 0
         self._longest_ms = 0.0
         self._overdue = 0
+        self._cameras: set[str] = set()
 
     def started(self, model: str, threshold: float) -> None:
         """Matching begins."""
@@ -96,6 +97,16 @@ class AuditTrail:
             {"error": type(error).__name__, "thing": error.thing[:MAX_TEXT], "cause": error.cause[:MAX_TEXT]},
         )
 
+    def camera(self, event: state.Event) -> None:
+        """What is wrong with the camera from now on, or is not any more; ``event`` is of its part."""
+        if isinstance(event, state.Trouble):
+            self._cameras.add(event.key)
+            said = {**_which(event.key), "cause": event.why[:MAX_TEXT]}
+            self._audit.record(Event.CAMERA_TROUBLE, said)
+        elif isinstance(event, state.Fine) and event.key in self._cameras:
+            self._cameras.discard(event.key)
+            self._audit.record(Event.CAMERA_FINE, _which(event.key))
+
     def disbelieved(self, error: EdgeError) -> None:
         """A message was refused. Whoever has the broker may send as many as they like: a flood is counted."""
         self._refusals.note(error)
@@ -128,6 +139,11 @@ class AuditTrail:
         """Matching has ended; what is not signed yet is signed."""
         self._audit.record(Event.STOPPED, {"cause": cause[:MAX_TEXT]})
         self._audit.checkpoint()
+
+
+def _which(key: str) -> dict[str, str]:
+    camera, _, what = key.partition("/")
+    return {"camera": camera, "what": what or "connection"}
 
 
 def _alerts(count: int) -> str:

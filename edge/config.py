@@ -72,19 +72,25 @@ class CameraSection(Section, frozen=True):
         Literal["live", "every-frame"],
         Meta(description="live: the newest frame wins, others are dropped; every-frame: none is, for tests"),
     ] = "live"
-    max_fps: Annotated[float, Meta(gt=0, le=120, description="frames per second at most")] = 25.0
+    max_fps: Annotated[
+        float, Meta(gt=0, le=120, description="frames per second at most; asked of a /dev/video camera")
+    ] = 25.0
     width: Annotated[
         int, Meta(ge=160, le=7680, description="pixels asked of a /dev/video camera; it may give less")
     ] = 1920
     height: Annotated[
         int, Meta(ge=120, le=4320, description="pixels asked of a /dev/video camera; it may give less")
     ] = 1080
+    pixel_format: Annotated[
+        Literal["auto", "MJPG", "YUYV", "UYVY", "NV12", "GREY"],
+        Meta(description="asked of a /dev/video camera; auto: MJPG, which lets a large picture through in time"),
+    ] = "auto"
     turn: Annotated[
         Literal["auto", "0", "90", "180", "270"],
         Meta(description="degrees to the right to turn each picture; auto: a film until its faces stand upright"),
     ] = "auto"
     reconnect_s: Annotated[float, Meta(gt=0, le=300, description="longest wait between attempts to reconnect")] = 10.0
-    stall_s: Annotated[float, Meta(gt=0, le=60, description="a live source without a frame for so long is lost")] = 5.0
+    stall_s: Annotated[float, Meta(gt=0, le=60, description="a live source without a frame for so long is lost")] = 4.0
 
 
 class ModelsSection(Section, frozen=True):

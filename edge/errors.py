@@ -39,6 +39,7 @@ __all__ = [
     "ClockUntrusted",
     "ConfigInvalid",
     "CustodyBreached",
+    "DeploymentOver",
     "EdgeError",
     "EntryNotFound",
     "EnvironmentFault",
@@ -161,6 +162,10 @@ class AuthorityEnded(PolicyRefusal):
 
 class AuthorityWithdrawn(AuthorityEnded):
     """Whoever may revoke has said that the deployment must not go on."""
+
+
+class DeploymentOver(AuthorityEnded):
+    """The deployment has ended on this van before: it takes another one to match again."""
 
 
 class VanNotNamed(PolicyRefusal):

@@ -142,7 +142,8 @@ def _camera(config: Config) -> str:
             )
         height, width = frame.pixels.array.shape[:2]
         frame.pixels.erase()
-        return f"{source} delivers {width}x{height}"
+        less = f"; it {capture.shortfall}" if capture.shortfall else ""
+        return f"{source} delivers {width}x{height}{less}"
     finally:
         capture.stop()
         custodian.purge()

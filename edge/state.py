@@ -69,7 +69,7 @@ class Trouble:
         part: which.
         why: in words that a constable understands, with what to do.
         blocks: whether the van must not, or cannot, match while it lasts. Otherwise it goes on and says so.
-        key: tells parts of one kind apart: the identifier of a camera.
+        key: tells parts of one kind apart: the identifier of a camera, and behind a ``/`` what of it is meant.
     """
 
     part: Part
@@ -170,11 +170,13 @@ def reduce(state: VanState, event: Event) -> VanState:
         case Trouble(part=part, key=key):
             kept = _without(state.troubles, part, key)
             troubles = tuple(sorted((*kept, event), key=lambda t: (_ORDER.index(t.part), t.key)))
-            cameras = state.cameras - {key} if part is Part.CAMERA and event.blocks else state.cameras
+            cameras = state.cameras - {_camera(key)} if part is Part.CAMERA and event.blocks else state.cameras
             return replace(state, troubles=troubles, cameras=cameras)
         case Fine(part=part, key=key):
-            cameras = state.cameras | {key} if part is Part.CAMERA else state.cameras
-            return replace(state, troubles=_without(state.troubles, part, key), cameras=cameras)
+            left = _without(state.troubles, part, key)
+            still = any(t.part is part and t.blocks and _camera(t.key) == _camera(key) for t in left)
+            cameras = state.cameras | {_camera(key)} if part is Part.CAMERA and not still else state.cameras
+            return replace(state, troubles=left, cameras=cameras)
         case Starting(step=step):
             return replace(state, what=step) if state.phase is Condition.STARTING else state
         case Began():
@@ -187,3 +189,8 @@ def reduce(state: VanState, event: Event) -> VanState:
 
 def _without(troubles: tuple[Trouble, ...], part: Part, key: str) -> tuple[Trouble, ...]:
     return tuple(t for t in troubles if (t.part, t.key) != (part, key))
+
+
+def _camera(key: str) -> str:
+    """The camera that a trouble's key names: one that delivers and shows nothing but black does not deliver."""
+    return key.partition("/")[0]

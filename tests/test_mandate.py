@@ -20,6 +20,7 @@ from edge.errors import (
     AuthorityMissing,
     AuthorityNotYet,
     AuthorityWithdrawn,
+    DeploymentOver,
     EdgeError,
     OutsidePlace,
     SignatureInvalid,
@@ -159,7 +160,7 @@ class TestWithdrawn:
         with pytest.raises(AuthorityWithdrawn):
             mandate.check()
         out.restart()
-        with pytest.raises(AuthorityWithdrawn):
+        with pytest.raises(DeploymentOver, match=r"was withdrawn at .*: the superintendent stands it down"):
             out.mandate().start()
         assert out.keeper.held() is None
         assert len(out.logged(Event.LIST_IMPORTED)) == 1, "nor was the list taken in for a moment"
@@ -176,7 +177,7 @@ class TestWithdrawn:
             out.mandate().start()
         assert out.logged(Event.LIST_IMPORTED) == []
         out.restart()
-        with pytest.raises(AuthorityWithdrawn):
+        with pytest.raises(DeploymentOver):
             out.mandate().start()
 
     def test_a_message_of_one_line_that_is_forged_does_not_hide_the_others(self, out: Deployment) -> None:

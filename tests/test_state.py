@@ -248,3 +248,32 @@ def test_a_state_is_never_changed_only_followed() -> None:
     for event in ONCE:
         reduce(before, event)
     assert (before.condition, before.troubles, before.cameras) == kept
+
+
+class TestACameraWithSeveralTroubles:
+    """Its connection, its picture and its mode have slots of their own, and it delivers while none of them blocks."""
+
+    DARK = Trouble(Part.CAMERA, "camera a shows nothing but black", key="a/picture")
+    LOST = Trouble(Part.CAMERA, "camera a is lost", key="a")
+    SMALL = Trouble(Part.CAMERA, "camera a gives 640x480", blocks=False, key="a/mode")
+
+    def test_one_that_delivers_and_shows_nothing_is_no_camera(self) -> None:
+        dark = after(Began(), Fine(Part.CAMERA, "a"), self.DARK)
+        assert (dark.condition, dark.why) == (Condition.NOT_MATCHING, self.DARK.why)
+        assert reduce(dark, Fine(Part.CAMERA, "a/picture")).condition is Condition.MATCHING
+
+    def test_one_that_is_back_and_still_black_does_not_match(self) -> None:
+        back = after(Began(), Fine(Part.CAMERA, "a"), self.DARK, self.LOST, Fine(Part.CAMERA, "a"))
+        assert (back.condition, back.troubles, back.cameras) == (Condition.NOT_MATCHING, (self.DARK,), frozenset())
+
+    def test_one_that_is_lost_is_not_there_because_its_picture_was_good_or_its_mode_is(self) -> None:
+        lost = after(
+            Began(), Fine(Part.CAMERA, "a"), self.LOST, Fine(Part.CAMERA, "a/picture"), Fine(Part.CAMERA, "a/mode")
+        )
+        assert lost.condition is Condition.NOT_MATCHING
+
+    def test_a_small_picture_is_a_warning_and_the_others_troubles_stay_their_own(self) -> None:
+        small = after(Began(), Fine(Part.CAMERA, "a"), self.SMALL)
+        assert (small.condition, small.warnings) == (Condition.MATCHING, (self.SMALL,))
+        other = after(Began(), Fine(Part.CAMERA, "a"), Fine(Part.CAMERA, "b"), self.DARK)
+        assert (other.condition, other.warnings) == (Condition.MATCHING, (self.DARK,))

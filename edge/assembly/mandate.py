@@ -5,8 +5,8 @@ The service needs them, and so do the commands that run while it does not: :func
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,7 +16,8 @@ from edge.config import Config
 from edge.custody.shred import shred
 from edge.deployment.clock_trust import ClockTrust, built_at, clock_floor, ends_unconfirmed
 from edge.deployment.gate import Gate
-from edge.deployment.mandate import AUTHORITY_FILE, Mandate, VanFacts, end_what_is_over
+from edge.deployment.kept import AUTHORITY_FILE, deployments_here, end_what_is_over
+from edge.deployment.mandate import Mandate, VanFacts
 from edge.deployment.position import FixedSite, Gpsd, PositionSource
 from edge.errors import AuditBroken, EdgeError, KeyUnusable, StoreUnavailable, WatchlistGone
 from edge.match.calibration import ImpostorTail
@@ -26,14 +27,14 @@ from edge.sight.detect import Detector
 from edge.sight.embed import Embedder
 from edge.sight.runtime import Model
 from edge.sight.runtime import load as load_model
-from edge.trust.audit import AuditLog, in_use
+from edge.trust.audit import AuditLog, in_use, read_log
 from edge.trust.events import Event
 from edge.trust.keys import KnownSigners, SigningKey
 from edge.trust.place import Position
 from edge.trust.repository import VanRepository
 from edge.trust.secret import read_secret
 from edge.watchlist.bundle import identity_of
-from edge.watchlist.destruction import destroy_everything, destroy_keys
+from edge.watchlist.destruction import PASSING, destroy_everything, destroy_keys
 from edge.watchlist.identity import DestructionReceipt
 from edge.watchlist.lifecycle import ListLifecycle
 from edge.worker import Supervisor
@@ -252,38 +253,65 @@ def at_rest(config: Config, *, source: str | None = None, wipe: bool = False) ->
 
 
 def retire(config: Config, cause: str) -> DestructionReceipt:
-    """Destroy the list: its key before anything else is tried, then the store and the authority, then the receipt.
+    """End the deployment: the list's key goes before anything else is tried, then the store and the authority.
 
-    A list that no longer opens is destroyed all the same, and on a disk that is full.
+    A list that no longer opens is destroyed all the same, and on a disk that is full. The deployment does not come
+    back, whatever stick is in (:mod:`edge.deployment.ended`); one that never came onto this van is kept from coming.
 
     Raises:
-        WatchlistGone: there is no list.
+        WatchlistGone: there is no list; that the deployment has ended is written down.
         StoreUnavailable: a file could not be overwritten, the receipt could not be written, or the service is running.
     """
     state, folder = config.path(config.store.directory), config.path(config.watchlist.folder)
     if in_use(state / AUDIT_FILE):
         raise StoreUnavailable("the list", "is in use: the service is running", "Stop the service first")
-    destroy_keys(folder, cause)
+    if cause in PASSING:  # words of the log's own for what is no end
+        cause = f"retired: {cause}"
+    failed: EdgeError | None = None
+    try:
+        destroy_keys(folder, cause)
+    except StoreUnavailable as error:
+        failed = error  # what cannot be destroyed is kept from ever being matched again
     try:
         receipt = _receipt(config, cause)
-    except EdgeError:
+    except EdgeError as error:
         destroy_everything(folder)
         shred(state / AUTHORITY_FILE)
-        raise
+        if not isinstance(error, StoreUnavailable):
+            raise
+        receipt = _receipt(config, cause)  # what is gone may have left room
     shred(state / AUTHORITY_FILE)
+    if failed is not None:
+        raise failed
     if receipt is None:
-        raise WatchlistGone("the watchlist", "there is no list to destroy", "Nothing is left to do")
+        raise WatchlistGone(
+            "the watchlist",
+            "there is no list to destroy",
+            "Nothing is left to do; the deployment is written down as ended",
+        )
     return receipt
 
 
 def _receipt(config: Config, cause: str) -> DestructionReceipt | None:
-    """Destroy what is left of the list and write its receipt into the log."""
+    """Write into the log that the deployment has ended, destroy what is left of the list, and write its receipt."""
     clock = SystemClock()
     with ExitStack() as parts:
         here = whereabouts(config, clock, Supervisor(), parts)
         signer = SigningKey.load(config.alert.signing_key, Path(config.base))
         audit = open_audit(config, clock, signer, here.clock_trust)
         parts.callback(audit.close)
+        doomed = deployments_here(read_log(audit.path), config.path(config.store.directory)) or {config.deployment.id}
+        with suppress(StoreUnavailable):  # on a full disk the list goes first, and leaves room
+            _note_ends(audit, doomed, cause)
         lists = ListLifecycle(config.path(config.watchlist.folder), clock=clock, audit=audit)
-        finished = lists.recover()
-        return lists.destroy(cause) or finished
+        finished = lists.recover(gone=cause)
+        receipt = lists.destroy(cause) or finished
+        _note_ends(audit, doomed, cause)
+        return receipt
+
+
+def _note_ends(audit: AuditLog, deployments: Iterable[str], cause: str) -> None:
+    """Write each end down, once."""
+    known = {e.data["authority"] for e in read_log(audit.path) if e.event == Event.AUTHORITY_ENDED}
+    for deployment in sorted(set(deployments) - known):
+        audit.record(Event.AUTHORITY_ENDED, {"authority": deployment, "cause": cause})

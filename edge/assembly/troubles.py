@@ -13,9 +13,9 @@ from edge.errors import (
     WatchlistNotNamed,
     WatchlistUnreadable,
 )
-from edge.state import Part
+from edge.state import Event, Fine, Part, Trouble
 
-__all__ = ["JUDGED", "OFFLINE", "part_of"]
+__all__ = ["JUDGED", "OFFLINE", "camera_event", "part_of"]
 
 _LIST = (WatchlistGone, WatchlistNotNamed, WatchlistUnreadable, StoreDamaged, KeyUnusable)
 JUDGED = (Part.CLOCK, Part.PERMISSION, Part.LIST, Part.DISK)
@@ -35,3 +35,21 @@ def part_of(error: EdgeError) -> Part:
     if isinstance(error, StoreUnavailable):
         return Part.DISK
     return Part.LIST if isinstance(error, _LIST) else Part.PERMISSION
+
+
+_CAMERA = {
+    "lost": ("", True),
+    "unusable": ("/picture", True),
+    "poor": ("/picture", False),
+    "less": ("/mode", False),
+}
+"""What a camera tells of itself: what is in trouble, and whether nobody is matched while it is."""
+_CAMERA_FINE = {"delivers": "", "back": "", "clear": "/picture", "as-asked": "/mode"}
+
+
+def camera_event(camera: str, what: str, why: str) -> Event:
+    """What :class:`edge.sight.capture.Capture` tells of a camera with that identifier, as an event of the state."""
+    if what in _CAMERA_FINE:
+        return Fine(Part.CAMERA, key=camera + _CAMERA_FINE[what])
+    of_it, blocks = _CAMERA[what]
+    return Trouble(Part.CAMERA, why, blocks=blocks, key=camera + of_it)

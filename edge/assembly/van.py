@@ -60,7 +60,7 @@ class Listener(Protocol):
         """Matching must end for good."""
 
     def camera(self, what: str, why: str) -> None:
-        """The camera ``delivers``, is ``lost`` or is ``back``."""
+        """What :class:`edge.sight.capture.Capture` tells of the camera and of its pictures."""
 
     def link(self, state: LinkState, error: EdgeError | None) -> None:
         """The connection to the control room has changed."""

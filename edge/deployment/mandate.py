@@ -9,20 +9,21 @@ is gone.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
 
 from edge.clock import NS_PER_S, Clock
 from edge.custody.shred import shred
+from edge.deployment.ended import end_of, refusal, said_already
 from edge.deployment.fetch import accept_authority, fetch_list, fetch_revocations
 from edge.deployment.gate import Gate, ListFacts
+from edge.deployment.kept import AUTHORITY_FILE, ENDED, end_what_is_over, kept_authority
 from edge.deployment.position import PositionSource
 from edge.deployment.withdrawals import Withdrawals
 from edge.errors import (
     AuthorityEnded,
-    AuthorityInvalid,
     AuthorityMissing,
     AuthorityWithdrawn,
     EdgeError,
@@ -36,47 +37,23 @@ from edge.errors import (
 from edge.files import replace_file
 from edge.records import NOBODY, Limits
 from edge.trust.audit import AuditLog, read_log
-from edge.trust.authority import Authority, authority_digest, parse_authority
+from edge.trust.authority import Authority, authority_digest
 from edge.trust.events import Event
 from edge.trust.keys import KnownSigners
 from edge.trust.repository import VanRepository
 from edge.trust.revocation import Revocation, apply_all, lines_of
 from edge.watchlist.bundle import AgeIdentity
-from edge.watchlist.destruction import destroy_keys
+from edge.watchlist.destruction import UNNAMED
 from edge.watchlist.identity import DestructionReceipt
 from edge.watchlist.lifecycle import ListLifecycle
 from edge.watchlist.store import WatchlistStore
 
-__all__ = ["Mandate", "VanFacts", "end_what_is_over"]
+__all__ = ["Mandate", "VanFacts"]
 
-AUTHORITY_FILE = "authority.json"
 EXPIRY_EVERY_NS = 60 * NS_PER_S
 MOST_APPLIED = 10_000
 """Lines of revocations that are remembered; a list has seldom more than some hundred."""
-ENDED = "the authority ended"
 WITHDRAWN = "the authority was withdrawn"
-UNNAMED = "no authority names it"
-
-
-def end_what_is_over(state: Path, lists: Path, *, now: datetime, clock_confirmed: Callable[[], bool]) -> None:
-    """Destroy the key of a list that an authority left which is over, or that none stands behind, whatever comes now.
-
-    The first thing of every start, before a log or a store is opened: a disk that is full must not keep a list alive.
-    On the word of a clock that nothing vouches for nothing is destroyed: :meth:`Mandate.check` does it once something
-    does.
-
-    Raises:
-        StoreUnavailable: a key could not be overwritten.
-    """
-    try:
-        last = parse_authority((state / AUTHORITY_FILE).read_bytes())
-    except (FileNotFoundError, AuthorityInvalid):
-        destroy_keys(lists, UNNAMED)  # nobody could say when it has to end
-        return
-    except OSError:
-        return  # it may be readable the next time
-    if now >= last.ends and clock_confirmed():
-        destroy_keys(lists, ENDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +127,6 @@ class Mandate:
         self._applied: set[bytes] = set()
         """Digests of lines of revocations that need no second look: no list is taken in while this van runs."""
         self._withdrawals = Withdrawals(folder, revokers, facts.deployment)
-        self._gone = False
-        """Whether the log says that the authority was withdrawn, whatever became of the withdrawal."""
 
     # -- start ---------------------------------------------------------------------------------
 
@@ -169,14 +144,14 @@ class Mandate:
             self._folder, self._keeper.folder, now=self._clock.now(), clock_confirmed=self._gate.clock_confirmed
         )
         self._keeper.recover()
+        self._refuse_what_is_over()
         try:
             authority = self._fetch()
             said = fetch_revocations(self._repository, self._facts.deployment)
             self._withdrawals.take(said)
             if self._keeper.held() not in {None, authority.watchlist}:
                 self._keeper.destroy(UNNAMED)  # its own authority is forgotten, and with it when it has to end
-            self._gone = self._was_withdrawn()
-            if self._clock.now() < authority.ends and self._withdrawals.end(authority) is None and not self._gone:
+            if self._clock.now() < authority.ends and self._withdrawals.end(authority) is None:
                 fetch_list(
                     self._repository,
                     self._keeper,
@@ -198,6 +173,27 @@ class Mandate:
             raise
         self.check()
         return self._keeper.open(model=self._facts.model)
+
+    def _refuse_what_is_over(self) -> None:
+        """Before anything is asked of a stick or a server: what has ended here does not come back.
+
+        Raises:
+            DeploymentOver: the deployment has ended on this van; nothing of it is left then.
+        """
+        entries = read_log(self._audit.path)
+        end = end_of(entries, self._facts.deployment)
+        if end is None:
+            return
+        withdrawn = end.cause == WITHDRAWN and self._withdrawals.last
+        error = refusal(replace(end, cause=f"the authority {withdrawn}") if withdrawn else end)
+        self._keeper.destroy_of(self._facts.deployment, end.cause)
+        kept = kept_authority(self._folder)
+        if kept is not None and kept.deployment == self._facts.deployment:
+            shred(self._folder / AUTHORITY_FILE)
+        if said_already(entries, error):
+            self._refused = type(error).__name__
+        self._note(error)
+        raise error
 
     def _fetch(self) -> Authority:
         self._repository.refresh()
@@ -230,16 +226,6 @@ class Mandate:
         self._gate.unload()
         self._note(expired)
         raise expired
-
-    def _was_withdrawn(self) -> bool:
-        """Whether this very authority ended by a withdrawal before: a file may be damaged, the log is chained."""
-        digest, gone = "", set()
-        for entry in read_log(self._audit.path):
-            if entry.event == Event.AUTHORITY_ACCEPTED:
-                digest = str(entry.data["digest"])
-            elif entry.event == Event.AUTHORITY_ENDED and entry.data["cause"] == WITHDRAWN:
-                gone.add(digest)
-        return self._gate.digest in gone
 
     def _restore(self) -> None:
         """Take up the authority of before the restart, if it is the one that the log says was accepted."""
@@ -319,12 +305,6 @@ class Mandate:
         authority = self._gate.authority
         if authority is not None:
             self._withdrawals.judge(authority)
-            if self._gone:
-                raise AuthorityWithdrawn(
-                    f"authority {authority.deployment}",
-                    "was withdrawn before, as this van's log says",
-                    "Drive back; ask the authorising officer for another",
-                )
         now, monotonic = self._clock.now(), self._clock.monotonic_ns()
         due = self._expired_at_ns == 0 or monotonic - self._expired_at_ns >= EXPIRY_EVERY_NS
         if due and self._gate.clock_confirmed():

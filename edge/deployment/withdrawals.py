@@ -61,6 +61,12 @@ class Withdrawals:
         said = [found for found in self._known.values() if found.issued_at >= authority.authorised_at]
         return max(said, key=lambda found: found.issued_at, default=None)
 
+    @property
+    def last(self) -> str:
+        """What the latest withdrawal of the deployment says, as a clause; empty when there is none."""
+        found = max(self._known.values(), key=lambda each: each.issued_at, default=None)
+        return "" if found is None else _said(found)
+
     def judge(self, authority: Authority) -> None:
         """Return while an authority holds.
 
@@ -71,7 +77,7 @@ class Withdrawals:
         if found is not None:
             raise AuthorityWithdrawn(
                 f"authority {authority.deployment}",
-                f"was withdrawn at {found.issued_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC: {found.cause}",
+                _said(found),
                 "Drive back; the list is being destroyed",
             )
 
@@ -83,3 +89,7 @@ class Withdrawals:
                 if found is not None and found.reference == EVERYBODY:
                     among[token.strip()] = found
         return among
+
+
+def _said(found: Revocation) -> str:
+    return f"was withdrawn at {found.issued_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC: {found.cause}"

@@ -8,6 +8,9 @@ A live source is lost when no frame has come for ``stall_s``, whatever the reade
 driver. It is back with its first frame, not when it opens, and the waits between attempts grow until a frame comes. A
 live source never ends by itself.
 
+A live picture in which nobody could be matched (:mod:`edge.sight.faults`: frozen, black, covered, blinded) is named and
+held back until it is over; what makes it worse is named. So is a picture of another size than before.
+
 Files are played at their own speed (``pace = "live"``), as a camera would deliver them, or frame by
 frame without drops (``pace = "every-frame"``) for tests and measurements. A film is turned as its container says, and
 what of a film or a folder could not be read is counted and said at the end.
@@ -31,6 +34,7 @@ from edge.custody.erase import Kind
 from edge.custody.retention import Custodian
 from edge.errors import CameraUnavailable, EdgeError, VideoUnreadable
 from edge.records import Frame
+from edge.sight.faults import Fault, PictureWatch
 from edge.sight.source import Source, SourceKind, owned, source_kind
 from edge.worker import Supervisor, Worker
 
@@ -52,7 +56,7 @@ class CaptureCounts:
 
     Attributes:
         delivered: frames that the source gave.
-        dropped: frames that were overwritten before the pipeline asked.
+        dropped: frames that were overwritten before the pipeline asked, or in which nobody could be matched.
         unreadable: pictures, packets or frames of a film that could not be decoded.
         reconnects: how often a lost source came back.
     """
@@ -71,7 +75,9 @@ class Capture:
         custodian: gives out the handles.
         clock: stamps the frames.
         turn: degrees to the right by which every picture is turned.
-        on_event: told of ``delivers`` with the first frame, of ``lost``, and of ``back`` with the first frame after it.
+        on_event: told of ``delivers`` with the first frame, of ``lost``, and of ``back`` with the first frame after it;
+            of pictures that are ``unusable`` or ``poor``, and ``clear`` when they are neither any more; of a camera
+            that gives ``less`` than was asked for, or than before, and ``as-asked`` when it does not any more.
 
     Raises:
         VideoUnreadable, CameraUnavailable: at :meth:`start`, when the source cannot be opened at all.
@@ -110,6 +116,10 @@ class Capture:
         self._refused: EdgeError | None = None
         self._last_frame_ns = 0
         self._lost = False
+        self._watch = PictureWatch()
+        self._fault: Fault | None = None
+        self._size: tuple[int, int] | None = None
+        self._less = ""
 
     @property
     def is_live(self) -> bool:
@@ -124,6 +134,11 @@ class Capture:
     def name(self) -> str:
         """The source as people may see it: without a password."""
         return self._name
+
+    @property
+    def shortfall(self) -> str:
+        """What the camera gives in place of what was asked for, or of what it gave before; empty where it does not."""
+        return self._less
 
     def start(self, workers: Supervisor) -> None:
         """Open the source and begin to read.
@@ -262,8 +277,33 @@ class Capture:
         while not worker.wait(min(self._settings.reconnect_s, FIRST_WAIT_S * 2 ** min(attempts, 16))):
             attempts += 1
             with contextlib.suppress(CameraUnavailable, VideoUnreadable, cv2.error):
-                return self._opened(), attempts
+                opened = self._opened()
+                self._watch = PictureWatch()  # what it showed before says nothing of what it shows now
+                return opened, attempts
         return None, attempts
+
+    def _usable(self, source: Source, image: NDArray[np.uint8], now: float) -> bool:
+        """Whether anybody could be matched in a picture; what is wrong with it is said when that changes."""
+        if not self.is_live:
+            return True
+        fault = self._watch.look(image, now)
+        if fault is not self._fault:
+            self._fault = fault
+            if fault is None:
+                self._event("clear", f"{self._name} shows a good picture again")
+            else:
+                self._event("unusable" if fault.blocks else "poor", f"{self._name} {fault.words}")
+        less = source.shortfall
+        size = (image.shape[1], image.shape[0])
+        if self._size is None or size[0] * size[1] > self._size[0] * self._size[1]:
+            self._size = size
+        if size != self._size:
+            less = "gives {}x{} now, and {}x{} before".format(*size, *self._size)
+        if less != self._less:
+            self._less = less
+            said = f"{self._name} {less}. The engineer can set its size and rate." if less else ""
+            self._event("less" if less else "as-asked", said or f"{self._name} gives what was asked for")
+        return fault is None or not fault.blocks
 
     def _delivers(self) -> None:
         """A frame has come."""
@@ -300,6 +340,10 @@ class Capture:
             count += 1
             with self._condition:
                 self._delivers()
+                if not self._usable(source, image, now):
+                    image.fill(0)
+                    self._dropped += 1
+                    continue
                 if not every and now < next_kept - shortest / 4:
                     image.fill(0)
                     self._dropped += 1
@@ -329,5 +373,5 @@ class Capture:
             self._condition.notify_all()
 
     def _event(self, what: str, why: str) -> None:
-        if self._on_event is not None:
+        if self._on_event is not None and not (self._worker is not None and self._worker.stopping):
             self._on_event(what, why)

@@ -24,6 +24,8 @@ from edge.sight.picture import PICTURES, read_image
 
 __all__ = ["Source", "SourceKind", "owned", "source_kind"]
 
+NEAR = 0.9
+"""Share of the pictures a second that were asked for at which a camera gives what it should."""
 OPEN_S = 10
 """A network camera may take seconds to say what it sends, however short its silences may be afterwards."""
 
@@ -72,6 +74,8 @@ class Source:
         self.first_unread = ""
         self._name = hide_password(source)
         self._film = Path(source) if kind is SourceKind.FILE else None
+        self.shortfall = ""
+        """What a camera gives in place of what was asked for, in words; empty where it gives that."""
         self._times_ms = array("d")
         self._video: cv2.VideoCapture | None = None
         self._pictures: Iterator[Path] = iter(())
@@ -85,6 +89,8 @@ class Source:
             self.fps = 0.0
             return
         self._video = self._open(source, kind, settings)
+        if kind is SourceKind.DEVICE:
+            self.shortfall = _shortfall(self._video, settings)
         rate = float(self._video.get(cv2.CAP_PROP_FPS))
         self.fps = rate if 1.0 <= rate <= 240.0 else 25.0
 
@@ -125,7 +131,7 @@ class Source:
         number = source.removeprefix("/dev/video")
         video = cv2.VideoCapture(int(number), cv2.CAP_V4L2) if number.isdigit() else cv2.VideoCapture(source)
         # Asked for, not demanded: left alone, a camera sends a small uncompressed picture, or a large one too slowly.
-        video.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
+        video.set(cv2.CAP_PROP_FOURCC, _code(settings))
         video.set(cv2.CAP_PROP_FRAME_WIDTH, settings.width)
         video.set(cv2.CAP_PROP_FRAME_HEIGHT, settings.height)
         video.set(cv2.CAP_PROP_FPS, settings.max_fps)
@@ -181,6 +187,30 @@ class Source:
         if self._video is not None:
             self._video.release()
             self._video = None
+
+
+def _code(settings: CameraSection) -> int:
+    """The pixel format that is asked of a camera, as V4L2 numbers it."""
+    return cv2.VideoWriter.fourcc(*("MJPG" if settings.pixel_format == "auto" else settings.pixel_format))
+
+
+def _shortfall(video: cv2.VideoCapture, settings: CameraSection) -> str:
+    """What an open camera gives in place of what was asked for: a smaller picture, fewer of them, another format."""
+    width, height = (int(video.get(each)) for each in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+    rate, code = float(video.get(cv2.CAP_PROP_FPS)), int(video.get(cv2.CAP_PROP_FOURCC))
+    letters = "".join(chr(code >> shift & 0x7F) for shift in (0, 8, 16, 24)).strip() if code > 0 else ""
+    named = letters if letters.isprintable() else ""
+    smaller = 0 < width * height < settings.width * settings.height
+    slower = 1.0 <= rate < settings.max_fps * NEAR
+    other = settings.pixel_format != "auto" and bool(named) and named != settings.pixel_format
+    if not (smaller or slower or other):
+        return ""
+    asked = f"{settings.width}x{settings.height} at {settings.max_fps:g} a second"
+    if settings.pixel_format != "auto":
+        asked += f" as {settings.pixel_format}"
+    as_what = f" as {named}" if named else ""
+    at_what = f" at {rate:g} a second" if rate >= 1.0 else ""
+    return f"gives {width}x{height}{at_what}{as_what}, and {asked} was asked for"
 
 
 def _in_colour(image: NDArray[Any]) -> NDArray[np.uint8]:

@@ -39,6 +39,8 @@ class Event(StrEnum):
     CUSTODY_BREACHED = "custody.breached"
     SERVICE_FAILED = "service.failed"
     STORE_DAMAGED = "store.damaged"
+    CAMERA_TROUBLE = "camera.trouble"
+    CAMERA_FINE = "camera.fine"
     CLOCK_UNCONFIRMED = "clock.unconfirmed"
     CLOCK_CONFIRMED = "clock.confirmed"
     SIGNED_IN = "officer.signed-in"
@@ -70,6 +72,8 @@ FIELDS: dict[Event, dict[str, type]] = {
     Event.CUSTODY_BREACHED: {"cause": str},
     Event.SERVICE_FAILED: {"part": str, "cause": str},
     Event.STORE_DAMAGED: {"store": str, "kept": str, "carried": int, "lost": str},
+    Event.CAMERA_TROUBLE: {"camera": str, "what": str, "cause": str},
+    Event.CAMERA_FINE: {"camera": str, "what": str},
     Event.CLOCK_UNCONFIRMED: {},
     Event.CLOCK_CONFIRMED: {"by": str},
     Event.SIGNED_IN: {"by": str, "role": str, "from": str},
@@ -84,9 +88,10 @@ FIELDS: dict[Event, dict[str, type]] = {
 """Name and type of every field of every event; all are required. ``threshold_micro`` is a millionth of
 the score that an alert needs. ``copy`` tells one import of a list from another of the same list on the same van.
 ``by`` is a role or a badge number, never a name. ``part`` is the worker that failed. ``kept`` is the name of the
-damaged file, ``carried`` how many rows of it were saved, and ``lost`` says in words what could not be. ``from`` of a
-sign-in is an address; ``asked`` names the questions that were put to the history, not what was typed; ``unlogged``
-counts the refused ones before it that were too many to be written one by one."""
+damaged file, ``carried`` how many rows of it were saved, and ``lost`` says in words what could not be. ``what`` is the
+part of the camera that is in trouble (``connection``, ``picture``, ``mode``), ``cause`` what the crew was told.
+``from`` of a sign-in is an address; ``asked`` names the questions that were put to the history, not what was typed;
+``unlogged`` counts the refused ones before it that were too many to be written one by one."""
 
 
 def check_fields(event: Event, fields: Mapping[str, Any]) -> None:

@@ -14,10 +14,28 @@ from edge.errors import StoreUnavailable
 from edge.files import fsync_folder, replace_file
 from edge.watchlist.store import destroy_files
 
-__all__ = ["CURRENT", "INTENT", "KEY", "STORE", "destroy_everything", "destroy_keys", "write_intent"]
+__all__ = [
+    "CURRENT",
+    "DAMAGED",
+    "INTENT",
+    "INTERRUPTED",
+    "KEY",
+    "PASSING",
+    "REPLACED",
+    "STORE",
+    "UNNAMED",
+    "destroy_everything",
+    "destroy_keys",
+    "is_whole",
+    "write_intent",
+]
 
 STORE, KEY, CURRENT, INTENT = "watchlist.db", "watchlist.key", "current", "destroying.json"
 """What lies in a list's folder, the link to the one in force, and the note of one that is being destroyed."""
+INTERRUPTED, REPLACED, DAMAGED = "its import was interrupted", "replaced by another list", "it is damaged"
+UNNAMED = "no authority names it"
+PASSING = frozenset({INTERRUPTED, REPLACED, DAMAGED, UNNAMED})
+"""Causes for which a list goes and its deployment does not end: it may be fetched again. Every other is an end."""
 
 
 def destroy_keys(folder: Path, cause: str) -> None:
@@ -41,7 +59,9 @@ def destroy_keys(folder: Path, cause: str) -> None:
     if not doomed:
         return
     with contextlib.suppress(OSError):
-        write_intent(folder, (folder / CURRENT).readlink().name, cause)
+        current = (folder / CURRENT).readlink().name
+        if current in {key.parent.name for key in doomed}:  # one whose key had gone before has another cause
+            write_intent(folder, current, cause)
 
 
 def write_intent(folder: Path, copy: str, cause: str) -> None:
@@ -65,3 +85,13 @@ def destroy_everything(folder: Path) -> None:
     for name in (CURRENT, INTENT):
         (folder / name).unlink(missing_ok=True)
     fsync_folder(folder)
+
+
+def is_whole(key: Path) -> bool:
+    """Whether a key is one: a power cut while it was overwritten leaves noise, and nothing opens any more."""
+    try:
+        return len(bytes.fromhex(key.read_bytes().decode("ascii").strip())) == 32
+    except FileNotFoundError:
+        return False
+    except ValueError:
+        return False

@@ -45,14 +45,26 @@ from edge.trust.history import CopyState, copies
 from edge.trust.secret import create_secret, read_secret
 from edge.watchlist.admission import judge_import
 from edge.watchlist.bundle import AgeIdentity, Manifest, parse_manifest, read_bundle
-from edge.watchlist.destruction import CURRENT, INTENT, KEY, STORE, destroy_everything, write_intent
+from edge.watchlist.destruction import (
+    CURRENT,
+    DAMAGED,
+    INTENT,
+    INTERRUPTED,
+    KEY,
+    PASSING,
+    REPLACED,
+    STORE,
+    destroy_everything,
+    is_whole,
+    write_intent,
+)
 from edge.watchlist.identity import DestructionReceipt, ListMeta
 from edge.watchlist.store import WatchlistStore, destroy_files
 
 __all__ = ["ListLifecycle"]
 
-INTERRUPTED = "its import was interrupted"
-REPLACED = "replaced by another list"
+GONE = "found gone after a power cut"
+KEYLESS = "its key was gone"
 
 
 class ListLifecycle:
@@ -305,12 +317,21 @@ class ListLifecycle:
                     str(current), f"cannot be removed ({error.strerror})", "Check that the disk is not failing"
                 ) from None
 
+    def destroy_of(self, deployment: str, cause: str) -> DestructionReceipt | None:
+        """:meth:`destroy`, when the list in force came for that deployment; another one's stays."""
+        with self._lock:
+            current = self._current
+            known = self._known().get(current.name) if current is not None else None
+            return self.destroy(cause) if known is not None and known.deployment == deployment else None
+
     @property
     def sealed(self) -> bool:
         """Whether there is no key of any list on this disk: what is left of one is noise."""
         return not any(self.folder.glob(f"list-*/{KEY}"))
 
     def _destroy(self, doomed: Path, cause: str, *, announced: bool = False) -> DestructionReceipt | None:
+        if cause in PASSING:  # no end, and nothing urgent: a power cut must not make one of it
+            write_intent(self.folder, doomed.name, cause)
         # The key goes before anything is closed, written or asked: none of that may keep a list alive.
         key = (KEY,) if shred(doomed / KEY) or announced else ()
         self._step("key")
@@ -360,10 +381,13 @@ class ListLifecycle:
 
     # -- after a power cut ---------------------------------------------------------------------
 
-    def recover(self) -> DestructionReceipt | None:
+    def recover(self, gone: str = GONE) -> DestructionReceipt | None:
         """Finish or undo whatever was under way when the power went. Call it once, before anything else.
 
         Returns the receipt of a list that was in force and whose destruction was finished here.
+
+        Args:
+            gone: the cause that is logged for a list that is not here any more without a word why.
 
         Raises:
             AuditBroken: the log was tampered with; whatever list there is has been destroyed then.
@@ -383,18 +407,18 @@ class ListLifecycle:
                 state = known.pop(folder.name, None)
                 if state is None or state.destroyed:
                     self._remove_folder(folder)
-                elif folder.name in intent or not _is_whole(folder / KEY):
-                    cause, announced = intent.get(folder.name, "its key was gone"), folder.name in intent
-                    done = self._destroy(folder, cause, announced=announced)
-                    receipt = done if folder == current else receipt
-                elif folder != current:
+                elif folder != current and folder.name not in intent:  # it was never in force, or is not any more
                     later = current is None or state.order > _order_of(current, self._known())
                     self._destroy(folder, INTERRUPTED if later else REPLACED)
+                elif folder.name in intent or not is_whole(folder / KEY):
+                    cause, announced = intent.get(folder.name, KEYLESS), folder.name in intent
+                    done = self._destroy(folder, cause, announced=announced)
+                    receipt = done if folder == current else receipt
                 else:
                     self._make_up(folder, state)
             for copy, state in known.items():
                 if not state.destroyed:
-                    self._log_destroyed(state, intent.get(copy, "found gone after a power cut"), ())
+                    receipt = self._log_destroyed(state, intent.get(copy, gone), ())
             if self._current is None:
                 (self.folder / CURRENT).unlink(missing_ok=True)
             (self.folder / INTENT).unlink(missing_ok=True)
@@ -409,7 +433,7 @@ class ListLifecycle:
             return  # a wrong device secret: open() says so, and destroy() needs no key
         except (StoreDamaged, WatchlistUnreadable):
             # Nobody's templates are kept aside; the bundle that it came from is still in the repository.
-            self._destroy(folder, "it is damaged")
+            self._destroy(folder, DAMAGED)
             return
         for reference in sorted(set(state.references) - here):
             self._log_removed(state.watchlist, folder.name, reference, "removed before a power cut")
@@ -421,16 +445,6 @@ class ListLifecycle:
             return {str(raw["copy"]): str(raw["cause"])}
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return {}
-
-
-def _is_whole(key: Path) -> bool:
-    """Whether a key is one: a power cut while it was overwritten leaves noise, and nothing opens any more."""
-    try:
-        return len(bytes.fromhex(key.read_bytes().decode("ascii").strip())) == 32
-    except FileNotFoundError:
-        return False
-    except ValueError:
-        return False
 
 
 def _order_of(folder: Path, known: dict[str, CopyState]) -> int:

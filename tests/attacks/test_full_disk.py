@@ -11,15 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from edge.assembly.mandate import AUTHORITY_FILE, open_audit, retire
+from edge.assembly.mandate import open_audit, retire
 from edge.config import Config, parse
 from edge.controlroom.cases import Officer, Role, State
 from edge.controlroom.config import load as load_control
 from edge.controlroom.service import ControlRoom
 from edge.deployment.clock_trust import ClockTrust
 from edge.deployment.guard import Guard
+from edge.deployment.kept import AUTHORITY_FILE
 from edge.deployment.permit import Permit
-from edge.errors import EdgeError, PolicyRefusal, StoreUnavailable, WatchlistGone
+from edge.errors import DeploymentOver, EdgeError, PolicyRefusal, StoreUnavailable, WatchlistGone
 from edge.trust.audit import read_log, verify
 from edge.trust.events import Event
 from edge.trust.keys import SigningKey, write_private
@@ -118,6 +119,24 @@ def test_a_running_van_whose_authority_ends_on_a_full_disk_destroys_its_list_and
     assert mandate.authority is None
 
 
+def test_what_ended_on_a_full_disk_does_not_come_back_when_there_is_room_again(
+    out: Deployment, disk: SmallDisk
+) -> None:
+    mandate = out.mandate()
+    mandate.start()
+    began = out.site.clock.at
+    disk.fill()
+    out.site.clock.advance(9 * 3600)
+    with pytest.raises(PolicyRefusal):
+        mandate.check()
+    disk.empty()
+    out.site.clock.at = began
+    out.restart()
+    with pytest.raises(DeploymentOver):
+        out.mandate().start()
+    assert not list(out.keeper.folder.glob("list-*"))
+
+
 def test_a_list_is_destroyed_by_hand_on_a_full_disk(out: Deployment, disk: SmallDisk) -> None:
     out.mandate().start()
     out.keeper.close()
@@ -144,10 +163,11 @@ def test_a_list_is_destroyed_by_hand_where_no_log_can_be_written(out: Deployment
     assert not list(out.keeper.folder.glob("list-*"))
     out.site.log.rmdir()
     out.site.log.with_suffix(".kept").rename(out.site.log)
+    assert len(retire(config, "by hand, again").references) == 3
     with pytest.raises(WatchlistGone):
         retire(config, "by hand")
     (made_up,) = [e for e in verify(out.site.log, out.site.signers).entries if e.event == Event.LIST_DESTROYED]
-    assert (made_up.data["entries"], made_up.data["cause"]) == (3, "found gone after a power cut")
+    assert (made_up.data["entries"], made_up.data["cause"]) == (3, "by hand, again")
 
 
 def test_a_start_after_the_end_destroys_the_list_on_a_full_disk(out: Deployment, disk: SmallDisk) -> None:

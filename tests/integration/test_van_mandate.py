@@ -43,7 +43,7 @@ def test_an_authority_that_ends_stops_matching_and_destroys_the_list(site: Site,
     assert not (van.folder / "state" / "authority.json").exists()
     again = van.run("run")
     assert again.returncode == 3
-    assert "has no authority on this van" in again.stderr
+    assert "deployment op-1: has ended on this van at" in again.stderr
 
 
 def test_a_van_outside_its_place_matches_nobody_and_says_so(site: Site, van: Van) -> None:

@@ -13,25 +13,36 @@ import struct
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 SIZE = (320, 240)
 FPS = 20
 PACKET = 1200
 
 
-def film(frames: int = 10) -> list[bytes]:
+def street(number: int = 0, size: tuple[int, int] = SIZE) -> NDArray[np.uint8]:
+    """A picture with edges, bright and dark places and a sensor's noise: what a camera shows that has nothing wrong."""
+    places = np.random.default_rng(7).integers(20, 230, (size[1] // 16, size[0] // 16, 3), np.uint8)
+    picture = np.asarray(cv2.resize(places, size, interpolation=cv2.INTER_NEAREST)).astype(np.int16)
+    noise = np.random.default_rng(number).normal(0, 3, picture.shape)
+    return np.asarray(np.clip(picture + noise, 0, 255), np.uint8)
+
+
+def film(pictures: Sequence[NDArray[np.uint8]] | None = None) -> list[bytes]:
     """Encoded frames of a small video, each one on its own: every frame is a key frame."""
     encoded = []
-    for number in range(frames):
+    for picture in [street(number) for number in range(10)] if pictures is None else pictures:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "one.avi"
-            writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"XVID"), FPS, SIZE)
-            writer.write(np.full((SIZE[1], SIZE[0], 3), 20 * number, np.uint8))
+            size = (picture.shape[1], picture.shape[0])
+            writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"XVID"), FPS, size)
+            writer.write(picture)
             writer.release()
             content = path.read_bytes()
         at = content.index(b"00dc", content.index(b"movi"))
@@ -74,6 +85,10 @@ class RtspCamera:
     @property
     def address(self) -> str:
         return f"rtsp://{self._password + '@' if self._password else ''}127.0.0.1:{self.port}/street"
+
+    def shows(self, pictures: Sequence[NDArray[np.uint8]] | None = None) -> None:
+        """From the next picture on, show these again and again; the street when none are given."""
+        self._film = film(pictures)
 
     def mute(self) -> None:
         self._talk.clear()
@@ -153,15 +168,17 @@ class RtspCamera:
 
     def _play(self, connection: socket.socket) -> None:
         sequence, stamp = 0, 0
+        turn = 0
         while not self._ended.is_set():
-            for frame in self._film:
-                self._talk.wait()
-                parts = [frame[at : at + PACKET] for at in range(0, len(frame), PACKET)]
-                for number, part in enumerate(parts, start=1):
-                    marked = 0x80 if number == len(parts) else 0
-                    head = struct.pack(">BBHII", 0x80, 96 | marked, sequence & 0xFFFF, stamp & 0xFFFFFFFF, 7)
-                    connection.sendall(b"$\x00" + struct.pack(">H", len(head) + len(part)) + head + part)
-                    sequence += 1
-                stamp += 90_000 // FPS
-                self.sent += 1
-                time.sleep(1 / FPS)
+            self._talk.wait()
+            frame = self._film[turn % len(self._film)]
+            parts = [frame[at : at + PACKET] for at in range(0, len(frame), PACKET)]
+            for number, part in enumerate(parts, start=1):
+                marked = 0x80 if number == len(parts) else 0
+                head = struct.pack(">BBHII", 0x80, 96 | marked, sequence & 0xFFFF, stamp & 0xFFFFFFFF, 7)
+                connection.sendall(b"$\x00" + struct.pack(">H", len(head) + len(part)) + head + part)
+                sequence += 1
+            stamp += 90_000 // FPS
+            self.sent += 1
+            turn += 1
+            time.sleep(1 / FPS)
