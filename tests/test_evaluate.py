@@ -294,6 +294,12 @@ def test_pictures_of_every_kind_are_measured_and_broken_ones_are_listed(album: P
     assert report["failure_to_enrol"] == pytest.approx(1 / 12)
     assert report["failure_to_acquire"] == pytest.approx(1 / 14)
     assert report["points"][0]["tpir"] == pytest.approx(11 / 14)
+    apart = report["differentials"]["sex"]
+    assert apart["failure_to_enrol"]["events"] == 1
+    assert sum(group["failure_to_enrol"]["trials"] for group in apart["groups"].values()) == 12
+    assert sum(group["failure_to_acquire"]["trials"] for group in apart["groups"].values()) == 14
+    assert [rate["ratio"] for rate in apart["fpir"]][-1] is None, "14 searches show no ratio at 1 in 1,000"
+    assert any(group["milliseconds"]["value"] for group in apart["groups"].values())
     drawn = cv2.imread(str(album / "det.png"))
     assert drawn is not None
     assert drawn.shape[0] > 400
@@ -361,6 +367,7 @@ def test_an_interrupted_run_is_resumed_from_its_cache_with_the_same_result(album
     resumed = extract(paths, RECIPE, workers=1, cache=tmp_path)
     extract(paths, RECIPE, workers=1, cache=tmp_path / "whole")
     assert log.stat().st_size == next((tmp_path / "whole").glob("templates-*.bin")).stat().st_size
+    assert [found.seconds is None for found in resumed] == [True] * 2 + [False] * 4, "a cache knows no time"
     for a, b in zip(whole, resumed, strict=True):
         assert a.status is b.status
         assert all(np.array_equal(x, y) for x, y in zip(a.templates, b.templates, strict=True))

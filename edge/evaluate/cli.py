@@ -189,6 +189,8 @@ def threshold(
 
 
 def _print(report: Report) -> None:
+    from edge.evaluate.tables import print_differentials
+
     facts = report.to_json()
     say(
         f"{facts['n_gallery']:,} enrolled · {facts['n_mated']:,} mated · {facts['n_nonmated']:,} non-mated searches "
@@ -226,6 +228,8 @@ def _print(report: Report) -> None:
         table((column, "mated", "non-mated", *at), rows, title=title)
     if facts["groups"]:
         say("* cannot be shown with so few non-mated searches.")
+    for column, apart in report.differentials.items():
+        print_differentials(column, apart, report.overall)
 
 
 def _doubt(searches: int, whole: dict[str, Any]) -> str:

@@ -19,7 +19,7 @@ from edge.errors import BadInput
 from edge.evaluate.strangers import List
 from edge.match.relative import Relative
 
-__all__ = ["Point", "Searches", "clopper_pearson", "points", "search", "threshold_for"]
+__all__ = ["Point", "Searches", "chosen", "clopper_pearson", "points", "search", "threshold_for"]
 
 NOBODY = -2.0
 """The score of a search that could not be made: below every other."""
@@ -80,6 +80,12 @@ class Point:
     def needed(self) -> int:
         """Non-mated searches from which the target can be shown at all."""
         return 0 if self.fpir_target is None else math.ceil(1 / self.fpir_target - 1e-9)
+
+
+def chosen(points: Sequence[Point]) -> Point:
+    """The point of the rarest FPIR that the searches can show, or the first."""
+    shown = [point for point in points if point.shown]
+    return min(shown, key=lambda point: point.fpir_target or 1.0) if shown else points[0]
 
 
 def search(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge.errors import BadInput, RuntimeUnavailable, StoreUnavailable
+from edge.evaluate.forest import forest
 from edge.evaluate.measure import Point, clopper_pearson
 
 if TYPE_CHECKING:
@@ -53,11 +54,13 @@ def draw(report: Report, path: Path, title: str) -> None:
     from matplotlib.figure import Figure  # noqa: PLC0415 - only whoever draws has it
 
     values = [(column, value) for column, groups in report.groups.items() for value in groups]
-    figure = Figure(figsize=(13.5 if values else 8.2, max(6.2, 2.4 + 0.42 * len(values))), layout="constrained")
+    wide = 8.2 if not values else 18.5 if report.differentials else 15.0
+    figure = Figure(figsize=(wide, max(6.2, 3.0 + 0.5 * len(values))), layout="constrained")
     figure.suptitle(title, fontsize=11, color=INK)
     if values:
-        curve, found, false = figure.subplots(1, 3, width_ratios=(2.1, 1, 1))
-        _groups(found, false, report)
+        ratios = (2, 1.1, 1.1, 1)[: 4 if report.differentials else 3]
+        curve, found, false, *shifts = figure.subplots(1, len(ratios), width_ratios=ratios)
+        forest(found, false, shifts[0] if shifts else None, report)
     else:
         curve = figure.subplots()
     _curve(curve, report)
@@ -121,46 +124,5 @@ def _mark(axes: Any, point: Point, left: float, low: float) -> None:
     axes.annotate(f"{point.threshold:.3f}", (x, y), xytext=(6, 6), textcoords="offset points", fontsize=8, color=INK)
 
 
-def _groups(found: Any, false: Any, report: Report) -> None:
-    """TPIR and FPIR of each group at one threshold, each with its interval; hollow where the group is too small."""
-    point = _chosen(report.overall)
-    at = report.overall.index(point)
-    names, place = [], 0
-    for column, groups in report.groups.items():
-        for value, (mated, other, points) in groups.items():
-            names.append(f"{column}: {value}\n{len(mated.best):,} mated, {len(other.best):,} not")
-            here = points[at]
-            for axes, rate, interval, count, enough in (
-                (found, here.tpir, here.tpir_ci95, len(mated.best), len(mated.best) > 0),
-                (false, here.fpir, here.fpir_ci95, len(other.best), len(other.best) * max(point.fpir, 1e-9) >= 1),
-            ):
-                if count:
-                    colour = CURVE if enough else UNSURE
-                    axes.plot(interval, [place, place], color=colour, linewidth=2)
-                    fill = "full" if enough else "none"
-                    axes.plot(rate, place, marker="o", color=colour, markersize=6, fillstyle=fill)
-                else:
-                    axes.text(0.5, place, "no searches", fontsize=8, color=FAINT, va="center", ha="center")
-            place += 1
-    for axes, rate, name in ((found, point.tpir, "TPIR"), (false, point.fpir, "FPIR")):
-        axes.axvline(rate, color=FAINT, linewidth=0.8, linestyle="--")
-        axes.set_title(f"{name} at {point.threshold:.3f}, 95 %", fontsize=10)
-        axes.xaxis.set_major_formatter(_percent)
-        axes.locator_params(axis="x", nbins=4)
-        axes.grid(axis="x", color="#dde2e8", linewidth=0.7)
-        axes.set_ylim(place - 0.5, -0.5)
-    found.set_yticks(range(place), names, fontsize=8)
-    found.set_xlim(0, 1.02)
-    false.set_yticks([])
-    false.set_xlim(0, None)
-    false.set_xlabel("hollow: too few searches to show it", fontsize=8, color=FAINT)
-
-
 def _percent(value: float, _: object) -> str:
     return f"{100 * value:.3g} %"
-
-
-def _chosen(points: list[Point]) -> Point:
-    """The rarest threshold that the searches can show, or the first."""
-    shown = [point for point in points if point.shown]
-    return min(shown, key=lambda point: point.fpir_target or 1.0) if shown else points[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from edge.cells import csv_text
 from edge.evaluate import manifest as manifests
+from edge.evaluate.differentials import Draws, Events, Groups, Values, compare
 from edge.evaluate.extract import Acquired, Acquisition, Recipe, extract
 from edge.evaluate.manifest import Picture, Roles
 from edge.evaluate.measure import Point, Searches, points, search
@@ -38,7 +39,30 @@ CSV_COLUMNS = (
     "tpir_low",
     "tpir_high",
     "can_be_shown",
+    "fnir",
+    "fnir_low",
+    "fnir_high",
+    "failure_to_enrol",
+    "failure_to_acquire",
+    "mated_shift",
+    "mated_shift_low",
+    "mated_shift_high",
+    "nonmated_shift",
+    "nonmated_shift_low",
+    "nonmated_shift_high",
+    "threshold_shift",
+    "threshold_shift_low",
+    "threshold_shift_high",
+    "fpir_ratio",
+    "fpir_ratio_low",
+    "fpir_ratio_high",
+    "fpir_ratio_shown",
+    "fnir_ratio",
+    "fnir_ratio_low",
+    "fnir_ratio_high",
+    "fnir_ratio_shown",
 )
+"""Ratios are of the whole column, highest group to lowest, and stand on the line of each of its groups."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +79,7 @@ class Report:
         rank1: share of mated searches whose first candidate is right, whatever its score.
         groups: column → value → (mated, non-mated, points at the overall thresholds).
         model: what was run.
+        differentials: column → how its groups compare.
     """
 
     roles: Roles
@@ -66,6 +91,7 @@ class Report:
     rank1: float
     groups: dict[str, dict[str, tuple[Searches, Searches, list[Point]]]]
     model: dict[str, Any]
+    differentials: dict[str, Groups] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The report as plain values; rates 0..1, null where nothing was searched."""
@@ -98,6 +124,7 @@ class Report:
                 }
                 for column, values in self.groups.items()
             },
+            "differentials": {column: msgspec.to_builtins(found) for column, found in self.differentials.items()},
             "model": self.model,
         }
 
@@ -111,14 +138,16 @@ class Report:
             for value, (mated, other, at) in values.items()
         ]
         for column, value, mated, other, at in (everybody, *groups):
-            for whole, point in zip(self.overall, at, strict=True):
+            apart = self.differentials.get(column) if value else None  # everybody has no value
+            for index, (whole, point) in enumerate(zip(self.overall, at, strict=True)):
                 target = whole.fpir_target
                 enough = target is None or math.floor(target * len(other.best) + 1e-9) >= 1
                 rates = (point.fpir, *point.fpir_ci95, point.tpir, *point.tpir_ci95)
                 cells = ["" if math.isnan(rate) else f"{rate:.6f}" for rate in rates]
                 counts = (len(mated.best), len(other.best))
                 written = "" if target is None else f"{target:g}"
-                rows.append((column, value, *counts, written, f"{point.threshold:.6f}", *cells, _yes(enough)))
+                row = (column, value, *counts, written, f"{point.threshold:.6f}", *cells, _yes(enough))
+                rows.append((*row, *_misses(point), *_compared(apart, value, index)))
         return csv_text(rows)
 
     def _failed(self, pictures: Sequence[Picture]) -> list[Picture]:
@@ -190,8 +219,7 @@ def evaluate(
         return search(templates, made, person, gallery, owner, leave_out=leave_out, relative=relative)
 
     mated = searched(roles.mated)
-    others = roles.mated if roles.left_out else roles.nonmated
-    nonmated = searched(others, leave_out=roles.left_out)
+    nonmated = searched(_others(roles), leave_out=roles.left_out)
     overall = points(mated, nonmated, targets, threshold=threshold, replicates=replicates, seed=seed)
     return Report(
         roles=roles,
@@ -201,9 +229,33 @@ def evaluate(
         nonmated=nonmated,
         overall=overall,
         rank1=_share(mated.right),
-        groups=_grouped(roles.mated, others, mated, nonmated, overall),
+        groups=_grouped(roles, mated, nonmated, overall),
         model=_about(recipe, closely, relative),
+        differentials=_apart(roles, (mated, nonmated), overall, by_path, number, replicates=replicates, seed=seed),
     )
+
+
+def _misses(point: Point) -> list[str]:
+    low, high = point.tpir_ci95
+    return [_figure(None if math.isnan(point.tpir) else 1 - rate) for rate in (point.tpir, high, low)]
+
+
+def _compared(apart: Groups | None, value: str, index: int) -> list[str]:
+    """What a group's line says of differentials; empty where nothing can be said."""
+    if apart is None:
+        return [""] * 19
+    group = apart.groups[value]
+    cells = [_figure(group.failure_to_enrol.rate), _figure(group.failure_to_acquire.rate)]
+    for shift in (group.mated_shift, group.nonmated_shift, group.threshold_shift[index]):
+        cells += [_figure(number) for number in (shift.difference, *(shift.ci95 or (None, None)))]
+    for ratio in (apart.fpir[index], apart.fnir[index]):
+        cells += [_figure(number) for number in (ratio.ratio, *ratio.ratio_ci95)]
+        cells.append(_yes(ratio.shown))
+    return cells
+
+
+def _figure(number: float | None) -> str:
+    return "" if number is None else f"{number:.6f}"
 
 
 def _templates(found: Sequence[Acquisition], embedder: int, *, closely: bool) -> NDArray[np.float32]:
@@ -217,26 +269,69 @@ def _templates(found: Sequence[Acquisition], embedder: int, *, closely: bool) ->
 
 
 def _grouped(
-    mated_pictures: Sequence[Picture],
-    other_pictures: Sequence[Picture],
-    mated: Searches,
-    nonmated: Searches,
-    overall: Sequence[Point],
+    roles: Roles, mated: Searches, nonmated: Searches, overall: Sequence[Point]
 ) -> dict[str, dict[str, tuple[Searches, Searches, list[Point]]]]:
     """Each group at the thresholds of everybody: the same threshold is what a street has."""
     groups: dict[str, dict[str, tuple[Searches, Searches, list[Point]]]] = {}
-    first = (*mated_pictures, *other_pictures)[0]
-    for column in first.groups:
-        bands = manifests.band_ages(p.groups[column] for p in (*mated_pictures, *other_pictures))
-        values = sorted(set(bands.values()))
-        mine = np.array([bands[p.groups[column]] for p in mated_pictures])
-        theirs = np.array([bands[p.groups[column]] for p in other_pictures])
+    for column, bands in _bands(roles).items():
+        mine = np.array([bands[p.groups[column]] for p in roles.mated], np.str_)
+        theirs = np.array([bands[p.groups[column]] for p in _others(roles)], np.str_)
         groups[column] = {}
-        for value in values:
+        for value in sorted({*mine.tolist(), *theirs.tolist()}):
             a, b = mated.take(mine == value), nonmated.take(theirs == value)
             at = [points(a, b, (), threshold=p.threshold)[0] for p in overall]
             groups[column][value] = (a, b, at)
     return groups
+
+
+def _others(roles: Roles) -> tuple[Picture, ...]:
+    """Whose searches are non-mated."""
+    return roles.mated if roles.left_out else roles.nonmated
+
+
+def _bands(roles: Roles) -> dict[str, dict[str, str]]:
+    """How each column's values are reported, the same in every table."""
+    everybody = roles.gallery + roles.mated + roles.nonmated
+    columns = (roles.mated + roles.nonmated)[0].groups
+    return {column: manifests.band_ages(p.groups[column] for p in everybody) for column in columns}
+
+
+def _apart(
+    roles: Roles,
+    searched: tuple[Searches, Searches],
+    overall: Sequence[Point],
+    found: Mapping[Path, Acquisition],
+    number: Mapping[str, int],
+    *,
+    replicates: int,
+    seed: int,
+) -> dict[str, Groups]:
+    """How the groups of each column compare; every picture counts once, whatever it was used for."""
+    probes = roles.mated + roles.nonmated
+    everybody = roles.gallery + probes
+    draws = Draws.make(np.array([number[p.identity] for p in everybody], np.int64), replicates, seed)
+    wanted = [(p.threshold, p.fpir if p.fpir_target is None else p.fpir_target) for p in overall]
+    wanted = [(at, 0.0 if math.isnan(fpir) else fpir) for at, fpir in wanted]
+    apart = {}
+    for column, bands in _bands(roles).items():
+
+        def events(pictures: Sequence[Picture], bands: Mapping[str, str] = bands, column: str = column) -> Events:
+            failed = np.array([not found[p.path].templates for p in pictures], bool)
+            person = np.array([number[p.identity] for p in pictures], np.int64)
+            return Events(failed, person, np.array([bands[p.groups[column]] for p in pictures], np.str_))
+
+        timed = [p for p in {p.path: p for p in everybody}.values() if found[p.path].seconds is not None]
+        took, those = [1000 * (found[p.path].seconds or 0.0) for p in timed], events(timed)
+        apart[column] = compare(
+            mated=(searched[0], events(roles.mated).group),
+            nonmated=(searched[1], events(_others(roles)).group),
+            enrolled=events(roles.gallery),
+            acquired=events(probes),
+            milliseconds=Values(np.array(took, np.float64), those.person, those.group),
+            wanted=wanted,
+            draws=draws,
+        )
+    return apart
 
 
 def _about(recipe: Recipe, closely: Closely, relative: Relative | None) -> dict[str, Any]:
