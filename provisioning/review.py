@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from edge.match.doubles import ONE_PERSON
 from edge.watchlist.bundle import MOST_LOOKALIKES
 from edge.watchlist.identity import ListMeta
 from edge.watchlist.store import TemplateMatrix
@@ -17,15 +18,12 @@ from provisioning.enrol import EncodedFace, Enrolment
 from provisioning.sources import Record, Source
 from provisioning.standard_terms import limits_of
 
-__all__ = ["LOOKALIKE", "ONE_PERSON", "alike", "name_lookalikes", "review"]
+__all__ = ["LOOKALIKE", "alike", "name_lookalikes", "review"]
 
 LOOKALIKE = 0.45
 """Similarity from which two people on a list will be taken for each other now and then. Of pairs of different
 people in LFW's calibration split, flip-averaged, one in a thousand lies above 0.458 (400 pictures, measured with
 the shipped embedder)."""
-ONE_PERSON = 0.60
-"""Similarity from which two references are probably one person: of pairs of one person in the same pictures, 95 %
-lie above 0.606, and of 55,098 pairs of different people hardly one."""
 BLOCK = 2000
 MOST_PAIRS = 200
 

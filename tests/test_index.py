@@ -190,3 +190,63 @@ def test_a_probe_of_another_model_is_refused() -> None:
 def test_rows_that_are_not_of_length_one_are_refused() -> None:
     with pytest.raises(RecordInvalid, match="length 1"):
         Index(["A"], templates(1) * 2)
+
+
+def under_several_references(times: int, pictures: int) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """A list on which A stands once, the same with A under more references behind it, and a probe of A."""
+    random = np.random.default_rng(6)
+    rows = templates(200 + times * pictures, d=96)
+    rows[200:] = rows[0] + 0.06 * random.standard_normal((times * pictures, 96))
+    rows = np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
+    probe = rows[0] + 0.07 * random.standard_normal(96)
+    names = [f"S{n}" for n in range(200)] + [f"again {n // pictures}" for n in range(times * pictures)]
+    return names, rows, np.asarray(probe / np.linalg.norm(probe), np.float32)
+
+
+@pytest.mark.parametrize("method", ["exact", "hnsw"])
+@pytest.mark.parametrize("pictures", [1, 2])
+@pytest.mark.parametrize("times", [1, 9, 70])
+def test_one_person_under_several_references_is_found_as_if_listed_once(method, pictures: int, times: int) -> None:
+    names, rows, probe = under_several_references(times, pictures)
+    once = Index(names[:200], rows[:200].copy(), method="exact").search(probe, k=1).candidates[0]
+    index = Index(names, rows.copy(), method=method)
+    of = {c.reference: c for c in index.search(probe, k=times + 1).candidates}
+    assert once.reference == "S0"
+    assert len(of) == times + 1
+    assert of["S0"].score == pytest.approx(once.score, abs=1e-4)
+    assert all(c.score == pytest.approx(c.similarity + once.score - once.similarity, abs=0.07) for c in of.values())
+    assert next(iter(of.values())).score >= once.score - 0.01
+
+
+@pytest.mark.parametrize("method", ["exact", "hnsw"])
+@pytest.mark.parametrize("pictures", [1, 2])
+def test_a_double_who_leaves_leaves_the_scores_of_a_list_without_them(method, pictures: int) -> None:
+    names, rows, probe = under_several_references(9, pictures)
+    index = Index(names, rows.copy(), method=method)
+    for gone in ("again 0", "S0", "again 5", "S17"):
+        index.remove(gone)
+    left = [at for at, name in enumerate(names) if name not in {"again 0", "S0", "again 5", "S17"}]
+    fresh = Index([names[at] for at in left], rows[left].copy(), method="exact")
+    for one_probe in (probe, *templates(20, d=96, seed=9)):
+        one, other = index.search(one_probe, k=9).candidates, fresh.search(one_probe, k=9).candidates
+        assert [c.reference for c in one] == [c.reference for c in other]
+        assert [c.score for c in one] == pytest.approx([c.score for c in other], abs=1e-5)
+
+
+@pytest.mark.parametrize("method", ["exact", "hnsw"])
+def test_one_picture_of_somebody_among_those_of_another_makes_them_doubles(method) -> None:
+    rows = templates(60, d=96)
+    rows[50:] = rows[0]
+    names = ["A", *(f"S{n}" for n in range(1, 50)), *(f"S{n}" for n in range(1, 11))]
+    without = [0, *range(11, 50)]
+    once = Index([names[at] for at in without], rows[without].copy()).search(rows[0], k=1).candidates[0]
+    found = Index(names, rows.copy(), method=method).search(rows[0], k=60).candidates
+    assert next(c for c in found if c.reference == "A").score == pytest.approx(once.score, abs=1e-5)
+
+
+def test_who_is_whose_double_is_forgotten_with_the_list() -> None:
+    names, rows, _ = under_several_references(9, 1)
+    index = Index(names, rows)
+    assert len(index._doubles) == 10
+    index.erase()
+    assert not index._doubles

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edge.errors import RecordInvalid
 from edge.evaluate.measure import search
 from edge.match.relative import Relative
 
@@ -20,7 +21,7 @@ def by_the_formula(probe: NDArray[np.float32], gallery: NDArray[np.float32], how
     """One probe, entry by entry, as the module's first lines say it."""
     scores = []
     for g, entry in enumerate(gallery):
-        others = np.delete(gallery, g, axis=0)
+        others = gallery[(gallery @ entry < how.one_person) & (np.arange(len(gallery)) != g)]
         of_probe = np.maximum(np.sort(others @ probe)[-how.nearest :], 0).sum() / how.nearest
         of_entry = np.maximum(np.sort(others @ entry)[-how.nearest :], 0).sum() / how.nearest
         scores.append(float(probe @ entry) - how.probe * of_probe - how.entry * of_entry)
@@ -32,9 +33,12 @@ def by_the_formula(probe: NDArray[np.float32], gallery: NDArray[np.float32], how
 def test_scores_are_what_the_formula_says_at_every_length_of_list(entries: int, middle: float) -> None:
     how = Relative(probe=0.4, entry=0.3)
     gallery, probes = unit(RNG.standard_normal((entries, 32)) + middle), unit(RNG.standard_normal((7, 32)) + middle)
-    found = how.scores(probes @ gallery.T, how.of_entries(gallery))
+    likeness, _, doubles = how.of_list(gallery)
+    found = how.scores(probes @ gallery.T, likeness, doubles)
     for row, probe in zip(found, probes, strict=True):
-        assert row == pytest.approx(by_the_formula(probe, gallery, how), abs=1e-5)
+        expected = by_the_formula(probe, gallery, how)
+        assert row == pytest.approx(expected, abs=1e-5)
+        assert how.ranking(gallery @ probe, likeness, doubles) == pytest.approx(expected, abs=1e-5)
 
 
 def test_of_several_lists_each_is_scored_as_if_it_were_alone() -> None:
@@ -107,3 +111,53 @@ def test_strangers_of_an_origin_that_the_list_holds_are_not_stopped_more_often_t
         apart[how] = max(shares) / max(min(shares), 1e-4)
     assert apart[None] > 5
     assert apart[Relative()] < 2
+
+
+@pytest.mark.parametrize("entries", [12, 60])
+def test_doubles_leave_everybody_who_is_on_the_list_as_if_they_were_not(entries: int) -> None:
+    """And so nobody who adds doubles raises anybody's score, nor lowers that of whom they are doubles of."""
+    how = Relative()
+    gallery, probes = unit(RNG.standard_normal((entries, 96))), unit(RNG.standard_normal((20, 96)))
+    probes[0] = unit(gallery[:1] + 0.5 * probes[:1])[0]
+    copies = unit(gallery[0] + 0.06 * RNG.standard_normal((30, 96)))
+    longer = np.concatenate([gallery, copies])
+    likeness, _, doubles = how.of_list(longer)
+    alone = how.scores(probes @ gallery.T, how.of_entries(gallery))
+    among = how.scores(probes @ longer.T, likeness, doubles)
+    assert among[:, 0] == pytest.approx(alone[:, 0], abs=1e-5)
+    assert (among[:, 1:entries] <= alone[:, 1:] + 1e-5).all()
+    assert sorted(doubles) == [0, *range(entries, entries + 30)]
+
+
+def test_whoever_has_no_double_is_scored_to_the_bit_as_before() -> None:
+    how, never = Relative(), Relative(one_person=1.0)
+    gallery, probes = unit(RNG.standard_normal((300, 96))), unit(RNG.standard_normal((9, 96)))
+    likeness, least, doubles = how.of_list(gallery)
+    assert not doubles
+    assert (likeness == never.of_list(gallery)[0]).all()
+    assert (least == never.of_list(gallery)[1]).all()
+    for probe in probes:
+        cosines = gallery @ probe
+        assert (how.ranking(cosines, likeness, doubles) == how.ranking(cosines, likeness)).all()
+
+
+def test_who_is_taken_for_ones_double_is_replaced_by_the_next_and_moves_a_score_by_no_more_than_that() -> None:
+    how, never = Relative(), Relative(one_person=1.0)
+    gallery, probes = unit(RNG.standard_normal((200, 96))), unit(RNG.standard_normal((50, 96)))
+    gallery[1] = unit(0.8 * gallery[:1] + 0.6 * gallery[1:2])[0]
+    likeness, _, doubles = how.of_list(gallery)
+    assert sorted(doubles) == [0, 1]
+    before = never.scores(probes @ gallery.T, never.of_entries(gallery))
+    rise = how.scores(probes @ gallery.T, likeness, doubles) - before
+    to_twin = np.maximum(probes @ gallery[1], 0)
+    assert (rise[:, 0] >= -1e-6).all()
+    assert (rise[:, 0] <= 0.04 * (float(gallery[0] @ gallery[1]) + to_twin) + 1e-6).all()
+    assert rise[:, 2:] == pytest.approx(0, abs=1e-6)
+
+
+def test_a_list_that_is_nearly_one_person_is_refused_before_it_takes_the_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("edge.match.doubles.MOST_PAIRS", 100)
+    with pytest.raises(RecordInvalid, match="pairs of its references"):
+        Relative().of_list(unit(np.ones((16, 8)) + 0.01 * RNG.standard_normal((16, 8))))

@@ -30,14 +30,17 @@ def test_nobody_finds_their_own_entry_nor_does_it_count_as_a_neighbour(entries: 
     found = List(gallery, relative).scores(probes, np.arange(entries))
     for own, row in enumerate(found):
         rest = np.delete(gallery, own, axis=0)
-        expected = relative.scores(probes[own : own + 1] @ rest.T, relative.of_entries(rest))[0]
+        likeness, _, doubles = relative.of_list(rest)
+        expected = relative.scores(probes[own : own + 1] @ rest.T, likeness, doubles)[0]
         assert row[own] == -np.inf
         assert np.delete(row, own) == pytest.approx(expected, abs=1e-5)
 
 
 def test_somebody_who_is_not_on_the_list_is_scored_on_the_whole_of_it() -> None:
     relative, gallery, probes = Relative(), people(60), people(9)
-    expected = relative.scores(probes @ gallery.T, relative.of_entries(gallery))
+    likeness, _, doubles = relative.of_list(gallery)
+    assert doubles, "as among people who look alike"
+    expected = relative.scores(probes @ gallery.T, likeness, doubles)
     assert List(gallery, relative).scores(probes, np.full(9, -1)) == pytest.approx(expected, abs=1e-6)
 
 

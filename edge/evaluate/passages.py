@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from edge.clock import Clock
 from edge.config import DecisionSection
 from edge.custody.retention import Custodian
-from edge.evaluate.strangers import List
+from edge.evaluate.strangers import List, Scoring
 from edge.match.calibration import Passages
 from edge.match.relative import Relative
 from edge.match.template import TrackTemplate
@@ -277,6 +277,9 @@ def search(
         cosines = rows @ gallery.T
         dealt = [relative.scores(cosines[:, deal], of) for deal, of in zip(deals, likeness, strict=True)]
         for deal, lists_of, scores in zip(deals, held, dealt, strict=True):
+            for number, one in enumerate(lists_of):
+                if one.doubles:
+                    scores[:, number] = relative.scores(cosines[:, deal[number]], one.likeness, one.doubles)
             for number, at in np.argwhere(gallery_person[deal] == person):
                 scores[:, number] = lists_of[number].scores(rows, np.full(len(rows), at))
         best = np.concatenate([part.max(2) for part in dealt], axis=1)[:, :lists]
@@ -306,20 +309,15 @@ def own_levels(
     """
     gallery, gallery_person, rules, relative = people.templates, people.person, judge.rules, judge.relative
     single, whole = [], []
-    likeness = relative.of_entries(gallery)
+    listed = List(gallery, relative)
     for passage, entry in zip(passages, enrolled, strict=True):
         own = int(np.flatnonzero(gallery_person == passage.person)[0])
-        of = likeness.copy()
-        to_others = gallery @ entry
-        to_others[own] = 0
-        of[own] = np.maximum(np.sort(to_others)[-relative.nearest :], 0).sum() / relative.nearest
+        scored = listed.with_another(own, entry)
 
         def first(
-            rows: NDArray[np.float32], own: int = own, entry: NDArray[np.float32] = entry, of: NDArray[np.float32] = of
+            rows: NDArray[np.float32], own: int = own, score: Scoring = scored
         ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-            cosines = rows @ gallery.T
-            cosines[:, own] = rows @ entry
-            scores = relative.scores(cosines, of)
+            scores = score(rows)
             name = scores.argmax(1)
             # Another one first is no vote for this person, and no lower threshold makes it one.
             return np.where(name == own, scores.max(1), np.float32(NEVER))[:, None], name[:, None]

@@ -73,7 +73,8 @@ def compare(
         targets: FPIR to report at.
         draws: random halves.
         seed: of the draws.
-        relative: list-relative scores besides; an entry's likeness to others is that of its mean.
+        relative: list-relative scores besides; an entry's likeness to others is that of its mean, and so is whose
+            double it is.
     """
     random = np.random.default_rng(seed)
     people = sorted({clip.person for clip in clips})
@@ -122,8 +123,8 @@ def _scored(
         cosines = np.concatenate([mine, rest], axis=1)
         yield way, "cosine", cosines
         if relative is not None:
-            likeness = relative.of_entries(np.concatenate([one if way == "one" else mean, others]))
-            yield way, "list-relative", relative.scores(cosines, likeness)
+            likeness, _, doubles = relative.of_list(np.concatenate([one if way == "one" else mean, others]))
+            yield way, "list-relative", relative.scores(cosines, likeness, doubles)
 
 
 def _mean(rows: Templates) -> Templates:

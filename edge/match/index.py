@@ -11,6 +11,9 @@ with each and with their mean, and the best counts.
 
 hnswlib keeps vectors that are marked as deleted, and writes them with ``save_index`` and pickles. So an index
 is never saved, and a subject who leaves the list is overwritten in place instead of marked.
+
+Subjects who are probably one person under several references (:mod:`edge.match.doubles`) are told by the best of their
+rows, and are no neighbours of each other.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import RecordInvalid
+from edge.match.doubles import Doubles, among_pictures
 from edge.match.relative import Relative, unit_means
 from edge.records import Candidate, SearchResult
 
@@ -50,7 +54,7 @@ class Index:
         relative: how scores are made of similarities; as the embedder's tail was measured.
 
     Raises:
-        RecordInvalid: wrong shape or dtype, or rows that are not of length 1.
+        RecordInvalid: wrong shape or dtype, rows that are not of length 1, or too many references of one person.
     """
 
     def __init__(
@@ -81,7 +85,7 @@ class Index:
         self._graph: hnswlib.Index | None = None
         if len(templates) and (method == "hnsw" or (method == "auto" and len(templates) > exact_up_to)):
             self._graph = self._build_graph()
-        self._likeness, self._least = self._neighbours(np.arange(len(self._means)))
+        self._likeness, self._least, self._doubles = self._all_neighbours()
 
     def _arrange(self, references: Sequence[str], templates: NDArray[np.float32]) -> None:
         """Rows of one subject beside each other, and the mean of several behind them."""
@@ -157,10 +161,20 @@ class Index:
                 f"has shape {list(probe.shape)}, the list {[self._rows.shape[1]]}",
                 "Build the list with the model that the van runs",
             )
-        subjects, cosines = (None, self._all(probe)) if self._graph is None else self._near(self._graph, probe)
+        subjects, cosines, doubles = None, None, self._doubles
+        if self._graph is not None:
+            subjects, cosines = self._near(self._graph, probe)
+            doubles = self._doubles.among(subjects)
+            # Where one person takes so many places that too few others are in sight, all are looked at.
+            most = max((len(doubles.of(at)) for at in doubles), default=0)
+            if most and len(subjects) - 1 - most < self._relative.nearest:
+                subjects, cosines, doubles = None, None, self._doubles
+        if cosines is None:
+            cosines = self._all(probe)
         if len(self._pictures) < len(self._references):
             cosines[self._gone if subjects is None else self._gone[subjects]] = -np.inf
-        scores = self._relative.ranking(cosines, self._likeness if subjects is None else self._likeness[subjects])
+        likeness = self._likeness if subjects is None else self._likeness[subjects]
+        scores = self._relative.ranking(cosines, likeness, doubles)
         ranked = []
         for _ in range(min(k, len(scores))):
             at = int(scores.argmax())
@@ -169,7 +183,7 @@ class Index:
             name = self._references[at if subjects is None else subjects[at]]
             ranked.append(Candidate(name, float(cosines[at]), float(scores[at])))
             scores[at] = -np.inf
-        return SearchResult(tuple(ranked), exact=self._graph is None)
+        return SearchResult(tuple(ranked), exact=subjects is None)
 
     def _all(self, probe: NDArray[np.float32]) -> NDArray[np.float32]:
         """The best cosine of every subject."""
@@ -180,8 +194,7 @@ class Index:
 
     def _near(self, graph: hnswlib.Index, probe: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The subjects whom the graph finds near, and the best cosine of each."""
-        labels, _ = graph.knn_query(probe[None, :], k=self._asked, num_threads=1)
-        rows = labels[0].astype(np.int64)
+        rows, _ = self._around(graph, probe)
         subjects, which = np.unique(self._owner[rows], return_inverse=True)
         cosines = np.full(len(subjects), -np.inf, np.float32)
         found = self._rows[rows]
@@ -189,19 +202,73 @@ class Index:
         found.fill(0)
         return subjects, cosines
 
+    def _all_neighbours(self) -> tuple[NDArray[np.float32], NDArray[np.float32], Doubles]:
+        """What :meth:`_neighbours` says of every subject, and who are doubles."""
+        everybody = np.arange(len(self._means))
+        if self._graph is not None:
+            doubles = Doubles()
+            likeness, least = self._by_graph(self._graph, everybody, doubles, find=True)
+            lacked = doubles.complete()
+            likeness[lacked], least[lacked] = self._by_graph(self._graph, lacked, doubles, find=False)
+            return likeness, least, doubles
+        if self._means is self._rows:
+            return self._relative.of_list(self._rows)
+        doubles = among_pictures(self._rows, self._starts, self._owner, self._relative.one_person)
+        return *self._relative.neighbours(self._means, everybody, doubles), doubles
+
     def _neighbours(self, subjects: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """What these subjects have of likeness to others on the list, and what must be exceeded to change it."""
         if self._graph is None:
-            return self._relative.neighbours(self._means, subjects)
+            return self._relative.neighbours(self._means, subjects, self._doubles)
+        return self._by_graph(self._graph, subjects, self._doubles, find=False)
+
+    def _by_graph(
+        self, graph: hnswlib.Index, subjects: NDArray[np.int64], doubles: Doubles, *, find: bool
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         nearest = self._relative.nearest
         highest = np.zeros((len(subjects), nearest), np.float32)
-        for at, subject in enumerate(subjects):
-            labels, distances = self._graph.knn_query(self._means[subject][None, :], k=self._asked, num_threads=1)
-            rows, cosines = labels[0].astype(np.int64), 1 - distances[0]
+        out_of_sight = []
+        for at, subject in enumerate(subjects.tolist()):
+            rows, cosines = self._around(graph, self._means[subject])
+            if find:
+                doubles.add(subject, self._same(graph, subject, rows, cosines))
             others = self._is_mean[rows] & (self._owner[rows] != subject) & (cosines > 0)
+            if len(same := doubles.of(subject)):
+                others &= ~np.isin(self._owner[rows], same)
+                if others.sum() < nearest and cosines[-1] > 0:
+                    out_of_sight.append(at)
             found = cosines[others][:nearest]  # the most alike first
             highest[at, : len(found)] = found
-        return highest.sum(1) / nearest, highest.min(1)
+        likeness, least = highest.sum(1) / nearest, highest.min(1)
+        # Where one person takes so many places that too few others are in sight, all are looked at.
+        behind = np.array(out_of_sight, np.int64)
+        likeness[behind], least[behind] = self._relative.neighbours(self._means, subjects[behind], doubles)
+        return likeness, least
+
+    def _around(
+        self, graph: hnswlib.Index, vector: NDArray[np.float32]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The rows that the graph finds near, and the cosine of each, the most alike first."""
+        labels, distances = graph.knn_query(vector[None, :], k=self._asked, num_threads=1)
+        return labels[0].astype(np.int64), 1 - distances[0]
+
+    def _same(
+        self, graph: hnswlib.Index, subject: int, rows: NDArray[np.int64], cosines: NDArray[np.float32]
+    ) -> NDArray[np.int64]:
+        """Who is probably the same person as this subject, round whose mean these rows were found."""
+        first, mean = int(self._starts[subject]), self._mean_row(subject)
+        near, alike = [], self._relative.one_person
+        for row in range(first, mean + 1):
+            found, how = (rows, cosines) if row == mean else self._around(graph, self._rows[row])
+            same = found[how >= alike]
+            if len(same) == len(found) < len(self._rows):
+                same = np.flatnonzero(self._rows @ self._rows[row] >= alike)  # there may be more out of sight
+            near.append(self._owner[same])
+        return np.setdiff1d(np.concatenate(near), subject)
+
+    def _mean_row(self, subject: int) -> int:
+        last = subject + 1
+        return int(self._starts[last] if last < len(self._starts) else len(self._rows)) - 1
 
     def remove(self, reference: str) -> int:
         """Never find ``reference`` again: its templates are overwritten where they lie.
@@ -222,6 +289,7 @@ class Index:
                 # Adding an existing label again overwrites its vector where it lies.
                 self._graph.add_items(self._rows[rows], rows)
             self._references[subject] = REMOVED
+            self._doubles.remove(subject)
             self._gone[subject] = True
             # A product of matrices and one with a vector round differently.
             changed = np.flatnonzero((likeness >= self._least - 1e-5) & ~self._gone)
@@ -233,6 +301,7 @@ class Index:
         """Overwrite every template, in the matrix and in the graph, and hold nothing any more."""
         for held in (self._rows, self._means, self._likeness, self._least):
             held.fill(0)
+        self._doubles.erase()
         if self._graph is not None:
             self._graph.set_ef(1)
             self._graph.add_items(self._rows, np.arange(len(self._rows)))
