@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
+from edge.sight import runtime
+from edge.sight.embed import Embedder
 
 ROOT = Path(__file__).resolve().parents[1]
 litert = pytest.importorskip("ai_edge_litert.interpreter")
@@ -39,12 +44,15 @@ def builder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 class Net:
     """An ONNX graph, grown node by node."""
 
-    def __init__(self, *, first: bool = True, batch: Any = 1, opset: int = 13, automatic: bool = False) -> None:
+    def __init__(
+        self, *, first: bool = True, batch: Any = 1, opset: int = 13, automatic: bool = False, side: int = SIDE
+    ) -> None:
+        self.side = side
         self.nodes: list[Any] = []
         self.weights: list[Any] = []
         self.random = np.random.default_rng(7)
         self.at, self.channels, self.opset, self.automatic = "in", 3, opset, automatic
-        shape = [batch, 3, SIDE, SIDE] if first else [batch, SIDE, SIDE, 3]
+        shape = [batch, 3, side, side] if first else [batch, side, side, 3]
         self.entry = onnx.helper.make_tensor_value_info("in", onnx.TensorProto.FLOAT, shape)
         if not first:
             self.node("Transpose", perm=[0, 3, 1, 2])
@@ -92,7 +100,7 @@ class Net:
         return path
 
 
-def mobile(net: Net, *, last: str = "Flatten") -> Net:
+def mobile(net: Net) -> Net:
     """MobileFaceNet's kinds of layers: depthwise, normalised, PReLU, a shortcut, a dense layer over a flattened map."""
     net.conv(8, strides=[2, 2], pads=[1, 1, 1, 1])
     net.norm()
@@ -104,11 +112,8 @@ def mobile(net: Net, *, last: str = "Flatten") -> Net:
     net.node("Add", before)
     net.conv(16, group=2, strides=[2, 2], pads=[0, 1, 1, 0])  # other pads than any convention's
     net.node("Relu")
-    if last == "Flatten":
-        net.node("Flatten")
-    else:
-        net.node("Reshape", net.constant([-1, 16 * 8 * 8], np.int64))
-    net.dense(12, 16 * 8 * 8)
+    net.node("Flatten")
+    net.dense(12, 16 * (net.side // 4) ** 2)
     net.norm()
     return net
 
@@ -350,3 +355,49 @@ def test_a_graph_that_computes_something_else_is_refused_and_not_left_behind(
     with pytest.raises(SystemExit, match=r"does not compute what the file says.*0\.9999 is asked for"):
         builder.onnx_embedder.convert(source, tmp_path / "net.tflite", SIDE)
     assert not (tmp_path / "net.tflite").exists()
+
+
+CARD = """
+name = "own"
+kind = "embedder"
+description = "A test."
+licence = "none"
+data = {{ training = "none", terms = "none" }}
+limits = {{ known = [] }}
+[input]
+colour = "RGB"
+mean = 127.5
+divisor = 128.0
+template = "arcface-112"
+[source]
+registry = "none"
+package = "none"
+version = "none"
+sha256 = "{digest}"
+file = "net.onnx"
+file_sha256 = "{digest}"
+authors = "none"
+"""
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["NCHW", "NHWC"])
+def test_the_builder_makes_a_pack_of_it_that_the_van_loads_as_an_embedder(tmp_path: Path, first: bool) -> None:
+    """In the builder's own environment, with its quantiser."""
+    pins = hashlib.sha256((ROOT / "models/builder/requirements.txt").read_bytes()).hexdigest()[:12]
+    if not (ROOT / f".cache/models/venv-{pins}/bin/python").exists():
+        pytest.skip("the builder's environment is not there: run scripts/build-models once")
+    net = mobile(Net(first=first, side=112))
+    source = net.save(tmp_path / "net.onnx")
+    (tmp_path / "own").mkdir()
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()
+    (tmp_path / "own/card.toml").write_text(CARD.format(digest=digest))
+    build = [ROOT / "scripts/build-models", "--pack", tmp_path / "own", source]
+    done = subprocess.run(build, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "the least cosine" in done.stdout
+    chip = np.random.default_rng(2).integers(0, 256, (112, 112, 3), np.uint8)
+    expected = said(net.model(), ((chip[None, :, :, ::-1] - 127.5) / 128).astype(np.float32), first=first)[0]
+    for variant, least in (("float", 0.999999), ("dynamic-int8", 0.999)):
+        embedder = Embedder(runtime.load(f"own:{variant}", directory=tmp_path, kind="embedder"))
+        assert embedder.embed(chip) @ expected / np.linalg.norm(expected) > least
+    assert "CONV_2D and FULLY_CONNECTED" in (tmp_path / "own/card.toml").read_text()
