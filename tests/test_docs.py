@@ -46,7 +46,12 @@ ROLE = re.compile(r":(?:mod|class|func|meth|attr|data|exc|obj):`~?([^`]+)`")
 COMMAND = re.compile(r"(?<![\w./:-])(lfr-(?:edge|control|provision))((?:[ \t]+(?:\\\n)?[^\s`]+)*)")
 SCRIPT = re.compile(r"scripts/([\w-]+(?:\.py)?)((?:[ \t]+(?:\\\n)?[^\s`]+)*)")
 ELSEWHERE = {
-    "docs/models.md": ("models/dlib-resnet", "models/dlib-resnet/card.toml"),  # the reader makes it
+    "docs/models.md": (  # the reader makes them
+        "models/dlib-resnet",
+        "models/dlib-resnet/card.toml",
+        "models/faceplugin",
+        "models/faceplugin/card.toml",
+    ),
     "provisioning/demo/portraits/SOURCES.md": ("tests/test_images/",),  # in the repository that they come from
 }
 """Paths that are not this repository's."""

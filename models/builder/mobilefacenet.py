@@ -146,7 +146,8 @@ def _one_face_at_a_time(model: schema.ModelT) -> None:
         if shape and shape[0] == 2:
             graph.tensors[index].shape = [1, *shape[1:]]
     for operator in graph.operators:
-        if model.operatorCodes[operator.opcodeIndex].builtinCode == Op.RESHAPE:
+        code = model.operatorCodes[operator.opcodeIndex].builtinCode
+        if code == Op.RESHAPE and len(graph.tensors[operator.outputs[0]].shape) == 2:
             features = graph.tensors[operator.outputs[0]].shape[-1]
             shape = np.array([1, features], np.int32)
             model.buffers[graph.tensors[operator.inputs[1]].buffer].data = np.frombuffer(shape.tobytes(), np.uint8)
