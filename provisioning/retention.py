@@ -73,7 +73,12 @@ class Statement:
 
 
 def statement(
-    content: bytes, authority: Authority, room: ControlConfig | None, log: Iterable[AuditEntry] | None
+    content: bytes,
+    authority: Authority,
+    room: ControlConfig | None,
+    log: Iterable[AuditEntry] | None,
+    *,
+    now: datetime | None = None,
 ) -> Statement:
     """Make the statement.
 
@@ -82,6 +87,7 @@ def statement(
         authority: the same, read.
         room: configuration of the control room; without it the authority's own limit is stated.
         log: entries of the van's verified audit log, or of several; None leaves out what it shows.
+        now: of the clock; None asks it. Until the authority has ended, a list may well be there.
     """
     entries = None if log is None else [entry for entry in log if entry.deployment in {authority.deployment, ""}]
     rows = (
@@ -100,7 +106,7 @@ def statement(
     )  # fmt: skip
     found = [*_told_otherwise(authority, room)]
     if entries is not None:
-        found += _done_otherwise(content, authority, entries)
+        found += _done_otherwise(content, authority, entries, now or datetime.now(UTC))
     return Statement(authority.deployment, authority_digest(content), rows, tuple(found))
 
 
@@ -168,7 +174,7 @@ def _told_otherwise(authority: Authority, room: ControlConfig | None) -> Iterabl
         )
 
 
-def _done_otherwise(content: bytes, authority: Authority, entries: list[AuditEntry]) -> Iterable[str]:
+def _done_otherwise(content: bytes, authority: Authority, entries: list[AuditEntry], now: datetime) -> Iterable[str]:
     """What the log shows that ought not to have happened."""
     accepted = [entry for entry in entries if entry.event == Event.AUTHORITY_ACCEPTED]
     digest = authority_digest(content)
@@ -187,7 +193,7 @@ def _done_otherwise(content: bytes, authority: Authority, entries: list[AuditEnt
             yield f"the list was destroyed at {entry.at}, after the authority had ended ({_moment(authority.ends)})"
     last = max((_time(entry.at) for entry in entries), default=None)
     for copy in copies(entries).values():
-        if not copy.destroyed and last is not None:
+        if not copy.destroyed and last is not None and now >= authority.ends:  # until then it may well be there
             goes = (
                 "goes on after the authority's end"
                 if last > authority.ends + LATE

@@ -113,6 +113,11 @@ def test_a_log_that_was_cut_off_before_the_end_agrees_with_nothing(day: Deployme
     ]
 
 
+def test_while_the_deployment_runs_a_list_that_is_not_destroyed_contradicts_nothing(day: Deployment) -> None:
+    running = statement(day.content, day.authority, room(), day.log(), now=day.authority.ends - timedelta(minutes=1))
+    assert not [each for each in running.contradictions if "was destroyed" in each]
+
+
 def test_a_log_that_never_heard_of_the_authority_agrees_with_nothing(day: Deployment) -> None:
     day.end()
     log = [each for each in day.log() if each.event != Event.AUTHORITY_ACCEPTED]

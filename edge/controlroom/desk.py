@@ -146,7 +146,7 @@ class Desk:
         if stored is None:
             raise BadInput(
                 f"alert {ref}",
-                "has no pictures any more: they were erased when their retention was over",
+                "has no pictures any more: their retention was over, or the store was damaged",
                 "Ask the van's crew",
             )
         key = (officer.number, ref)

@@ -12,6 +12,7 @@ from edge.deployment.battery_clock import AGREEMENT, kept_time, tells_of_failure
 from edge.deployment.clock_trust import ClockTrust
 from edge.errors import MetadataExpired
 from edge.trust.events import Event
+from edge.watchlist.destruction import DAMAGED
 from provisioning.keyring import Keyring
 from provisioning.repository import Repository
 from tests.sim.clock import HandClock
@@ -103,7 +104,7 @@ def test_what_has_lapsed_before_it_was_ever_accepted_is_refused(out: Deployment)
 
 def test_an_authority_without_its_list_is_not_enough_to_go_on(out: Deployment) -> None:
     out.mandate().start()
-    out.keeper.destroy("by hand")
+    out.keeper.destroy(DAMAGED)  # which ends no deployment
     lapse(out)
     out.restart()
     with pytest.raises(MetadataExpired):

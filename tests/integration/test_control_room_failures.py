@@ -229,7 +229,10 @@ class TestDamage:
         (failed,) = audited(site, Event.SERVICE_FAILED)
         assert "is damaged on the disk" in str(failed["cause"])
         with console(site.room, port) as room:
-            text = room.until("11 unseen alerts", "was found damaged", "the pictures of alert no. 7 of van-1")
+            text = room.until("12 unseen alerts", "was found damaged", "the pictures of alert no. 7 of van-1")
+            status, seventh = room.ask("GET", f"/alerts/van-1/{UUID(int=7)}")
+            assert status == 200
+            assert "or lost when the store was damaged" in seventh
             assert "stopped working" not in text
             (found,) = audited(site, Event.STORE_DAMAGED)
             assert (found["store"], found["lost"]) == ("control-room.db", "the pictures of alert no. 7 of van-1")
@@ -237,7 +240,7 @@ class TestDamage:
             with van_of(site) as van:
                 van.submit()
                 assert van.publisher.wait_empty(15)
-            room.until("12 unseen alerts")
+            room.until("12 unseen alerts")  # the seventh is opened now
 
     def test_a_damaged_store_of_the_receiver_does_not_leave_the_page_green(self, site: Site, port: int) -> None:
         """The page of the store that the next alert needs: found by the receiver, and not by who asks."""
