@@ -95,3 +95,12 @@ def is_whole(key: Path) -> bool:
         return False
     except ValueError:
         return False
+
+
+def read_intent(folder: Path) -> dict[str, str]:
+    """The copy that is being destroyed, and why, as :func:`write_intent` left it; empty when there is none."""
+    try:
+        raw = json.loads((folder / INTENT).read_text(encoding="utf-8"))
+        return {str(raw["copy"]): str(raw["cause"])}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {}

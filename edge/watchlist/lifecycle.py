@@ -19,7 +19,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import hmac
-import json
 import threading
 import uuid
 from collections.abc import Callable
@@ -401,7 +400,7 @@ class ListLifecycle:
                 self.close()
                 destroy_everything(self.folder)
                 raise
-            intent = self._read_intent()
+            intent = read_intent(self.folder)
             current, receipt = self._current, None
             for folder in sorted(self.folder.glob("list-*")):
                 state = known.pop(folder.name, None)
@@ -438,13 +437,6 @@ class ListLifecycle:
         for reference in sorted(set(state.references) - here):
             self._log_removed(state.watchlist, folder.name, reference, "removed before a power cut")
         self._leave_again()
-
-    def _read_intent(self) -> dict[str, str]:
-        try:
-            raw = json.loads((self.folder / INTENT).read_text(encoding="utf-8"))
-            return {str(raw["copy"]): str(raw["cause"])}
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            return {}
 
 
 def _order_of(folder: Path, known: dict[str, CopyState]) -> int:
