@@ -55,6 +55,7 @@ from edge.watchlist.destruction import (
     STORE,
     destroy_everything,
     is_whole,
+    read_intent,
     write_intent,
 )
 from edge.watchlist.identity import DestructionReceipt, ListMeta
