@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,12 @@ from edge.trust.audit import AuditEntry, AuditLog, read_log
 from edge.trust.events import Event
 from edge.watchlist.destruction import DAMAGED, INTERRUPTED, KEY, REPLACED, UNNAMED
 from tests.attacks.test_full_disk import config_of
-from tests.test_mandate import Deployment
+from tests.test_mandate import Deployment, out
 from tests.test_power_cut import IMPORT_STEPS, cut_at, in_a_process_that_dies
 
+__all__ = ["out"]
+
 END_STEPS = ["key", "intent", "shredded", "gone", "receipt"]
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Iterator[Deployment]:
-    made = Deployment(tmp_path)
-    yield made
-    made.keeper.close()
-    made.audit.close()
 
 
 def in_a_cut(out: Deployment, step: str, action: Callable[[Deployment], None]) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -17,15 +15,9 @@ from edge.trust.revocation import REVOCATION, Revocation
 from edge.watchlist.destruction import REPLACED
 from provisioning.authority import publish_authority
 from tests.lists import START
-from tests.test_mandate import UNIT, Deployment, withdrawal
+from tests.test_mandate import UNIT, Deployment, out, withdrawal
 
-
-@pytest.fixture
-def out(tmp_path: Path) -> Iterator[Deployment]:
-    made = Deployment(tmp_path)
-    yield made
-    made.keeper.close()
-    made.audit.close()
+__all__ = ["out"]
 
 
 @pytest.mark.parametrize("what", ["damaged", "replaced", "imported, and power was cut"])
