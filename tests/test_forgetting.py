@@ -20,6 +20,7 @@ from edge.config import QualitySection
 from edge.records import TrackedFace
 from edge.sight.align import align
 from edge.sight.closer import cuts
+from edge.sight.faults import GRID
 from edge.sight.picture import read_image
 from edge.sight.quality import assess
 from tests.sim.van import models
@@ -149,6 +150,10 @@ def test_a_real_passage_leaves_neither_pixels_nor_chip_nor_embedding_in_memory(
     rgb = np.ascontiguousarray(last[..., ::-1])
     needles = {
         "frame": windows(np.ascontiguousarray(image[y1 + 20 : y2 - 20, x1 + 20 : x2 - 20]), 24, 500),
+        "sampled to tell whether the camera is frozen": windows(
+            image[:: max(1, 360 // GRID[1]), :: max(1, 640 // GRID[0])], 24, 500
+        ),
+        "grey, to tell whether it is covered": windows(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)[y1:y2, x1:x2], 24, 500),
         "chip": windows(chip[30:90], 24, 500),
         "chip as the model takes it": windows(
             ((rgb[30:90].astype(np.float64) - 127.5) / 128).astype(np.float32), 32, 999

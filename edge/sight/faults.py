@@ -105,8 +105,9 @@ class PictureWatch:
 
     def _frozen(self, picture: NDArray[np.uint8], now: float) -> bool:
         height, width = picture.shape[:2]
-        points = picture[:: max(1, height // GRID[1]), :: max(1, width // GRID[0])].tobytes()
-        digest = hashlib.blake2b(points, key=self._salt, digest_size=16).digest()
+        points = picture[:: max(1, height // GRID[1]), :: max(1, width // GRID[0])].copy()
+        digest = hashlib.blake2b(points.data, key=self._salt, digest_size=16).digest()
+        points.fill(0)
         if digest != self._digest:
             self._digest, self._same_since, self._same = digest, now, 0
         self._same += 1
@@ -131,7 +132,8 @@ def _fault(picture: NDArray[np.uint8], named: Fault | None = None) -> Fault | No
     height, width = picture.shape[:2]
     size = (min(width, FOCUS_WIDTH), max(1, round(height * min(1.0, FOCUS_WIDTH / width))))
     small = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA))
-    grey = np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)).astype(np.float32)
+    plain = np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY))
+    grey = plain.astype(np.float32)
     cells = np.asarray(cv2.resize(grey, CELLS, interpolation=cv2.INTER_AREA), np.float32)
     try:
         if float(cells.max()) < BLACK * slack(Fault.BLACK):
@@ -142,7 +144,7 @@ def _fault(picture: NDArray[np.uint8], named: Fault | None = None) -> Fault | No
             return Fault.GLARE
         return Fault.BLURRED if 0.0 <= _focus(grey) < BLURRED * slack(Fault.BLURRED) else None
     finally:
-        for scratch in (small, grey, cells):
+        for scratch in (small, plain, grey, cells):
             scratch.fill(0)
 
 
@@ -163,9 +165,8 @@ def _focus(grey: NDArray[np.float32]) -> float:
     columns, rows = width // BLOCK, height // BLOCK
     if columns < 3 or rows < 3:
         return -1.0
-    blocks = np.asarray(cv2.resize(grey, (columns, rows), interpolation=cv2.INTER_AREA))
-    coarse = (blocks[:-1, 1:] - blocks[:-1, :-1]) ** 2 + (blocks[1:, :-1] - blocks[:-1, :-1]) ** 2
-    between = (grey[:-1, 1:] - grey[:-1, :-1]) ** 2 + (grey[1:, :-1] - grey[:-1, :-1]) ** 2
+    blocks = np.asarray(cv2.resize(grey, (columns, rows), interpolation=cv2.INTER_AREA), np.float32)
+    coarse, between = _squares(blocks), _squares(grey)
     fine = np.asarray(cv2.resize(between, (columns - 1, rows - 1), interpolation=cv2.INTER_AREA))
     strongest = coarse >= max(1.0, float(np.percentile(coarse, 90)))
     blocks.fill(0)
@@ -173,3 +174,13 @@ def _focus(grey: NDArray[np.float32]) -> float:
     if not strongest.any():
         return -1.0
     return float(np.sqrt(fine[strongest].mean() / coarse[strongest].mean()))
+
+
+def _squares(grey: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Of each pixel's differences to its right and its lower one, the sum of squares; no other copy stays behind."""
+    across, down = grey[:-1, 1:] - grey[:-1, :-1], grey[1:, :-1] - grey[:-1, :-1]
+    across *= across
+    down *= down
+    across += down
+    down.fill(0)
+    return across

@@ -17,6 +17,7 @@ from uuid import UUID
 
 import numpy as np
 
+from edge.clock import NS_PER_S
 from edge.config import MemorySection
 from edge.custody.erase import Kind
 from edge.custody.memory import protect
@@ -26,6 +27,7 @@ from edge.match.decide import Decider
 from edge.match.index import Index
 from edge.pipeline import Pipeline
 from edge.records import Frame, Limits, SearchResult
+from edge.sight.faults import PictureWatch
 from edge.sight.picture import read_image
 from tests.sim.clock import HandClock
 from tests.sim.van import Desk, Subjects, a_config, models
@@ -37,6 +39,7 @@ class Street:
     """Eight frames with the face, then an empty street for a second and a half."""
 
     def __init__(self, picture: Path, clock: HandClock, custodian: Custodian) -> None:
+        self._watch = PictureWatch()  # as the camera's worker has it
         self._frames = self._make(picture, clock, custodian)
         self.ended = False
 
@@ -44,6 +47,8 @@ class Street:
         for number in range(38):
             clock.advance(STEP_S)
             pixels = read_image(picture) if number < 8 else np.zeros((360, 640, 3), np.uint8)
+            if number < 8:  # no later picture may be needed to overwrite what is left of these
+                self._watch.look(pixels, clock.monotonic_ns() / NS_PER_S)
             handle = custodian.hold(Kind.FRAME, pixels)
             del pixels
             if number == 8:
