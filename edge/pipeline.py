@@ -278,8 +278,13 @@ class Pipeline:
         with self._timed("closer"):
             again = self._detector.look_again(view.image, face.box)
             made = self._embedder.embed_mean(self._chips(view, face, again))
-            _ = view.frame.pixels.array  # as above: what was cut out meanwhile counts only if nobody was erasing it
-            return self._custodian.hold(Kind.EMBEDDING, made, track_id=face.track_id)
+            better = self._custodian.hold(Kind.EMBEDDING, made, track_id=face.track_id)
+            try:
+                _ = view.frame.pixels.array  # as above: what was cut out while somebody erased it is nobody's face
+            except BiometricErased:
+                better.erase()
+                raise
+            return better
 
     def _chips(self, view: _View, face: TrackedFace, again: NDArray[np.float32] | None) -> Iterator[NDArray[np.uint8]]:
         for cut in cuts(view.image, face.landmarks, again, self._embedder.template):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge.errors import ModelRejected, RecordInvalid
+from edge.errors import BiometricErased, ModelRejected, RecordInvalid
 from edge.sight import runtime
 from edge.sight.align import align
 from edge.sight.card import default_directory
@@ -117,3 +118,20 @@ def test_two_pictures_of_a_person_resemble_each_other_more_than_another_person(e
     one, same, other = template("obama.jpg"), template("obama2.jpg"), template("biden.jpg")
     assert one @ same > 0.6
     assert one @ other < 0.3
+
+
+def test_nothing_of_a_mean_stays_when_the_next_chip_cannot_be_had(
+    embedder: Embedder, chip: NDArray[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sums: list[NDArray[Any]] = []
+    zeros = np.zeros
+    monkeypatch.setattr(np, "zeros", lambda *of: sums.append(zeros(*of)) or sums[-1])
+
+    def chips() -> Iterator[NDArray[Any]]:
+        yield chip
+        assert sums[0].any()
+        raise BiometricErased("this picture", "has been erased", "Report this")
+
+    with pytest.raises(BiometricErased):
+        embedder.embed_mean(chips())
+    assert not sums[0].any()

@@ -135,3 +135,27 @@ def test_somebody_who_leaves_the_list_during_a_closer_look_raises_nothing() -> N
     van.pipeline.run()
     assert van.desk.alerts == []
     assert van.pipeline.listed == 0
+
+
+def test_a_closer_look_at_a_picture_that_is_erased_meanwhile_counts_for_nothing_and_leaves_nothing() -> None:
+    van = Van(frames=3)
+    made: list[np.ndarray] = []
+
+    class Slow(Embedder):
+        """So slow that the sweeper erases the frame during its closer look."""
+
+        def embed_mean(self, chips: Iterable[np.ndarray]) -> np.ndarray:
+            made.append(super().embed_mean(chips))
+            frame.pixels.erase()
+            return made[-1]
+
+    van.pipeline._embedder = Slow()
+    for _ in range(3):
+        taken = van.street.next(0.0)
+        assert taken is not None
+        frame = taken
+        van.pipeline.process(frame)
+    assert made
+    assert not any(vector.any() for vector in made)
+    assert van.pipeline.counts.given_up == len(made)
+    assert van.desk.alerts == []

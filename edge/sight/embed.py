@@ -76,13 +76,19 @@ class Embedder:
             RecordInvalid: a chip has another shape or type.
         """
         total = np.zeros(self.dimension, np.float32)
-        for chip in chips:
-            mirrored = np.ascontiguousarray(chip[:, ::-1])
-            for side in (chip, mirrored):
-                vector = _unit(self._raw(side))
-                total += vector
-                vector.fill(0)
-            mirrored.fill(0)
+        try:
+            for chip in chips:
+                mirrored = np.ascontiguousarray(chip[:, ::-1])
+                for side in (chip, mirrored):
+                    vector = _unit(self._raw(side))
+                    total += vector
+                    vector.fill(0)
+                mirrored.fill(0)
+        except (
+            BaseException
+        ):  # the next picture may be erased by now: nothing of the others stays
+            total.fill(0)
+            raise
         return _unit(total)
 
     def flush(self) -> None:
