@@ -84,9 +84,7 @@ class Embedder:
                     total += vector
                     vector.fill(0)
                 mirrored.fill(0)
-        except (
-            BaseException
-        ):  # the next picture may be erased by now: nothing of the others stays
+        except BaseException:  # the next picture may be erased by now: nothing of the others stays
             total.fill(0)
             raise
         return _unit(total)
