@@ -83,15 +83,15 @@ def test_who_looks_alike_is_read_back_in_its_order(store: WatchlistStore, key: b
 
 
 def test_whoever_leaves_the_list_is_named_by_nobody_on_it_any_more(store: WatchlistStore) -> None:
-    store.add([entry("R-1", lookalikes=("R-2", "R-3")), entry("R-2", lookalikes=("R-1",)), entry("R-3")])
+    store.add([entry("R-1", lookalikes=("R-gone-for-good", "R-3")), entry("R-gone-for-good", lookalikes=("R-1",)), entry("R-3")])
     whole, before = store.digest, store.content_digest()
-    store.remove("R-2")
+    store.remove("R-gone-for-good")
     assert store.entry("R-1").lookalikes == ("R-3",)
     store.verify()
     assert store.digest == whole
     assert store.content_digest() != before
     for file in (store.path, Path(f"{store.path}-wal")):
-        assert not file.exists() or b"R-2" not in file.read_bytes()
+        assert not file.exists() or b"R-gone-for-good" not in file.read_bytes()
 
 
 def test_a_list_of_before_there_were_look_alikes_opens_and_keeps_its_identity(
