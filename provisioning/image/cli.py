@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -12,12 +13,15 @@ import typer
 
 from edge.commandline import AsJson, commands, show
 from edge.errors import BadInput
+from provisioning.image import cli_flash
 
 __all__ = ["app"]
 
 app = commands("Build, sign, verify and flash what a van boots.")
 key_app = commands("Who may sign images: see docs/key-ceremony.md.")
 app.add_typer(key_app, name="key")
+app.command()(cli_flash.flash)
+app.command()(cli_flash.ledger)
 
 Json = Annotated[bool, AsJson]
 Folder = Annotated[Path, typer.Argument(help="the image's folder")]
@@ -177,59 +181,6 @@ def verify(folder: Folder, keyring: Keyring, as_json: Json = False) -> None:
 
 
 @app.command()
-def flash(
-    folder: Annotated[Path | None, typer.Argument(help="the image's folder")] = None,
-    keyring: Annotated[Path | None, typer.Option(help="whom to trust")] = None,
-    to: Annotated[Path | None, typer.Option(help="device, loop device or file")] = None,
-    serial: Annotated[str, typer.Option(help="the medium's serial number; asked for when not given")] = "",
-    force_serial: Annotated[str, typer.Option(help="serial of a built-in disk that is meant all the same")] = "",
-    van: Annotated[str, typer.Option(help="the van it is for")] = "",
-    ledger: Annotated[Path, typer.Option(help="file that gets a line for every medium")] = Path("flash-ledger.jsonl"),
-    listing: Annotated[bool, typer.Option("--list", help="list media and why each may or may not be written")] = False,
-    as_json: Json = False,
-) -> None:
-    """Write a verified image to a medium and read it back. Without a target: list media."""
-    from provisioning.image import devices
-    from provisioning.image import flash as flashes
-
-    if listing or to is None or folder is None or keyring is None:
-        needed = flashes.size_needed(folder) if folder else 0
-        found = devices.candidates(needed)
-        if as_json:
-            rows = [
-                {"path": str(d.path), "size": d.size, "serial": d.serial, "model": d.model, "refused": why}
-                for d, why in found
-            ]
-            print(json.dumps(rows))
-        for device, why in () if as_json else found:
-            state = f"no: {why}" if why else "may be written"
-            typer.echo(
-                f"{device.path}  {device.size / 1e9:.1f} GB  {device.model}  serial {device.serial or '-'}  {state}"
-            )
-        if not listing:
-            typer.echo("Give: image flash FOLDER --keyring KEYRING --to DEVICE", err=True)
-            raise typer.Exit(2)
-        return
-    if not serial:
-        serial = typer.prompt(f"Everything on {to} will be lost. Its serial number, from the label", err=True)
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("writing", total=100)
-        line = flashes.flash(
-            folder, keyring, to, serial=serial, forced_serial=force_serial, van=van, ledger=ledger,
-            progress=lambda percent: bar.update(task, completed=percent),
-        )  # fmt: skip
-    if as_json:
-        print(json.dumps({name: value for name, value in asdict(line).items() if name != "secret"}))
-        return
-    typer.echo(f"{to} holds version {line.version}; {len(line.partitions)} partitions were read back and are right.")
-    typer.echo(f"{ledger} holds its one-time secret: keep it to yourself until the van is enrolled.")
-    typer.echo("Start the van with it once; then: lfr-provision image enrol")
-
-
-@app.command()
 def enrol(
     van: Annotated[str, typer.Argument(help="the van's name")],
     request: Annotated[Path, typer.Option(help="enrol/ as copied from the van's medium")],
@@ -253,7 +204,7 @@ def enrol(
     """
     from edge.vanroot.answer import Settings
     from provisioning.image import enrol as enrols
-    from provisioning.image.flash import append_ledger
+    from provisioning.image import ledger as ledgers
 
     host, _, port = broker.rpartition(":")
     if not port.isdecimal():
@@ -262,7 +213,7 @@ def enrol(
     secret = enrols.secret_of(van, ledger)
     done = enrols.answer(settings, request, site, out, root=root, revokers=revokers, secret=secret)
     content = {**asdict(done), "expires": done.expires.isoformat()}
-    append_ledger(ledger, {"enrolled": content})
+    ledgers.append(ledger, {"at": datetime.now(UTC).isoformat(timespec="seconds"), "enrolled": content})
     typer.echo(
         json.dumps(content)
         if as_json

@@ -8,7 +8,6 @@ that medium and is refused; the first answer carries its code, and every answer 
 from __future__ import annotations
 
 import hmac
-import json
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,6 +22,7 @@ from edge.parsing import DecodeError, json_as
 from edge.trust.keys import KnownSigners, write_public
 from edge.vanroot import answer as form
 from provisioning import site as sites
+from provisioning.image import ledger as ledgers
 
 __all__ = ["Answer", "answer", "secret_of"]
 
@@ -50,11 +50,9 @@ def secret_of(van: str, ledger: Path) -> bytes:
     Raises:
         BadInput: the ledger cannot be read, or names no medium for this van.
     """
-    try:
-        lines = [json.loads(line) for line in ledger.read_text(encoding="utf-8").splitlines() if line.strip()]
-        found = [str(line["secret"]) for line in lines if line.get("van") == van and line.get("secret")]
-    except (OSError, ValueError, AttributeError, RecursionError) as error:
-        raise BadInput(str(ledger), f"cannot be read ({error})", "Give the ledger that flash wrote") from None
+    if not ledger.is_file():
+        raise BadInput(str(ledger), "is not there", "Give the ledger that flash wrote")
+    found = [str(line["secret"]) for line in ledgers.read(ledger) if line.get("van") == van and line.get("secret")]
     if not found:
         raise BadInput(
             str(ledger), f"names no medium that was flashed for {van}", f"Flash it with --van {van}, and start it once"

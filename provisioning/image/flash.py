@@ -2,7 +2,8 @@
 
 Order: verify the image, judge the target, ask for its serial number, write with bmaptool, clear what the image leaves
 empty, drop caches, read every partition back and compare, leave the van's one-time secret, write the ledger. A medium
-that gives back other bytes than it was given is named and must be thrown away.
+that gives back other bytes than it was given is named, must be thrown away, and is never written again: the ledger
+knows its serial number.
 """
 
 from __future__ import annotations
@@ -17,25 +18,26 @@ import secrets
 import subprocess
 import tempfile
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from edge.errors import EnvironmentFault
 from provisioning.image import devices, release, verify
+from provisioning.image import ledger as ledgers
 from provisioning.image.tools import ImageRefused, ImageUnusable, pinned_environment, require, run
 
 __all__ = [
     "Flashed",
     "MediumFaulty",
-    "append_ledger",
+    "choose",
     "empty_ranges",
     "flash",
     "leave_secret",
     "read_back",
     "size_needed",
+    "write",
 ]
 
 _CHUNK = 4 << 20
@@ -209,15 +211,33 @@ def leave_secret(target: Path, image: Path) -> str:
     return secret
 
 
-def append_ledger(ledger: Path, line: Mapping[str, Any]) -> None:
-    """Add one line of JSON to the ledger, which only its owner may read, and see it onto the disk."""
-    ledger.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    with os.fdopen(handle, "a", encoding="utf-8") as stream:
-        os.fchmod(handle, 0o600)
-        stream.write(json.dumps(line, sort_keys=True) + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
+def choose(
+    folder: Path, target: Path, *, serial: str, forced_serial: str = "", ledger: Path | None = None
+) -> devices.Device:
+    """Judge a target before anything is written to it.
+
+    Args:
+        folder: what ``image sign`` left.
+        target: device or file.
+        serial: the medium's serial number as the engineer read it from its label.
+        forced_serial: see :func:`provisioning.image.devices.judge`.
+        ledger: knows which media were found faulty.
+
+    Raises:
+        ImageRefused, ImageUnusable: names the rule.
+        BadInput: the ledger cannot be read.
+    """
+    device = devices.look_up(target)
+    devices.judge(device, (folder / "disk.img").stat().st_size, forced_serial)
+    if not serial or serial != device.serial:
+        raise ImageRefused(
+            str(target),
+            f"has serial {device.serial or 'unknown'}, not {serial or 'the one you gave'}",
+            "Compare it with the label",
+        )
+    if ledger is not None:
+        ledgers.refuse_quarantined(ledger, device.serial)
+    return device
 
 
 def flash(
@@ -232,43 +252,78 @@ def flash(
     progress: Callable[[int], None] = lambda _: None,
     after_write: Callable[[Path], None] = lambda _: None,
 ) -> Flashed:
-    """Verify, judge, write, read back, record.
+    """Verify the image, then :func:`write` it.
 
     Args:
         folder: what ``image sign`` left.
         keyring: whom to trust.
         target: device or file.
+        serial: see :func:`write`, as the others.
+        forced_serial: likewise.
+        van: likewise.
+        ledger: likewise.
+        progress: likewise.
+        after_write: likewise.
+
+    Raises:
+        SignatureInvalid, ImageRefused, ImageUnusable: see :func:`provisioning.image.verify.verify` and :func:`choose`;
+            nothing was written.
+        MediumFaulty: the medium holds something else.
+    """
+    verified = verify.verify(folder, keyring)
+    return write(
+        folder, verified, target, serial=serial, forced_serial=forced_serial, van=van, ledger=ledger,
+        progress=progress, after_write=after_write,
+    )  # fmt: skip
+
+
+def write(
+    folder: Path,
+    verified: verify.Verified,
+    target: Path,
+    *,
+    serial: str,
+    forced_serial: str = "",
+    van: str = "",
+    ledger: Path | None = None,
+    progress: Callable[[int], None] = lambda _: None,
+    after_write: Callable[[Path], None] = lambda _: None,
+) -> Flashed:
+    """Judge, write, read back, record. What is read back is compared with what was verified, whatever was written.
+
+    Args:
+        folder: what ``image sign`` left.
+        verified: what was found in it.
+        target: device or file.
         serial: the medium's serial number as the engineer typed it from its label.
         forced_serial: see :func:`provisioning.image.devices.judge`.
         van: name to record.
-        ledger: file to add a line to.
+        ledger: file to add a line to, also for a faulty medium.
         progress: told the percentage.
         after_write: called between writing and reading back; tests spoil the medium here.
 
     Raises:
-        SignatureInvalid, ImageRefused, ImageUnusable: see :func:`provisioning.image.verify.verify` and
-            :func:`provisioning.image.devices.judge`; nothing was written.
-        MediumFaulty: the medium holds something else.
+        ImageRefused, ImageUnusable: see :func:`choose`; nothing was written.
+        MediumFaulty: the medium holds something else; the ledger knows its serial number from now on.
     """
     require("bmaptool", "sfdisk", "lsblk", "mcopy")
-    verified = verify.verify(folder, keyring)
+    device = choose(folder, target, serial=serial, forced_serial=forced_serial, ledger=ledger)
     image, block_map = folder / "disk.img", folder / "disk.bmap"
-    device = devices.look_up(target)
-    devices.judge(device, image.stat().st_size, forced_serial)
-    if not serial or serial != device.serial:
-        raise ImageRefused(
-            str(target),
-            f"has serial {device.serial or 'unknown'}, not {serial or 'the one you gave'}",
-            "Compare it with the label",
-        )
     if device.kind == "file":
         with target.open("ab") as stream:
             stream.truncate(image.stat().st_size)
     _copy(image, block_map, target, progress)
     _clear(target, empty_ranges(block_map.read_text()))
     after_write(target)
-    found = read_back(target, image, verified.release.digests)
-    secret = leave_secret(target, image)
+    try:
+        found = read_back(target, image, verified.release.digests)
+        secret = leave_secret(target, image)
+    except MediumFaulty as error:
+        if ledger is not None:
+            ledgers.quarantine(
+                ledger, serial=device.serial, model=device.model, target=str(target), van=van, cause=error.cause
+            )
+        raise
     if device.kind != "file":
         # the second table belongs at the medium's end, wherever that is
         run(["sfdisk", "--relocate", "gpt-bak-std", target], thing=str(target))
@@ -287,7 +342,7 @@ def flash(
         secret=secret,
     )
     if ledger is not None:
-        append_ledger(ledger, asdict(line))
+        ledgers.append(ledger, asdict(line))
     return line
 
 

@@ -22,7 +22,7 @@ from edge.vanroot import answer as form
 from edge.vanroot import enrol as van_side
 from provisioning import site as sites
 from provisioning.image import enrol as bench_side
-from provisioning.image import flash
+from provisioning.image import flash, ledger
 
 SETTINGS = form.Settings("van-7", "broker.example", 8883, fixed=(51.5, -0.1))
 KEPT = (*form.FILES, form.ANSWER)
@@ -50,7 +50,7 @@ class Bench:
         """What flashing leaves behind."""
         secret = "5e" * 32
         (self.open / "secret").write_text(secret)
-        flash.append_ledger(self.ledger, {"van": "van-7", "secret": secret})
+        ledger.append(self.ledger, {"van": "van-7", "secret": secret})
 
     def start(self) -> str | None:
         """What a van does at its start with keys, request and answer."""

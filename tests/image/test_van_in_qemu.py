@@ -20,7 +20,7 @@ import pytest
 from edge.deployment.permit import LEASE_S
 from edge.sight.card import default_directory, read
 from edge.trust.revocation import EVERYBODY
-from provisioning.image import flash, release, sbom, sign
+from provisioning.image import flash, ledger, release, sbom, sign
 from tests.broker import Site, free_port
 from tests.image import bench, chapters, qemu
 from tests.image.bench import CACHE, Ring
@@ -111,10 +111,11 @@ def test_a_medium_that_gives_back_something_else_is_caught(first: Path, ring: Ri
 
     with card.open("wb") as stream:
         stream.truncate(flash.size_needed(first))
-    ledger = place / "bad.ledger"
+    book = place / "bad.ledger"
     with bench.loop_device(card) as device, pytest.raises(flash.MediumFaulty, match="partition bootB"):
-        flash.flash(first, ring.keyring, device, serial=card.name, ledger=ledger, after_write=fail)
-    assert not ledger.exists()
+        flash.flash(first, ring.keyring, device, serial=card.name, ledger=book, after_write=fail)
+    (line,) = ledger.read(book)
+    assert (line["quarantined"]["serial"], line.get("secret")) == (card.name, None)
     card.unlink()
 
 
