@@ -83,7 +83,13 @@ def test_who_looks_alike_is_read_back_in_its_order(store: WatchlistStore, key: b
 
 
 def test_whoever_leaves_the_list_is_named_by_nobody_on_it_any_more(store: WatchlistStore) -> None:
-    store.add([entry("R-1", lookalikes=("R-gone-for-good", "R-3")), entry("R-gone-for-good", lookalikes=("R-1",)), entry("R-3")])
+    store.add(
+        [
+            entry("R-1", lookalikes=("R-gone-for-good", "R-3")),
+            entry("R-gone-for-good", lookalikes=("R-1",)),
+            entry("R-3"),
+        ]
+    )
     whole, before = store.digest, store.content_digest()
     store.remove("R-gone-for-good")
     assert store.entry("R-1").lookalikes == ("R-3",)
