@@ -19,6 +19,8 @@ __all__ = ["evaluate", "rate", "threshold"]
 
 DETECTOR = "centerface:640x384-int8"
 EMBEDDER = "mobilefacenet:dynamic-int8"
+SECOND_SHARE = 0.6
+"""Of a second embedder in a score; docs/decisions/0073-a-second-opinion.md says how it was chosen."""
 MODELS = typer.Option(help="folder of model packs; those that ship with LFR Edge if left out")
 
 
@@ -55,6 +57,10 @@ def evaluate(
     gallery_embedder: Annotated[
         str | None, typer.Option(help="another variant of the same model for the gallery")
     ] = None,
+    second: Annotated[
+        str | None, typer.Option(help="pack:variant of a second embedder, whose list-relative score is mixed in")
+    ] = None,
+    second_share: Annotated[float, typer.Option(min=0, max=1, help="its share of the score")] = SECOND_SHARE,
     models: Annotated[Path | None, MODELS] = None,
     runtime: Annotated[str, typer.Option(help="litert or tflite-runtime")] = "litert",
     closely: Annotated[
@@ -91,9 +97,12 @@ def evaluate(
     from edge.evaluate.report import evaluate as run
     from edge.match.relative import Relative
 
+    if second and gallery_embedder:
+        raise typer.BadParameter("--second and --gallery-embedder cannot be combined: name one of them")
+    other = second or gallery_embedder
     recipe = Recipe(
         detector=detector,
-        embedders=(embedder,) if gallery_embedder is None else (embedder, gallery_embedder),
+        embedders=(embedder, other) if other else (embedder,),
         directory=models,
         runtime=_one_of(runtime, "runtime", ("litert", "tflite-runtime")),
     )
@@ -122,6 +131,7 @@ def evaluate(
             without=without,
             closely=sides,
             relative=Relative(probe=share, entry=share, nearest=nearest) if how == "list-relative" else None,
+            second=second_share if second else None,
             targets=targets,
             threshold=threshold,
             seed=seed,
@@ -169,6 +179,8 @@ def threshold(
         f"of the score: the likeness to one entry, less {tail.relative.probe:g} of the face's and "
         f"{tail.relative.entry:g} of the entry's likeness to the {tail.relative.nearest} others nearest on the list."
     )
+    if tail.second:
+        say(f"{tail.second:.0%} of it is the second embedder's, {1 - tail.second:.0%} the first's.")
     say(f"One false alert in {1 / found.fpir:,.0f} people who pass, with {found.entries:,} on the list.")
     if found.judged_entries > found.entries:
         say(
