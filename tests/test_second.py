@@ -225,6 +225,8 @@ def test_a_list_that_two_score_is_the_mean_of_both_lists() -> None:
     expected = 0.75 * one.scores(probes[:, :12], own) + 0.25 * two.scores(probes[:, 12:], own)
     on = Both(both, relative, how)
     assert on.scores(probes, own) == pytest.approx(expected, abs=1e-5)
+    for share, only in ((0.0, one.scores(probes[:, :12], own)), (1.0, two.scores(probes[:, 12:], own))):
+        assert Both(both, relative, Second(12, share)).scores(probes, own) == pytest.approx(only, abs=1e-6)
     entry = np.concatenate([rows(1, 12)[0], rows(1, 7)[0]])
     replaced = both.copy()
     replaced[4] = entry

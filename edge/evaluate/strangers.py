@@ -168,9 +168,9 @@ class Both:
 
     def _mixed(self, one: NDArray[np.float32], two: NDArray[np.float32]) -> NDArray[np.float32]:
         share = np.float32(self._second.share)
-        mixed = (1 - share) * one
-        mixed += share * two
-        return mixed
+        there = np.isfinite(one)  # an entry that is off the list has no score by either
+        mixed = (1 - share) * np.where(there, one, 0) + share * np.where(there, two, 0)
+        return np.where(there, mixed, -np.inf).astype(np.float32)
 
 
 def listed(vectors: NDArray[np.float32], relative: Relative, second: Second | None) -> List | Both:
