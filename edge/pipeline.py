@@ -128,6 +128,7 @@ class Pipeline:
         self._tracker = Tracker(config.track)
         self._templates: dict[UUID, TrackTemplate] = {}
         self._seconds: dict[UUID, TrackTemplate] = {}
+        self._asked = False  # whether the second embedder's memory holds a chip
         self._matching = threading.Lock()
         self._sees = False  # whether the detector's memory holds a frame
         self._stop = threading.Event()
@@ -273,6 +274,7 @@ class Pipeline:
             with self._closely(view, face, again, self._embedder) as better:
                 template.exchange(vector.array, better.array, report.weight)
         if self._second is not None:
+            self._asked = True
             with self._closely(view, face, again, self._second[0]) as other:
                 second = self._seconds.setdefault(face.track_id, TrackTemplate(self._custodian, face.track_id))
                 second.fold(other.array, report.weight)
@@ -406,8 +408,9 @@ class Pipeline:
     def _flush(self) -> None:
         """Leave nothing of the last chip in an embedder."""
         self._embedder.flush()
-        if self._second is not None:
+        if self._second is not None and self._asked:
             self._second[0].flush()
+            self._asked = False
 
     def _close_eyes(self) -> None:
         """Leave nothing of the last frame in the detector: the next one, which would overwrite it, may never come."""
