@@ -41,6 +41,8 @@ def test_a_listed_man_is_found_by_both_and_a_bystander_by_neither(site: Site, va
     receiver.start(site.supervisor)
     heard.online()
     van.watches("biden.jpg", "obama2.jpg", "hopper.jpg")
+    tried = json.loads(van.run("self-test", "--json").stdout)
+    assert next(check for check in tried if check["name"] == "models")["detail"].count("dynamic-int8") == 2
     ended = van.run("run", "--json")
     assert ended.returncode == 0, ended.stderr
     health = json.loads(ended.stdout)
