@@ -33,7 +33,7 @@ from edge.deployment.permit import Permit
 from edge.errors import CustodyBreached, EdgeError, PolicyRefusal, VideoUnreadable
 from edge.match.decide import NEAR, Decider
 from edge.match.index import Index
-from edge.match.second import SecondOpinion, apart, pair_digest
+from edge.match.second import SecondOpinion, pair_digest, taken_apart
 from edge.pipeline import Pipeline
 from edge.records import Alert, ErasureReceipt
 from edge.sight.capture import Capture
@@ -178,8 +178,7 @@ def assemble(
     matrix = store.matrix()
     vectors, theirs = matrix.vectors, None
     if other is not None:
-        vectors, theirs = apart(matrix.vectors, embedder.dimension)
-        matrix.vectors.fill(0)
+        vectors, theirs = taken_apart(matrix.vectors, embedder.dimension)
     index = Index(
         matrix.references,
         vectors,

@@ -20,7 +20,7 @@ from edge.match.index import Index
 from edge.match.relative import Relative
 from edge.records import SearchResult
 
-__all__ = ["SecondOpinion", "apart", "by_first", "joined", "pair_digest"]
+__all__ = ["SecondOpinion", "apart", "by_first", "joined", "pair_digest", "taken_apart"]
 
 HALF = np.float32(np.sqrt(0.5))
 """By which either part of a row is multiplied, so that the row has length 1."""
@@ -74,6 +74,14 @@ def apart(rows: NDArray[np.float32], at: int) -> tuple[NDArray[np.float32], NDAr
     for part, length in zip(parts, lengths, strict=True):
         np.divide(part, length[:, None], out=part)
     return parts
+
+
+def taken_apart(rows: NDArray[np.float32], at: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """As :func:`apart`, and the rows are overwritten, whatever comes of it."""
+    try:
+        return apart(rows, at)
+    finally:
+        rows.fill(0)
 
 
 def by_first(rows: NDArray[np.float32], at: int) -> NDArray[np.float32]:
