@@ -10,7 +10,9 @@ import pytest
 
 from edge.config import DecisionSection
 from edge.errors import RecordInvalid
+from edge.evaluate.extract import Acquired, Acquisition
 from edge.evaluate.passages import from_pictures
+from edge.evaluate.report import _templates
 from edge.evaluate.strangers import Both, List, Second
 from edge.evaluate.tail import measure
 from edge.match.decide import Decider
@@ -233,6 +235,13 @@ def test_a_list_that_two_score_is_the_mean_of_both_lists() -> None:
     replaced[4] = entry
     swapped = on.with_another(4, entry)(probes)
     assert swapped[:, 4] == pytest.approx(Both(replaced, relative, how).scores(probes, np.full(9, -1))[:, 4], abs=1e-5)
+
+
+def test_what_gave_no_template_is_a_row_of_zeros_and_no_picture_is_no_row() -> None:
+    made = Acquisition(Acquired.TEMPLATE, (np.ones((2, 5), np.float32), np.full((2, 3), 2, np.float32)))
+    found = _templates([Acquisition(Acquired.NO_FACE), made], (0, 1), closely=True)
+    assert found.tolist() == [[0] * 8, [1] * 5 + [2] * 3]
+    assert len(_templates([], (0, 1), closely=True)) == 0
 
 
 def test_tail_and_passages_know_the_second() -> None:

@@ -269,14 +269,12 @@ def _figure(number: float | None) -> str:
 
 def _templates(found: Sequence[Acquisition], embedders: Sequence[int], *, closely: bool) -> NDArray[np.float32]:
     """(n, d): each embedder's template, of length 1, behind the one before; zeros where there is none."""
-    rows = [
-        np.zeros(0, np.float32)
-        if not a.templates
-        else np.concatenate([a.templates[e][int(closely)] for e in embedders])
-        for a in found
-    ]
-    dimension = max((len(row) for row in rows), default=1) or 1
-    return np.stack([row if len(row) else np.zeros(dimension, np.float32) for row in rows])
+    lengths = [next((a.templates[e].shape[1] for a in found if a.templates), 1) for e in embedders]
+    rows = np.zeros((len(found), sum(lengths)), np.float32)
+    for row, acquisition in zip(rows, found, strict=True):
+        if acquisition.templates:
+            row[:] = np.concatenate([acquisition.templates[e][int(closely)] for e in embedders])
+    return rows
 
 
 def _grouped(
