@@ -11,6 +11,7 @@ import typer
 
 from edge.commandline import AsJson, complain, say, table
 from edge.errors import StoreUnavailable
+from edge.match.doubles import ONE_PERSON
 
 if TYPE_CHECKING:
     from edge.evaluate.report import Closely, Report
@@ -71,6 +72,10 @@ def evaluate(
     ] = "list-relative",
     share: Annotated[float, typer.Option(min=0, max=1, help="list-relative: how much of that is taken off")] = 0.4,
     nearest: Annotated[int, typer.Option(min=1, help="list-relative: how many others count")] = 10,
+    one_person: Annotated[
+        float,
+        typer.Option(min=0.01, max=1, help="list-relative: likeness from which two entries are probably one person"),
+    ] = ONE_PERSON,
     fpir: Annotated[list[str] | None, typer.Option(help="report at this FPIR: 0.01, 1% or 1/6000; repeatable")] = None,
     threshold: Annotated[float | None, typer.Option(min=-1, max=1, help="report at this score instead")] = None,
     seed: Annotated[int, typer.Option(min=0, help="of the split and the bootstrap")] = 0,
@@ -130,7 +135,9 @@ def evaluate(
             where=condition,
             without=without,
             closely=sides,
-            relative=Relative(probe=share, entry=share, nearest=nearest) if how == "list-relative" else None,
+            relative=Relative(probe=share, entry=share, nearest=nearest, one_person=one_person)
+            if how == "list-relative"
+            else None,
             second=second_share if second else None,
             targets=targets,
             threshold=threshold,
