@@ -16,7 +16,7 @@ from uuid import uuid4
 import numpy as np
 from msgspec import Struct
 
-from edge.assembly.mandate import load_models
+from edge.assembly.mandate import load_models, load_second
 from edge.config import CameraSection, Config, DeploymentSection, QualitySection, VanSection
 from edge.match.index import Index
 from edge.records import TrackedFace
@@ -59,7 +59,7 @@ def bench(config: Config | None = None, *, rounds: int = 50) -> BenchReport:
         config = Config(
             van=VanSection(id="bench"), deployment=DeploymentSection(id="bench"), camera=CameraSection(source="bench")
         )
-    detector, embedder = load_models(config)
+    (detector, embedder), second = load_models(config), load_second(config)
     random = np.random.default_rng(2019)
     frame = random.integers(0, 255, (FRAME_HEIGHT, FRAME_WIDTH, 3), np.uint8)
     chip = random.integers(0, 255, (embedder.chip_size, embedder.chip_size, 3), np.uint8)
@@ -69,6 +69,7 @@ def bench(config: Config | None = None, *, rounds: int = 50) -> BenchReport:
     landmarks = (box[:2] + share * FACE_PX).astype(np.float32)
     face = TrackedFace(uuid4(), box, 0.9, landmarks, 3)
     limits = QualitySection()
+    other = chip if second is None else random.integers(0, 255, (second.chip_size, second.chip_size, 3), np.uint8)
     close, small = detector.close, frame[:FACE_PX, :FACE_PX]
 
     stages: dict[str, Callable[[], object]] = {
@@ -77,6 +78,7 @@ def bench(config: Config | None = None, *, rounds: int = 50) -> BenchReport:
         "quality": lambda: assess(frame, face, limits),
         "align": lambda: align(frame, landmarks, embedder.template),
         f"embed ({config.models.embedder})": lambda: embedder.embed(chip),
+        **({} if second is None else {f"second opinion ({config.models.second})": lambda: second.embed(other)}),
     }
     for size in LIST_SIZES:
         templates = random.standard_normal((size, embedder.dimension)).astype(np.float32)

@@ -102,6 +102,9 @@ class ModelsSection(Section, frozen=True):
         str, Meta(description="pack:variant of the detector that looks at small faces again; empty: nobody does")
     ] = "centerface:96x96-int8"
     embedder: Annotated[str, Meta(description="pack:variant of the embedder")] = "mobilefacenet:dynamic-int8"
+    second: Annotated[
+        str, Meta(description="pack:variant of a second embedder, asked before an alert; empty: none is")
+    ] = ""
     runtime: Annotated[Literal["litert", "tflite-runtime"], Meta(description="which runtime executes them")] = "litert"
     threads: Annotated[int, Meta(ge=1, le=64, description="threads per model")] = 2
 

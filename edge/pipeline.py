@@ -30,6 +30,7 @@ from edge.deployment.permit import Permit
 from edge.errors import BiometricErased, EdgeError, EntryNotFound, PermitLapsed
 from edge.match.decide import Decider
 from edge.match.index import Index
+from edge.match.second import SecondOpinion
 from edge.match.template import TrackTemplate
 from edge.records import (
     NOBODY,
@@ -71,6 +72,8 @@ class Pipeline:
         clock: for tracks and alerts.
         source: gives frames.
         detector, embedder: the models.
+        second: an embedder that is asked before an alert, and the list as it sees it; adopted likewise.
+        model: names the embedder, or the pair, in alerts; the embedder's digest if left out.
         index: the list in memory; adopted: :meth:`remove` and :meth:`forget_list` change it.
         subjects: what the list knows of a subject.
         decider: the rules.
@@ -98,6 +101,8 @@ class Pipeline:
         custodian: Custodian,
         sink: AlertSink,
         permit: Permit,
+        second: tuple[FaceEmbedder, SecondOpinion] | None = None,
+        model: str = "",
         on_turn: Callable[[], None] | None = None,
         on_alert: Callable[[Alert], None] | None = None,
         retention: timedelta = timedelta(hours=24),
@@ -114,12 +119,16 @@ class Pipeline:
         self._custodian = custodian
         self._sink = sink
         self._permit = permit
+        self._second = second
+        self._model = model or embedder.digest
         self._on_turn = on_turn
         self._on_alert = on_alert
         self._retention = retention
         self._expiry = min(timedelta(seconds=config.alert.expiry_s), retention)
         self._tracker = Tracker(config.track)
         self._templates: dict[UUID, TrackTemplate] = {}
+        self._seconds: dict[UUID, TrackTemplate] = {}
+        self._asked = False  # whether the second embedder's memory holds a chip
         self._matching = threading.Lock()
         self._sees = False  # whether the detector's memory holds a frame
         self._stop = threading.Event()
@@ -155,7 +164,7 @@ class Pipeline:
         finally:
             self._end(self._tracker.end_all())
             self._close_eyes()
-            self._embedder.flush()
+            self._flush()
 
     def stop(self) -> None:
         """Ask :meth:`run` to return after the frame in hand."""
@@ -168,6 +177,8 @@ class Pipeline:
         """
         with self._matching:
             self._index.remove(reference)
+            if self._second is not None:
+                self._second[1].remove(reference)
             self._decider.limits = NOBODY
             try:
                 self._decider.limits = self._limits(len(self._index), self._index.pictures)
@@ -178,6 +189,8 @@ class Pipeline:
         """Match nobody ever again: the index is overwritten. Returns when that is done."""
         with self._matching:
             self._index.erase()
+            if self._second is not None:
+                self._second[1].erase()
 
     @property
     def listed(self) -> int:
@@ -250,13 +263,21 @@ class Pipeline:
             restarts = template.restarts
             if template.fold(vector.array, report.weight):
                 self._decider.forget_votes(face.track_id)
+                self._forget_second(face.track_id)
             self.counts.restarts += template.restarts - restarts
             self.counts.embedded += 1
             decision = self._search(view, face, template, near=True)
             if decision is not None:
                 return decision
-            with self._closely(view, face) as better:
+            self.counts.closer += 1
+            again = self._look_again(view, face)
+            with self._closely(view, face, again, self._embedder) as better:
                 template.exchange(vector.array, better.array, report.weight)
+        if self._second is not None:
+            self._asked = True
+            with self._closely(view, face, again, self._second[0]) as other:
+                second = self._seconds.setdefault(face.track_id, TrackTemplate(self._custodian, face.track_id))
+                second.fold(other.array, report.weight)
         decision = self._search(view, face, template, near=False)
         assert decision is not None
         return decision
@@ -270,14 +291,21 @@ class Pipeline:
             result = self._index.search(probe.array)
             if near and self._decider.near(face.track_id, result):
                 return None
+            if not near and self._second is not None:
+                with self._seconds[face.track_id].probe() as other:
+                    result = self._second[1].weigh(result, other.array)
             return self._decider.decide(face.track_id, result, view.frame.captured_ns)
 
-    def _closely(self, view: _View, face: TrackedFace) -> Biometric:
-        """The embedding of a closer look at the same picture, behind its handle."""
-        self.counts.closer += 1
+    def _look_again(self, view: _View, face: TrackedFace) -> NDArray[np.float32] | None:
         with self._timed("closer"):
-            again = self._detector.look_again(view.image, face.box)
-            made = self._embedder.embed_mean(self._chips(view, face, again))
+            return self._detector.look_again(view.image, face.box)
+
+    def _closely(
+        self, view: _View, face: TrackedFace, again: NDArray[np.float32] | None, embedder: FaceEmbedder
+    ) -> Biometric:
+        """The embedding of a closer look at the same picture, behind its handle."""
+        with self._timed("closer"):
+            made = embedder.embed_mean(self._chips(view, face, again, embedder))
             better = self._custodian.hold(Kind.EMBEDDING, made, track_id=face.track_id)
             try:
                 _ = view.frame.pixels.array  # as above: what was cut out while somebody erased it is nobody's face
@@ -286,8 +314,10 @@ class Pipeline:
                 raise
             return better
 
-    def _chips(self, view: _View, face: TrackedFace, again: NDArray[np.float32] | None) -> Iterator[NDArray[np.uint8]]:
-        for cut in cuts(view.image, face.landmarks, again, self._embedder.template):
+    def _chips(
+        self, view: _View, face: TrackedFace, again: NDArray[np.float32] | None, embedder: FaceEmbedder
+    ) -> Iterator[NDArray[np.uint8]]:
+        for cut in cuts(view.image, face.landmarks, again, embedder.template):
             with self._custodian.hold(Kind.CHIP, cut, track_id=face.track_id) as chip:
                 yield chip.array
 
@@ -325,7 +355,7 @@ class Pipeline:
                     eye_distance=report.eye_distance,
                     place=self._config.deployment.place,
                     watchlist=self._subjects.digest,
-                    model=self._embedder.digest,
+                    model=self._model,
                     image_taken=entry.image_taken,
                     probe_jpeg=probe_jpeg,
                     reference_jpeg=entry.reference_jpeg,
@@ -364,10 +394,23 @@ class Pipeline:
             template = self._templates.pop(track_id, None)
             if template is not None:
                 template.erase()
+            self._forget_second(track_id)
             self._decider.forget(track_id)
             self._custodian.close(track_id, ErasureCause.TRACK_ENDED)
         if ended:
-            self._embedder.flush()
+            self._flush()
+
+    def _forget_second(self, track_id: UUID) -> None:
+        template = self._seconds.pop(track_id, None)
+        if template is not None:
+            template.erase()
+
+    def _flush(self) -> None:
+        """Leave nothing of the last chip in an embedder."""
+        self._embedder.flush()
+        if self._second is not None and self._asked:
+            self._second[0].flush()
+            self._asked = False
 
     def _close_eyes(self) -> None:
         """Leave nothing of the last frame in the detector: the next one, which would overwrite it, may never come."""

@@ -12,7 +12,7 @@ from msgspec import Struct
 from edge.alert import topics
 from edge.alert.link import Broker, Link, LinkLost
 from edge.alert.publish import SESSION_S
-from edge.assembly.mandate import AUDIT_FILE, at_rest, load_models
+from edge.assembly.mandate import AUDIT_FILE, at_rest, load_models, load_second
 from edge.clock import SystemClock
 from edge.config import Config
 from edge.custody.memory import protect
@@ -73,14 +73,18 @@ def _models(config: Config) -> str:
     detector, embedder = load_models(config)
     looks = [look for look in (detector, detector.close) if look is not None]
     found = sum(len(look.detect(np.zeros((*look.model.size[::-1], 3), np.uint8))) for look in looks)
-    length = float(np.linalg.norm(embedder.embed(np.full((embedder.chip_size, embedder.chip_size, 3), 127, np.uint8))))
-    if found or abs(length - 1.0) > 1e-3:
+    embedders = [each for each in (embedder, load_second(config)) if each is not None]
+    grey = [np.full((each.chip_size, each.chip_size, 3), 127, np.uint8) for each in embedders]
+    lengths = [float(np.linalg.norm(each.embed(chip))) for each, chip in zip(embedders, grey, strict=True)]
+    wrong = [length for length in lengths if abs(length - 1.0) > 1e-3]
+    if found or wrong:
         raise EdgeError(
             "the models",
-            f"answer wrongly ({found} faces in a black picture, a template of length {length:.3f})",
+            f"answer wrongly ({found} faces in a black picture, a template of length {(wrong or lengths)[0]:.3f})",
             "Check this machine's memory and processor, or choose the other runtime in models.runtime",
         )
-    names = (config.models.detector, config.models.close_up, config.models.embedder)
+    models = config.models
+    names = (models.detector, models.close_up, models.embedder, models.second)
     return f"{', '.join(filter(None, names))} on {config.models.runtime}"
 
 

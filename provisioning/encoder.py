@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from edge.config import ModelsSection, QualitySection
 from edge.errors import FaceNotEnrollable
+from edge.match.second import joined, pair_digest
 from edge.records import ChipTemplate, Detections, QualityReason, QualityReport, TrackedFace
 from edge.sight import detect, embed, runtime
 from edge.sight.align import align
@@ -128,7 +129,8 @@ class ModelEncoder:
     Args:
         detector: finds faces.
         embedder: makes templates of chips.
-        model: the embedder's digest, as :attr:`edge.sight.embed.Embedder.digest` gives it.
+        model: the embedder's digest, as :attr:`edge.sight.embed.Embedder.digest` gives it; that of the pair.
+        second: makes a second template of each face, for vans that ask it before an alert.
         limits: what a reference picture must be.
         turns: quarter turns to the left in which a picture is looked at; ``(0,)`` where it is known to be upright.
     """
@@ -139,11 +141,13 @@ class ModelEncoder:
         embedder: Embedder,
         *,
         model: str,
+        second: Embedder | None = None,
         limits: QualitySection = ENROLMENT,
         turns: Sequence[int] = range(4),
     ) -> None:
         self._detector = detector
         self._embedder = embedder
+        self._second = second
         self._model = model
         self._limits = limits
         self._turns = tuple(turns)
@@ -154,6 +158,10 @@ class ModelEncoder:
 
     @property
     def dimension(self) -> int:
+        return self.searched + (0 if self._second is None else self._second.dimension)
+
+    @property
+    def searched(self) -> int:
         return self._embedder.dimension
 
     def encode(self, image: NDArray[np.uint8], name: str, seen: Seen | None = None) -> EncodedFace:
@@ -234,12 +242,13 @@ class ModelEncoder:
         image, scale = _shrunk(view.image, view.report.eye_distance)
         again = self._detector.look_again(image, view.face.box * scale)
 
-        def chips() -> Iterator[NDArray[np.uint8]]:
-            for chip in cuts(image, view.face.landmarks * scale, again, self._embedder.template):
+        def chips(embedder: Embedder) -> Iterator[NDArray[np.uint8]]:
+            for chip in cuts(image, view.face.landmarks * scale, again, embedder.template):
                 yield chip
                 chip.fill(0)
 
-        return self._embedder.embed_mean(chips())
+        first = self._embedder.embed_mean(chips(self._embedder))
+        return first if self._second is None else joined(first, self._second.embed_mean(chips(self._second)))
 
     def _chip(self, image: NDArray[np.uint8], face: TrackedFace, eye_distance: float) -> NDArray[np.uint8]:
         small, scale = _shrunk(image, eye_distance)
@@ -310,20 +319,26 @@ def make_encoder(
     detector: str = "",
     embedder: str = "",
     *,
+    second: str = "",
     models: Path | None = None,
     threads: int = 1,
     turns: Sequence[int] = range(4),
 ) -> ModelEncoder:
     """The encoder over model packs; an empty name is the configuration's default, ``turns`` see :class:`ModelEncoder`.
 
+    ``second`` names the embedder that vans ask before an alert; empty where they ask none.
+
     Raises:
         ModelRejected, RuntimeUnavailable: see :func:`edge.sight.runtime.load`.
     """
     names = ModelsSection()
     found = runtime.load(detector or names.detector, kind="detector", directory=models, threads=threads)
-    vectors = embed.Embedder(
-        runtime.load(embedder or names.embedder, kind="embedder", directory=models, threads=threads)
+    vectors, *others = (
+        embed.Embedder(runtime.load(name, kind="embedder", directory=models, threads=threads))
+        for name in filter(None, (embedder or names.embedder, second or names.second))
     )
+    other = others[0] if others else None
+    model = pair_digest(vectors.digest, "" if other is None else other.digest)
     close = names.close_up and runtime.load(names.close_up, kind="detector", directory=models, threads=threads)
     detects = detect.Detector(found, close=close or None, sure=ENROLMENT.min_score)
-    return ModelEncoder(detects, vectors, model=vectors.digest, turns=turns)
+    return ModelEncoder(detects, vectors, model=model, second=other, turns=turns)

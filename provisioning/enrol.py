@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import FaceNotEnrollable, ImageUnreadable
+from edge.match.second import by_first
 from edge.records import Detections, WatchlistEntry
 from provisioning.album import Album
 from provisioning.reading import PictureReader
@@ -80,6 +81,11 @@ class FaceEncoder(Protocol):
         """Length of a template."""
         ...
 
+    @property
+    def searched(self) -> int:
+        """Numbers of a template by which people are found: all, or the first embedder's of two."""
+        ...
+
     def encode(self, image: NDArray[np.uint8], name: str, seen: Seen | None = None) -> EncodedFace:
         """Encode the one face of ``image``, ``(H, W, 3)`` uint8 BGR; ``name`` is for the error.
 
@@ -102,8 +108,10 @@ class Enrolment:
         used: pictures that became a template.
         faces: per reference, how good each used picture is.
         turned: reference, file and degrees of every picture that was turned upright.
+        searched: numbers of a template by which people are compared: all, or the first embedder's of two.
     """
 
+    searched: int
     entries: list[WatchlistEntry] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
     pictures: int = 0
@@ -125,7 +133,7 @@ def enrol(
     the same. The reference picture is the one with the most pixels between the eyes. ``album`` takes a small copy of
     every picture that can be read.
     """
-    result = Enrolment(refused=list(source.refused))
+    result = Enrolment(encoder.searched, refused=list(source.refused))
     with PictureReader() as reader:
         desk = _Desk(encoder, reader, result, album)
         for subject in source.subjects:
@@ -170,7 +178,7 @@ def _enrol_one(subject: Subject, desk: _Desk) -> None:
 
 def _one_person(reference: str, seen: list[tuple[str, EncodedFace]], result: Enrolment) -> list[EncodedFace]:
     """The pictures that show one person: all of them, or the clear majority; none where nobody can say who is meant."""
-    templates = np.stack([face.template for _, face in seen])
+    templates = by_first(np.stack([face.template for _, face in seen]), result.searched)
     alike = templates @ templates.T
     groups: list[list[int]] = []
     for number in range(len(seen)):

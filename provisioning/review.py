@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from edge.match.doubles import ONE_PERSON
+from edge.match.second import by_first
 from edge.watchlist.bundle import MOST_LOOKALIKES
 from edge.watchlist.identity import ListMeta
 from edge.watchlist.store import TemplateMatrix
@@ -50,7 +51,8 @@ def name_lookalikes(enrolment: Enrolment, source: Source) -> list[tuple[str, str
     :func:`alike` does.
     """
     rows = [(entry.reference, row) for entry in enrolment.entries for row in entry.templates]
-    pairs = alike(TemplateMatrix(tuple(name for name, _ in rows), np.stack([row for _, row in rows])))
+    templates = by_first(np.stack([row for _, row in rows]), enrolment.searched)
+    pairs = alike(TemplateMatrix(tuple(name for name, _ in rows), templates))
     known = {subject.reference: list(subject.record.lookalikes) for subject in source.subjects}
     for one, other, _ in pairs:
         known[one].append(other)

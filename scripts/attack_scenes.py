@@ -282,13 +282,16 @@ def _held(background, sheet, random):
 
 
 def _laid(background, sheet, cover, transform):
-    """The sheet on the background through a 3×3 map to camera pixels, averaged over 2×2 samples of each."""
-    twice = np.diag([2.0, 2.0, 1.0]) @ transform
-    size = (2 * WINDOW, 2 * WINDOW)
+    """The sheet on the background through a 3×3 map to camera pixels, each the mean of FINE×FINE samples.
+
+    With fewer samples than the sheet has pixels, stripes finer than the camera's pixels would come out as broad bands.
+    """
+    finely = np.diag([float(FINE), float(FINE), 1.0]) @ transform
+    size = (FINE * WINDOW, FINE * WINDOW)
     if cover is None:
         cover = np.ones((*sheet.shape[:2], 1), np.float32)
-    seen = cv2.warpPerspective(sheet, twice, size, flags=cv2.INTER_AREA).astype(np.float32)
-    covered = cv2.warpPerspective(cover, twice, size, flags=cv2.INTER_LINEAR)[..., None]
+    seen = cv2.warpPerspective(sheet, finely, size, flags=cv2.INTER_LINEAR).astype(np.float32)
+    covered = cv2.warpPerspective(cover, finely, size, flags=cv2.INTER_LINEAR)[..., None]
     seen, covered = (
         cv2.resize(each, (WINDOW, WINDOW), interpolation=cv2.INTER_AREA) for each in (seen * covered, covered)
     )

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from edge.match.second import joined
 from edge.records import WatchlistEntry
 from edge.trust.audit import AuditLog, verify
 from edge.trust.authority import Authority
@@ -132,3 +133,12 @@ def damage_unnoticed(keeper: ListLifecycle) -> None:
             file.write(bytes(200))
     with store._sealed.reading() as db:
         db.execute("PRAGMA shrink_memory")
+
+
+def joined_rows(people: int, seed: int) -> np.ndarray:
+    """Rows of a list of two embedders, 192 and 128 numbers."""
+    random, whole = np.random.default_rng(seed), np.empty((people, 320), np.float32)
+    for row in whole:
+        first, second = random.standard_normal(192, np.float32), random.standard_normal(128, np.float32)
+        row[:] = joined(first / np.linalg.norm(first), second / np.linalg.norm(second))
+    return whole

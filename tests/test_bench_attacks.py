@@ -121,6 +121,17 @@ def test_a_print_has_the_tones_of_paper_and_ink_and_a_screen_those_of_glass(scen
     assert abs(grey[..., 2].mean() - (48 + 180 * 128 / 255)) < 8
 
 
+@pytest.mark.parametrize("shrunk", [1.0, 0.99, 0.97])
+def test_stripes_that_are_finer_than_the_cameras_pixels_are_seen_as_one_tone(scenes: ModuleType, shrunk: float) -> None:
+    stripes = np.zeros((400, 400, 3), np.uint8)
+    stripes[:, ::2] = 255  # two to each pixel of the camera
+    scale = shrunk / scenes.FINE
+    onto = np.array([[scale, 0, 230.1], [0, scale, 230.0], [0, 0, 1]])
+    seen = scenes._laid(np.zeros((scenes.WINDOW, scenes.WINDOW, 3), np.uint8), stripes, None, onto)[250:310, 250:310]
+    assert abs(seen.mean() - 127.5) < 2
+    assert seen.std() < 6
+
+
 def test_a_sheet_stands_in_the_frame_with_its_margin_round_the_picture(bench: ModuleType, scenes: ModuleType) -> None:
     seen = scenes.middle(render(bench, "print held up", grey=60)).astype(int)
     middle = scenes.WINDOW // 2

@@ -119,8 +119,10 @@ def test_corrections_for_another_graph_are_refused(builder: Any, tmp_path: Path)
 @pytest.mark.parametrize("pack", sorted(p.parent.name for p in MODELS.glob("*/card.toml")))
 def test_what_calibration_found_is_kept_with_the_hash_of_the_pictures(pack: str) -> None:
     card = cards.read(MODELS / pack)
-    kept = {v.calibration for v in card.variants.values() if v.shipped}
-    assert None not in kept
-    for name in kept:
+    shipped = [variant for variant in card.variants.values() if variant.shipped]
+    for variant in shipped:
+        # What is quantised while it runs, and not corrected, took no picture.
+        assert variant.calibration or variant.quantisation.endswith("as they run")
+    for name in {variant.calibration for variant in shipped if variant.calibration}:
         said = tomllib.loads((MODELS / pack / str(name)).read_text())
         assert any(key.endswith("sha256") and len(str(said[key])) == 64 for key in said)

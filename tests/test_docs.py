@@ -47,10 +47,10 @@ COMMAND = re.compile(r"(?<![\w./:-])(lfr-(?:edge|control|provision))((?:[ \t]+(?
 SCRIPT = re.compile(r"scripts/([\w-]+(?:\.py)?)((?:[ \t]+(?:\\\n)?[^\s`]+)*)")
 ELSEWHERE = {
     "docs/models.md": (  # the reader makes them
-        "models/dlib-resnet",
-        "models/dlib-resnet/card.toml",
         "models/faceplugin",
         "models/faceplugin/card.toml",
+        "models/mine",
+        "models/mine/card.toml",
     ),
     "provisioning/demo/portraits/SOURCES.md": ("tests/test_images/",),  # in the repository that they come from
 }

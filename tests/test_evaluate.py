@@ -279,6 +279,30 @@ def album(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @needs_faces
 @pytest.mark.faces
+def test_a_second_embedder_takes_its_share_of_the_score_and_is_named(album: Path) -> None:
+    manifest, second = ("--manifest", str(album / "manifest.csv")), ("--second", "dlib-resnet:dynamic-int8")
+    alone, none, half = (
+        _run(*manifest, *more) for more in ((), (*second, "--second-share", "0"), (*second, "--second-share", "0.5"))
+    )
+    at = [[point["threshold"] for point in report["points"]] for report in (alone, none, half)]
+    assert at[1] == pytest.approx(at[0], abs=1e-5)
+    assert at[2] != pytest.approx(at[0], abs=1e-3)
+    assert half["model"]["second"] == "dlib-resnet:dynamic-int8"
+    assert half["model"]["second_share"] == 0.5
+    assert "second" not in alone["model"]
+
+
+def test_a_second_embedder_and_another_one_for_the_gallery_are_not_taken_together(tmp_path: Path) -> None:
+    app = typer.Typer()
+    app.command()(cli.evaluate)
+    names = ("--second", "dlib-resnet:dynamic-int8", "--gallery-embedder", "mobilefacenet:float")
+    done = CliRunner().invoke(app, ["--manifest", str(tmp_path / "nowhere.csv"), *names])
+    assert done.exit_code == 2
+    assert "cannot be combined" in done.output
+
+
+@needs_faces
+@pytest.mark.faces
 def test_pictures_of_every_kind_are_measured_and_broken_ones_are_listed(album: Path) -> None:
     files = ("--plot", str(album / "det.png"), "--csv", str(album / "rates.csv"))
     report = _run("--manifest", str(album / "manifest.csv"), *files)

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge.match.second import apart
 from edge.records import WatchlistEntry
-from tests.lists import Site, entry
+from tests.lists import Site, entry, joined_rows
 from tests.test_forgetting import NEEDLES, REPOSITORY, Suspect
 
 PEOPLE = tuple(f"R-{number}" for number in range(40))
@@ -80,9 +81,9 @@ def test_a_destroyed_list_is_nowhere_in_memory_or_on_disk(tmp_path: Path) -> Non
 class IndexHolder(Suspect):
     """A process that holds nothing but an index."""
 
-    def __init__(self, people: int, seed: int, threads: int) -> None:
+    def __init__(self, people: int, seed: int, threads: int, *how: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.sim.index_holder", str(people), str(seed)],
+            [sys.executable, "-m", "tests.sim.index_holder", str(people), str(seed), *how],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=REPOSITORY,
             env={**os.environ, "OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)},
         )  # fmt: skip
@@ -106,5 +107,27 @@ def test_what_multiplied_the_matrices_keeps_no_copy_of_them(threads: int) -> Non
         holder.wait_for("erased")
         assert holder.remembers(whole) == 0
         assert holder.remembers(strips) == 0
+    finally:
+        holder.end()
+
+
+def test_neither_embedders_part_of_a_list_is_left() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root may read the memory of another process")
+    people, seed = 400, 20_261_128
+    whole = joined_rows(people, seed)
+    parts = [part[::10].tobytes() for part in apart(whole, 192)]
+    needles = [
+        part[at : at + 16] for part, size in zip(parts, (768, 512), strict=True) for at in range(80, len(part), size)
+    ]
+    as_listed = [row.tobytes()[at : at + 16] for row in whole[::10] for at in (80, 1000)]
+    holder = IndexHolder(people, seed, 1, "second")
+    try:
+        holder.wait_for("holding")
+        assert holder.remembers(needles) == len(needles), "the search itself must work"
+        assert holder.remembers(as_listed) == 0, "the list's own rows are overwritten when they are taken apart"
+        holder.go_on()
+        holder.wait_for("erased")
+        assert holder.remembers(needles) == 0
     finally:
         holder.end()

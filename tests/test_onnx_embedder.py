@@ -237,6 +237,18 @@ def test_normalisations_activations_and_changes_of_order_leave_no_operator_behin
     ]  # fmt: skip
 
 
+def test_a_limit_that_no_number_reaches_is_none(builder: Any, tmp_path: Path) -> None:
+    largest = float(np.finfo(np.float32).max)
+    for high in ((), ("",), (largest,)):
+        net = Net(opset=17)
+        net.conv(6, strides=[4, 4])
+        net.node("Clip", net.constant(0.0), *(h if h == "" else net.constant(h) for h in high))
+        net.node("Flatten")
+        net.dense(5, 6 * 8 * 8)
+        builder.onnx_embedder.convert(net.save(tmp_path / "net.onnx"), tmp_path / "net.tflite", SIDE)
+        assert "RELU" in operators(builder, tmp_path / "net.tflite")
+
+
 def test_a_channels_last_map_that_is_flattened_as_it_lies_is_understood_too(builder: Any, tmp_path: Path) -> None:
     """As Keras exports it: turned for the convolution, turned back before the flattening."""
     net = Net(first=False)
@@ -320,6 +332,10 @@ def _unknown(net: Net) -> None:
     net.node("Softmax", axis=1)
 
 
+def _clipped_above(net: Net) -> None:
+    net.node("Clip", "", net.constant(6.0))
+
+
 def _foreign(net: Net) -> None:
     net.node("Mish", domain="com.example")
 
@@ -328,6 +344,7 @@ def _foreign(net: Net) -> None:
     ("spoil", "why"),
     [
         (_unknown, r"net\.onnx: the operator Softmax at node 'Softmax_3' is none that this converter knows\. Export "),
+        (_clipped_above, r"the operator Clip at node 'Clip_3' keeps values from -inf to 6\.0"),
         (_foreign, r"the operator Mish at node 'Mish_3' is of 'com\.example'"),
         (_dense_after_scaling, r"works on a vector that the node 'LpNormalization_3' has scaled to length 1"),
     ],

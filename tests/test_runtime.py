@@ -17,7 +17,7 @@ from edge.sight import runtime
 from tests.other_runtime import outputs
 
 MODELS = cards.default_directory()
-EMBEDDER = "mobilefacenet:dynamic-int8"
+EMBEDDER, SECOND = "mobilefacenet:dynamic-int8", "dlib-resnet:dynamic-int8"
 DETECTOR = "centerface:640x384-int8"
 
 
@@ -52,7 +52,8 @@ def test_every_shipped_file_is_what_its_card_says(pack: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "reference", [EMBEDDER, *(f"centerface:{size}-int8" for size in ("96x96", "640x384", "960x544", "1280x736"))]
+    "reference",
+    [EMBEDDER, SECOND, *(f"centerface:{size}-int8" for size in ("96x96", "640x384", "960x544", "1280x736"))],
 )
 def test_a_shipped_model_runs_as_one_partition(reference: str) -> None:
     model = runtime.load(reference)

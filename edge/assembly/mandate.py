@@ -22,6 +22,7 @@ from edge.deployment.position import FixedSite, Gpsd, PositionSource
 from edge.errors import AuditBroken, EdgeError, KeyUnusable, StoreUnavailable, WatchlistGone
 from edge.match.calibration import ImpostorTail
 from edge.match.relative import Relative
+from edge.match.second import pair_digest
 from edge.sight.card import default_directory, split
 from edge.sight.detect import Detector
 from edge.sight.embed import Embedder
@@ -45,6 +46,7 @@ __all__ = [
     "Whereabouts",
     "at_rest",
     "load_models",
+    "load_second",
     "mandated",
     "open_audit",
     "retire",
@@ -76,6 +78,22 @@ def load_models(config: Config) -> tuple[Detector, Embedder]:
         sure=config.quality.min_score,
     )
     return detector, Embedder(load(models.embedder, "embedder"))
+
+
+def load_second(config: Config) -> Embedder | None:
+    """The embedder whose opinion is asked before an alert; None where the configuration names none.
+
+    Raises:
+        ModelRejected: its pack is missing, or is not what its card says.
+        RuntimeUnavailable: the runtime is not installed.
+    """
+    models = config.models
+    if not models.second:
+        return None
+    directory = config.path(models.directory) if models.directory else None
+    return Embedder(
+        load_model(models.second, directory=directory, kind="embedder", runtime=models.runtime, threads=models.threads)
+    )
 
 
 def open_audit(config: Config, clock: Clock, signer: SigningKey, clock_trust: ClockTrust) -> AuditLog:
@@ -124,11 +142,13 @@ class Mandated:
         mandate: is asked.
         lists: the life of the list.
         relative: how scores are made, as the embedder's tail was measured.
+        second: share of a second embedder in them, likewise; 0 where there is none.
     """
 
     mandate: Mandate
     lists: ListLifecycle
     relative: Relative
+    second: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +196,7 @@ def mandated(
         audit: open.
         here: where and when.
         parts: takes the callbacks that close files.
-        model: digest of the embedder that runs.
+        model: digest of the embedder that runs, or of the pair.
         source: a stick's folder or an address, instead of the configured one.
         wipe: overwrite the list on the stick after the import.
     """
@@ -200,7 +220,8 @@ def mandated(
     )
     parts.callback(lists.close)
     directory = config.path(config.models.directory) if config.models.directory else default_directory()
-    tail = ImpostorTail.load(directory / split(config.models.embedder)[0], model)
+    # What a pair of embedders does stands in the second's pack.
+    tail = ImpostorTail.load(directory / split(config.models.second or config.models.embedder)[0], model)
     gate = Gate(
         config.van.id,
         calibration=tail,
@@ -222,7 +243,7 @@ def mandated(
         revokers=KnownSigners.load(revokers) if revokers.exists() else KnownSigners.of([]),
         wipe=Path(source) if wipe and source and not source.startswith("https://") else None,
     )
-    return Mandated(mandate, lists, tail.relative)
+    return Mandated(mandate, lists, tail.relative, tail.second)
 
 
 def _root_of_trust(config: Config) -> bytes:
@@ -248,8 +269,9 @@ def at_rest(config: Config, *, source: str | None = None, wipe: bool = False) ->
         signer = SigningKey.load(config.alert.signing_key, Path(config.base))
         audit = open_audit(config, clock, signer, here.clock_trust)
         parts.callback(audit.close)
-        _, embedder = load_models(config)
-        yield mandated(config, clock, audit, here, parts, model=embedder.digest, source=source, wipe=wipe)
+        (_, embedder), second = load_models(config), load_second(config)
+        model = pair_digest(embedder.digest, "" if second is None else second.digest)
+        yield mandated(config, clock, audit, here, parts, model=model, source=source, wipe=wipe)
 
 
 def retire(config: Config, cause: str) -> DestructionReceipt:

@@ -21,7 +21,7 @@ from edge.alert.publish import Broker, LinkState, Publisher
 from edge.alert.repair import open_outbox
 from edge.alert.retention import DEFAULT_RETENTION, Sweeper, shred_set_aside
 from edge.alert.submit import AlertSubmitter
-from edge.assembly.mandate import load_models, mandated, open_audit, whereabouts
+from edge.assembly.mandate import load_models, load_second, mandated, open_audit, whereabouts
 from edge.audit_trail import AuditTrail
 from edge.clock import Clock
 from edge.config import Config
@@ -31,8 +31,9 @@ from edge.deployment.guard import MAY_PASS, Guard
 from edge.deployment.mandate import Mandate
 from edge.deployment.permit import Permit
 from edge.errors import CustodyBreached, EdgeError, PolicyRefusal, VideoUnreadable
-from edge.match.decide import Decider
+from edge.match.decide import NEAR, Decider
 from edge.match.index import Index
+from edge.match.second import SecondOpinion, pair_digest, taken_apart
 from edge.pipeline import Pipeline
 from edge.records import Alert, ErasureReceipt
 from edge.sight.capture import Capture
@@ -98,7 +99,7 @@ class Van:
         memory: what the operating system has granted.
         control_rooms: whose decisions and receipts are believed.
         trail: writes the audit log.
-        model: digest of the embedder.
+        model: digest of the embedder, or of the pair.
         mandate: may this van match?
         outbox: alerts on their way.
         publisher: sends them.
@@ -164,24 +165,33 @@ def assemble(
     trail = AuditTrail(audit, clock, recipients.key_ids)
 
     step("loading the models")
-    detector, embedder = load_models(config)
+    (detector, embedder), other = load_models(config), load_second(config)
+    model = pair_digest(embedder.digest, "" if other is None else other.digest)
 
     step("fetching authority and list")
-    held = mandated(config, clock, audit, here, parts, model=embedder.digest, wipe=config.repository.wipe)
+    held = mandated(config, clock, audit, here, parts, model=model, wipe=config.repository.wipe)
     try:
         store = held.mandate.start()
     except MAY_PASS:  # the guard asks again and says so; a list that is over is destroyed by now
-        store = held.lists.open(model=embedder.digest)
+        store = held.lists.open(model=model)
     limits = held.mandate.limits
     matrix = store.matrix()
+    vectors, theirs = matrix.vectors, None
+    if other is not None:
+        vectors, theirs = taken_apart(matrix.vectors, embedder.dimension)
     index = Index(
         matrix.references,
-        matrix.vectors,
+        vectors,
         method=config.watchlist.index,
         exact_up_to=config.watchlist.exact_up_to,
         relative=held.relative,
     )
     parts.callback(index.erase)
+    second = None
+    if other is not None and theirs is not None:
+        opinion = SecondOpinion(index, matrix.references, theirs, relative=held.relative, share=held.second)
+        parts.callback(opinion.erase)
+        second = (other, opinion)
 
     step("opening the outbox")
     outbox = open_outbox(
@@ -228,11 +238,13 @@ def assemble(
         embedder=embedder,
         index=index,
         subjects=store,
-        decider=Decider(config.decision, limits=limits),
+        decider=Decider(config.decision, limits=limits, near=NEAR if second is None else 0.0),
         limits=held.mandate.limits_for,
         custodian=custodian,
         sink=AlertSubmitter(outbox, signer, recipients, publisher, allowed=permit.require),
         permit=permit,
+        second=second,
+        model=model,
         on_turn=listener.progress,
         on_alert=listener.alerted,
         retention=held.mandate.retention or DEFAULT_RETENTION,
@@ -256,7 +268,7 @@ def assemble(
         memory=memory,
         control_rooms=control_rooms,
         trail=trail,
-        model=embedder.digest,
+        model=model,
         mandate=held.mandate,
         outbox=outbox,
         publisher=publisher,

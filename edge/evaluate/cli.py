@@ -11,6 +11,7 @@ import typer
 
 from edge.commandline import AsJson, complain, say, table
 from edge.errors import StoreUnavailable
+from edge.match.doubles import ONE_PERSON
 
 if TYPE_CHECKING:
     from edge.evaluate.report import Closely, Report
@@ -19,6 +20,8 @@ __all__ = ["evaluate", "rate", "threshold"]
 
 DETECTOR = "centerface:640x384-int8"
 EMBEDDER = "mobilefacenet:dynamic-int8"
+SECOND_SHARE = 0.6
+"""Of a second embedder in a score; docs/decisions/0073-a-second-opinion.md says how it was chosen."""
 MODELS = typer.Option(help="folder of model packs; those that ship with LFR Edge if left out")
 
 
@@ -55,6 +58,10 @@ def evaluate(
     gallery_embedder: Annotated[
         str | None, typer.Option(help="another variant of the same model for the gallery")
     ] = None,
+    second: Annotated[
+        str | None, typer.Option(help="pack:variant of a second embedder, whose list-relative score is mixed in")
+    ] = None,
+    second_share: Annotated[float, typer.Option(min=0, max=1, help="its share of the score")] = SECOND_SHARE,
     models: Annotated[Path | None, MODELS] = None,
     runtime: Annotated[str, typer.Option(help="litert or tflite-runtime")] = "litert",
     closely: Annotated[
@@ -65,6 +72,10 @@ def evaluate(
     ] = "list-relative",
     share: Annotated[float, typer.Option(min=0, max=1, help="list-relative: how much of that is taken off")] = 0.4,
     nearest: Annotated[int, typer.Option(min=1, help="list-relative: how many others count")] = 10,
+    one_person: Annotated[
+        float,
+        typer.Option(min=0.01, max=1, help="list-relative: likeness from which two entries are probably one person"),
+    ] = ONE_PERSON,
     fpir: Annotated[list[str] | None, typer.Option(help="report at this FPIR: 0.01, 1% or 1/6000; repeatable")] = None,
     threshold: Annotated[float | None, typer.Option(min=-1, max=1, help="report at this score instead")] = None,
     seed: Annotated[int, typer.Option(min=0, help="of the split and the bootstrap")] = 0,
@@ -91,9 +102,12 @@ def evaluate(
     from edge.evaluate.report import evaluate as run
     from edge.match.relative import Relative
 
+    if second and gallery_embedder:
+        raise typer.BadParameter("--second and --gallery-embedder cannot be combined: name one of them")
+    other = second or gallery_embedder
     recipe = Recipe(
         detector=detector,
-        embedders=(embedder,) if gallery_embedder is None else (embedder, gallery_embedder),
+        embedders=(embedder, other) if other else (embedder,),
         directory=models,
         runtime=_one_of(runtime, "runtime", ("litert", "tflite-runtime")),
     )
@@ -121,7 +135,10 @@ def evaluate(
             where=condition,
             without=without,
             closely=sides,
-            relative=Relative(probe=share, entry=share, nearest=nearest) if how == "list-relative" else None,
+            relative=Relative(probe=share, entry=share, nearest=nearest, one_person=one_person)
+            if how == "list-relative"
+            else None,
+            second=second_share if second else None,
             targets=targets,
             threshold=threshold,
             seed=seed,
@@ -169,6 +186,8 @@ def threshold(
         f"of the score: the likeness to one entry, less {tail.relative.probe:g} of the face's and "
         f"{tail.relative.entry:g} of the entry's likeness to the {tail.relative.nearest} others nearest on the list."
     )
+    if tail.second:
+        say(f"{tail.second:.0%} of it is the second embedder's, {1 - tail.second:.0%} the first's.")
     say(f"One false alert in {1 / found.fpir:,.0f} people who pass, with {found.entries:,} on the list.")
     if found.judged_entries > found.entries:
         say(

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import BadInput
-from edge.evaluate.strangers import List
+from edge.evaluate.strangers import Second, listed
 from edge.match.relative import Relative
 
 __all__ = ["Point", "Searches", "chosen", "clopper_pearson", "points", "search", "threshold_for"]
@@ -97,6 +97,7 @@ def search(
     *,
     leave_out: bool = False,
     relative: Relative | None = None,
+    second: Second | None = None,
 ) -> Searches:
     """Searches every probe in the gallery.
 
@@ -108,6 +109,7 @@ def search(
         gallery_person: (m,) number of the person enrolled.
         leave_out: take the probe's own person out of the list first, which makes it a non-mated search.
         relative: score by likeness to this entry beyond the rest of the list, instead of by the cosine.
+        second: a second embedder's part in list-relative scores; probes and gallery then hold its numbers, too.
     """
     n = len(probes)
     best, right = np.full(n, NOBODY, np.float32), np.zeros(n, bool)
@@ -115,17 +117,17 @@ def search(
         row = {int(number): at for at, number in enumerate(gallery_person)}
         if relative is not None and leave_out and len(row) < len(gallery):
             raise BadInput("the gallery", "has several pictures of one person", "Enrol one picture of each")
-        listed = None if relative is None else List(gallery, relative)
+        on = None if relative is None else listed(gallery, relative, second)
         for start in range(0, n, BLOCK):
             part = slice(start, start + BLOCK)
             own = probe_person[part, None] == gallery_person[None]
-            if listed is None:
+            if on is None:
                 scores = probes[part] @ gallery.T
                 if leave_out:
                     scores[own] = NOBODY
             else:
                 mine = [row.get(int(number), -1) if leave_out else -1 for number in probe_person[part]]
-                scores = np.maximum(listed.scores(probes[part], np.array(mine, np.int64)), NOBODY)
+                scores = np.maximum(on.scores(probes[part], np.array(mine, np.int64)), NOBODY)
             first = scores.argmax(1)
             rows = np.arange(len(scores))
             best[part], right[part] = scores[rows, first], own[rows, first] & (not leave_out)

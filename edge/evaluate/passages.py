@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from edge.clock import Clock
 from edge.config import DecisionSection
 from edge.custody.retention import Custodian
-from edge.evaluate.strangers import List, Scoring
+from edge.evaluate.strangers import Scoring, Second, first, listed
 from edge.match.calibration import Passages
 from edge.match.relative import Relative
 from edge.match.template import TrackTemplate
@@ -180,14 +180,23 @@ class Judge:
     Attributes:
         rules: votes and window.
         relative: how scores are made.
+        second: a second embedder's part in them; templates then hold its numbers, too.
     """
 
     rules: DecisionSection
     relative: Relative
+    second: Second | None = None
 
 
 def from_pictures(
-    templates: NDArray[np.float32], person: NDArray[np.int64], length: int, *, draws: int, clock: Clock, seed: int = 0
+    templates: NDArray[np.float32],
+    person: NDArray[np.int64],
+    length: int,
+    *,
+    draws: int,
+    clock: Clock,
+    second: Second | None = None,
+    seed: int = 0,
 ) -> tuple[list[Passage], NDArray[np.int64]]:
     """Passages put together from pictures of one person, folded by the van's own template, all with weight 1.
 
@@ -197,6 +206,7 @@ def from_pictures(
         length: pictures in a passage; people with fewer are left out.
         draws: passages of each person, each of ``length`` of their pictures in a new order.
         clock: for the custody of the template.
+        second: where a second embedder's numbers begin: they are folded by themselves, and begin anew with the first's.
         seed: of the draw.
 
     Returns:
@@ -213,13 +223,18 @@ def from_pictures(
             order = random.permutation(mine)
             spare.append(int(order[length]) if len(order) > length else -1)
             pictures = templates[order[:length]]
-            template = TrackTemplate(custodian, uuid4())
             probes, begun = np.empty_like(pictures), np.zeros(length, np.bool_)
+            parts = [slice(None)] if second is None else [slice(second.at), slice(second.at, None)]
+            folded = [(part, TrackTemplate(custodian, uuid4())) for part in parts]
             for at, vector in enumerate(pictures):
-                begun[at] = template.fold(vector, 1.0)
-                with template.probe() as probe:
-                    probes[at] = probe.array
-            template.erase()
+                for part, template in folded:
+                    if begun[at]:  # the first embedder said so
+                        template.erase()
+                    begun[at] |= template.fold(vector[part], 1.0)
+                    with template.probe() as probe:
+                        probes[at, part] = probe.array
+            for _, template in folded:
+                template.erase()
             passages.append(Passage(int(number), pictures, probes, begun))
     return passages, np.array(spare, np.int64)
 
@@ -263,37 +278,25 @@ def search(
         lists: how many; people are dealt to disjoint lists, and dealt anew when they run out.
         seed: of the lists, which are the same for every passage.
     """
-    gallery, gallery_person, rules, relative = people.templates, people.person, judge.rules, judge.relative
-    random = np.random.default_rng(seed)
-    per_deal = min(len(gallery) // entries, lists)
+    random, count = np.random.default_rng(seed), len(people.person)
+    per_deal = min(count // entries, lists)
     deals = [
-        random.permutation(len(gallery))[: per_deal * entries].reshape(per_deal, entries)
-        for _ in range(-(-lists // per_deal))
+        random.permutation(count)[: per_deal * entries].reshape(per_deal, entries) for _ in range(-(-lists // per_deal))
     ]
-    held = [[List(gallery[one], relative) for one in deal] for deal in deals]
-    likeness = [np.stack([one.likeness for one in lists_of]) for lists_of in held]
-
-    def first(rows: NDArray[np.float32], person: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        cosines = rows @ gallery.T
-        dealt = [relative.scores(cosines[:, deal], of) for deal, of in zip(deals, likeness, strict=True)]
-        for deal, lists_of, scores in zip(deals, held, dealt, strict=True):
-            for number, one in enumerate(lists_of):
-                if one.doubles:
-                    scores[:, number] = relative.scores(cosines[:, deal[number]], one.likeness, one.doubles)
-            for number, at in np.argwhere(gallery_person[deal] == person):
-                scores[:, number] = lists_of[number].scores(rows, np.full(len(rows), at))
-        best = np.concatenate([part.max(2) for part in dealt], axis=1)[:, :lists]
-        name = np.concatenate([part.argmax(2) for part in dealt], axis=1)[:, :lists]
-        return best, name
-
-    single, whole, any_picture = [], [], []
-    for passage in passages:
-        alone, _ = first(passage.pictures, passage.person)
-        single.append(alone[0])
-        any_picture.append(alone.max(0))
-        whole.append(levels(*first(passage.probes, passage.person), passage.begun, rules))
-    person = np.array([one.person for one in passages], np.int64)
-    return Levels(person, np.stack(single), np.stack(whole), np.stack(any_picture))
+    pictures, probes = (np.concatenate([getattr(one, name) for one in passages]) for name in ("pictures", "probes"))
+    person, lengths = np.array([(one.person, len(one.probes)) for one in passages], np.int64).T
+    starts, whose = np.cumsum(lengths) - lengths, np.repeat(person, lengths)
+    alone, best = np.empty((2, len(probes), lists), np.float32)
+    name = np.empty((len(probes), lists), np.int64)
+    for number, deal in enumerate(np.concatenate(deals)[:lists]):
+        on = listed(people.templates[deal], judge.relative, judge.second)
+        row = {int(person): at for at, person in enumerate(people.person[deal])}
+        own = np.array([row.get(int(person), -1) for person in whose], np.int64)
+        alone[:, number] = first(on, pictures, own)[0]
+        best[:, number], name[:, number] = first(on, probes, own)
+    parts = [slice(start, start + length) for start, length in zip(starts, lengths, strict=True)]
+    judged = [levels(best[p], name[p], one.begun, judge.rules) for p, one in zip(parts, passages, strict=True)]
+    return Levels(person, alone[starts], np.stack(judged), np.stack([alone[p].max(0) for p in parts]))
 
 
 def own_levels(
@@ -307,14 +310,13 @@ def own_levels(
         people: the list, on which a person's own template is replaced by their entry.
         judge: of passages.
     """
-    gallery, gallery_person, rules, relative = people.templates, people.person, judge.rules, judge.relative
     single, whole = [], []
-    listed = List(gallery, relative)
+    on = listed(people.templates, judge.relative, judge.second)
     for passage, entry in zip(passages, enrolled, strict=True):
-        own = int(np.flatnonzero(gallery_person == passage.person)[0])
-        scored = listed.with_another(own, entry)
+        own = int(np.flatnonzero(people.person == passage.person)[0])
+        scored = on.with_another(own, entry)
 
-        def first(
+        def named(
             rows: NDArray[np.float32], own: int = own, score: Scoring = scored
         ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
             scores = score(rows)
@@ -322,8 +324,8 @@ def own_levels(
             # Another one first is no vote for this person, and no lower threshold makes it one.
             return np.where(name == own, scores.max(1), np.float32(NEVER))[:, None], name[:, None]
 
-        single.append(float(first(passage.pictures[:1])[0][0, 0]))
-        whole.append(float(levels(*first(passage.probes), passage.begun, rules)[0]))
+        single.append(float(named(passage.pictures[:1])[0][0, 0]))
+        whole.append(float(levels(*named(passage.probes), passage.begun, judge.rules)[0]))
     return np.array(single, np.float32), np.array(whole, np.float32)
 
 
@@ -353,7 +355,7 @@ def as_searches(
     """
     rows: list[tuple[int, int, int, int, int, float, float, float]] = []
     for length in LENGTHS:
-        made, _ = from_pictures(templates, person, length, draws=4, clock=clock, seed=seed)
+        made, _ = from_pictures(templates, person, length, draws=4, clock=clock, second=judge.second, seed=seed)
         for entries in [n for n in COUNTED_LISTS if made and n <= len(people.person)]:
             found = search(made, people, entries, judge, lists=max(8, 2000 // entries), seed=seed)
             for one_in in COUNTED_BUDGETS:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.evaluate.measure import threshold_for
+from edge.evaluate.strangers import Second
 from edge.match.relative import Relative
 
 __all__ = ["WAYS", "Clip", "Found", "compare"]
@@ -43,7 +44,7 @@ class Found:
 
     Attributes:
         way: one of :data:`WAYS`.
-        score: ``cosine`` or ``list-relative``.
+        score: ``cosine``, ``list-relative`` or ``both``, which is list-relative by two embedders.
         entries: people on the list.
         tpir: by FPIR: the mean of the draws, and the lowest and highest of them.
     """
@@ -63,6 +64,7 @@ def compare(
     draws: int = 10,
     seed: int = 0,
     relative: Relative | None = None,
+    second: Second | None = None,
 ) -> list[Found]:
     """Measure every way on the same draws; in each, half of the people are on the list and the others are strangers.
 
@@ -75,6 +77,7 @@ def compare(
         seed: of the draws.
         relative: list-relative scores besides; an entry's likeness to others is that of its mean, and so is whose
             double it is.
+        second: a second embedder's part in a third score; templates then hold its numbers, too.
     """
     random = np.random.default_rng(seed)
     people = sorted({clip.person for clip in clips})
@@ -83,10 +86,9 @@ def compare(
         listed = set(random.permutation(people)[: len(people) // 2])
         first = {name: next(clip for clip in clips if clip.person == name) for name in sorted(listed)}
         passing = [clip for clip in clips if clip is not first.get(clip.person)]
-        probes = np.stack([_mean(clip.seen) for clip in passing])
-        own = np.array([sorted(listed).index(clip.person) if clip.person in listed else -1 for clip in passing])
         others = fill[: max(0, entries - len(first))]
-        for way, score, scores in _scored(list(first.values()), others, probes, relative):
+        own = np.array([sorted(listed).index(clip.person) if clip.person in listed else -1 for clip in passing])
+        for way, score, scores in _scored(list(first.values()), others, passing, relative, second):
             best, right = scores.max(1), scores.argmax(1) == own
             strangers = best[own < 0].astype(np.float32)
             found = []
@@ -106,25 +108,44 @@ def compare(
 
 
 def _scored(
-    first: Sequence[Clip], others: Templates, probes: Templates, relative: Relative | None
+    first: Sequence[Clip],
+    others: Templates,
+    passing: Sequence[Clip],
+    relative: Relative | None,
+    second: Second | None,
 ) -> Iterator[tuple[str, str, Templates]]:
     """``(passages, entries)`` scores of each way; the people of ``first`` are the first entries."""
-    rest = probes @ others.T
-    one = np.stack([clip.enrolled[0] for clip in first])
-    mean = np.stack([_mean(clip.enrolled) for clip in first])
-    each = np.stack([(probes @ clip.enrolled.T).max(1) for clip in first], axis=1)
-    to_mean = probes @ mean.T
-    for way, mine in (
-        ("one", probes @ one.T),
-        ("each", each),
-        ("mean", to_mean),
-        ("each and mean", np.maximum(each, to_mean)),
-    ):
-        cosines = np.concatenate([mine, rest], axis=1)
+    mine = slice(None if second is None else second.at)
+    theirs = None if second is None else _cosines(first, others, passing, slice(second.at, None))
+    for way, (cosines, listed) in _cosines(first, others, passing, mine).items():
         yield way, "cosine", cosines
-        if relative is not None:
-            likeness, _, doubles = relative.of_list(np.concatenate([one if way == "one" else mean, others]))
-            yield way, "list-relative", relative.scores(cosines, likeness, doubles)
+        if relative is None:
+            continue
+        likeness, _, doubles = relative.of_list(listed)
+        scores = relative.scores(cosines, likeness, doubles)
+        yield way, "list-relative", scores
+        if second is not None and theirs is not None:
+            to_theirs, rows = theirs[way]
+            likeness, _ = relative.neighbours(rows, np.arange(len(rows)), doubles)
+            other = relative.scores(to_theirs, likeness, doubles)
+            yield way, "both", np.asarray((1 - second.share) * scores + second.share * other, np.float32)
+
+
+def _cosines(
+    first: Sequence[Clip], others: Templates, passing: Sequence[Clip], part: slice
+) -> dict[str, tuple[Templates, Templates]]:
+    """For each way the ``(passages, entries)`` cosines by one embedder, and the entries' own templates or means."""
+    probes = np.stack([_mean(clip.seen[:, part]) for clip in passing])
+    enrolled, fill = [clip.enrolled[:, part] for clip in first], np.ascontiguousarray(others[:, part])
+    rest = probes @ fill.T
+    one, mean = np.stack([rows[0] for rows in enrolled]), np.stack([_mean(rows) for rows in enrolled])
+    each = np.stack([(probes @ rows.T).max(1) for rows in enrolled], axis=1)
+    to_mean = probes @ mean.T
+    ways = {"one": probes @ one.T, "each": each, "mean": to_mean, "each and mean": np.maximum(each, to_mean)}
+    return {
+        way: (np.concatenate([cosines, rest], axis=1), np.concatenate([one if way == "one" else mean, fill]))
+        for way, cosines in ways.items()
+    }
 
 
 def _mean(rows: Templates) -> Templates:

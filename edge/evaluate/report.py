@@ -18,6 +18,7 @@ from edge.evaluate.differentials import Draws, Events, Groups, Values, compare
 from edge.evaluate.extract import Acquired, Acquisition, Recipe, extract
 from edge.evaluate.manifest import Picture, Roles
 from edge.evaluate.measure import Point, Searches, points, search
+from edge.evaluate.strangers import Second
 from edge.match.relative import Relative
 
 __all__ = ["Closely", "Report", "evaluate"]
@@ -163,6 +164,7 @@ def evaluate(
     without: Path | None = None,
     closely: Closely = "both",
     relative: Relative | None = None,
+    second: float | None = None,
     targets: Sequence[float] = (0.1, 0.03, 0.01, 0.003, 0.001),
     threshold: float | None = None,
     seed: int = 0,
@@ -175,8 +177,8 @@ def evaluate(
 
     Args:
         manifest: see :mod:`edge.evaluate.manifest`.
-        recipe: the models; with two embedders the first makes the probes and the second the gallery, which only makes
-            sense for two variants of one model.
+        recipe: the models; with two embedders and no ``second`` the first makes the probes and the other the gallery,
+            which only makes sense for two variants of one model.
         gallery_fill: manifest of people who are enrolled only, to make the list longer; people who are in the manifest
             too are left aside.
         where: keep only rows with these values.
@@ -184,6 +186,7 @@ def evaluate(
         closely: whose faces are looked at more closely (:mod:`edge.sight.closer`): nobody's, those of the gallery, or
             both sides'. A van does so with whoever comes near somebody on the list: at its thresholds, both sides'.
         relative: score by likeness beyond the rest of the list, instead of by the cosine.
+        second: share of the recipe's second embedder in a score; None where it has no such part.
         targets: FPIR to report at.
         threshold: report at this score instead.
         seed: of the split and of the resampling.
@@ -208,15 +211,21 @@ def evaluate(
 
     number = {name: i for i, name in enumerate(sorted(known | {p.identity for p in fill}))}
     enrolled = [p for p in (*roles.gallery, *fill) if by_path[p.path].templates]
-    gallery = _templates([by_path[p.path] for p in enrolled], len(recipe.embedders) - 1, closely=closely != "none")
+    both = (0, 1) if second is not None else (0,)
+    which = both if second is not None else (len(recipe.embedders) - 1,)
+    gallery = _templates([by_path[p.path] for p in enrolled], which, closely=closely != "none")
+    opinion = None
+    if second is not None:
+        opinion = Second(_templates([by_path[p.path] for p in enrolled], (0,), closely=False).shape[1], second)
+        relative = relative or Relative(probe=0.0, entry=0.0)
     owner = np.array([number[p.identity] for p in enrolled], np.int64)
 
     def searched(probes: Sequence[Picture], *, leave_out: bool = False) -> Searches:
         mine = [by_path[p.path] for p in probes]
         made = np.array([bool(a.templates) for a in mine], bool)
         person = np.array([number[p.identity] for p in probes], np.int64)
-        templates = _templates(mine, 0, closely=closely == "both")
-        return search(templates, made, person, gallery, owner, leave_out=leave_out, relative=relative)
+        templates = _templates(mine, both, closely=closely == "both")
+        return search(templates, made, person, gallery, owner, leave_out=leave_out, relative=relative, second=opinion)
 
     mated = searched(roles.mated)
     nonmated = searched(_others(roles), leave_out=roles.left_out)
@@ -230,7 +239,7 @@ def evaluate(
         overall=overall,
         rank1=_share(mated.right),
         groups=_grouped(roles, mated, nonmated, overall),
-        model=_about(recipe, closely, relative),
+        model=_about(recipe, closely, relative, second),
         differentials=_apart(roles, (mated, nonmated), overall, by_path, number, replicates=replicates, seed=seed),
     )
 
@@ -258,13 +267,13 @@ def _figure(number: float | None) -> str:
     return "" if number is None else f"{number:.6f}"
 
 
-def _templates(found: Sequence[Acquisition], embedder: int, *, closely: bool) -> NDArray[np.float32]:
-    """(n, d) of length 1; zeros where there is none."""
-    dimension = next((a.templates[embedder].shape[1] for a in found if a.templates), 1)
-    rows = np.zeros((len(found), dimension), np.float32)
+def _templates(found: Sequence[Acquisition], embedders: Sequence[int], *, closely: bool) -> NDArray[np.float32]:
+    """(n, d): each embedder's template, of length 1, behind the one before; zeros where there is none."""
+    lengths = [next((a.templates[e].shape[1] for a in found if a.templates), 1) for e in embedders]
+    rows = np.zeros((len(found), sum(lengths)), np.float32)
     for row, acquisition in zip(rows, found, strict=True):
         if acquisition.templates:
-            row[:] = acquisition.templates[embedder][int(closely)]
+            row[:] = np.concatenate([acquisition.templates[e][int(closely)] for e in embedders])
     return rows
 
 
@@ -334,12 +343,14 @@ def _apart(
     return apart
 
 
-def _about(recipe: Recipe, closely: Closely, relative: Relative | None) -> dict[str, Any]:
+def _about(recipe: Recipe, closely: Closely, relative: Relative | None, second: float | None) -> dict[str, Any]:
     from edge.sight import card  # noqa: PLC0415 - only the cards are read again here
 
     about: dict[str, Any] = {"runtime": recipe.runtime, "closely": closely}
     about["score"] = "cosine" if relative is None else msgspec.structs.asdict(relative)
-    names = ("detector", "embedder", "gallery_embedder")
+    if second is not None:
+        about["second_share"] = second
+    names = ("detector", "embedder", "gallery_embedder" if second is None else "second")
     for name, reference in zip(names, (recipe.detector, *recipe.embedders), strict=False):
         pack, variant = card.split(reference)
         read = card.read((recipe.directory or card.default_directory()) / pack)

@@ -8,19 +8,34 @@ looks like the stranger's entry, too, and would otherwise be scored lower than i
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.match.doubles import Doubles
 from edge.match.relative import Relative
 
-__all__ = ["List", "Scoring"]
+__all__ = ["Both", "List", "Scoring", "Second", "first", "listed"]
 
 Scoring = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """From ``(m, d)`` probes to ``(m, n)`` scores."""
 
 BLOCK = 1024
-"""Entries compared at once: bounds the memory to 1,024 times the list's length."""
+"""Entries or probes compared at once: bounds the memory to 1,024 times the list's length."""
+
+
+@dataclass(frozen=True, slots=True)
+class Second:
+    """A second embedder's opinion. A row of templates then holds the first embedder's numbers, then the second's.
+
+    Attributes:
+        at: numbers of the first embedder's templates.
+        share: of the second in a score, 0..1: ``score = (1 - share) * first + share * second``, each list-relative.
+    """
+
+    at: int
+    share: float
 
 
 class List:
@@ -29,11 +44,15 @@ class List:
     Args:
         vectors: ``(n, d)`` float32 of length 1, one row for each entry.
         relative: how scores are made.
+        doubles: which entries are probably one person, where another embedder says so.
     """
 
-    def __init__(self, vectors: NDArray[np.float32], relative: Relative) -> None:
+    def __init__(self, vectors: NDArray[np.float32], relative: Relative, doubles: Doubles | None = None) -> None:
         self._vectors, self._relative = vectors, relative
-        self.likeness, _, self.doubles = relative.of_list(vectors)
+        if doubles is None:
+            self.likeness, _, self.doubles = relative.of_list(vectors)
+        else:
+            self.likeness, self.doubles = relative.neighbours(vectors, np.arange(len(vectors)), doubles)[0], doubles
         """``T(g)`` of every entry, ``(n,)``, and which entries are probably one person."""
         count = len(vectors)
         self._least = np.full(count, -np.inf, np.float32)
@@ -81,16 +100,24 @@ class List:
             scores[listed] = self._relative.scores(cosines[listed], self.likeness_without(own[listed]), self.doubles)
         return scores
 
-    def with_another(self, own: int, entry: NDArray[np.float32]) -> Scoring:
+    def doubles_with(self, own: int, entry: NDArray[np.float32]) -> Doubles:
+        """The doubles if one entry had another template."""
+        to_others = self._vectors @ entry
+        to_others[own] = 0
+        return self.doubles.replaced(own, np.flatnonzero(to_others >= self._relative.one_person))
+
+    def with_another(self, own: int, entry: NDArray[np.float32], doubles: Doubles | None = None) -> Scoring:
         """How people are scored on this list if one entry had another template; ``T`` of the other entries stays.
 
         Args:
             own: the row that is replaced.
             entry: ``(d,)`` of length 1, in its place.
+            doubles: of the list with it, where another embedder says so.
         """
         relative, to_others = self._relative, self._vectors @ entry
         to_others[own] = 0
-        doubles = self.doubles.replaced(own, np.flatnonzero(to_others >= relative.one_person))
+        if doubles is None:
+            doubles = self.doubles_with(own, entry)
         to_others[doubles.of(own)] = 0
         likeness = self.likeness.copy()
         likeness[own] = np.maximum(np.sort(to_others)[-relative.nearest :], 0).sum() / relative.nearest
@@ -101,3 +128,70 @@ class List:
             return relative.scores(cosines, likeness, doubles)
 
         return score
+
+
+class Both:
+    """A list that two embedders score. Who is whose double is the first's to say: the second's cosines lie elsewhere.
+
+    Args:
+        vectors: ``(n, d)`` float32, the parts of each row of length 1.
+        relative: how either's scores are made.
+        second: where the second's numbers begin, and its share.
+    """
+
+    def __init__(self, vectors: NDArray[np.float32], relative: Relative, second: Second) -> None:
+        mine, others = self._parts(vectors, second)
+        self._second = second
+        self._one = List(mine, relative)
+        self._two = List(others, relative, self._one.doubles)
+
+    def scores(self, probes: NDArray[np.float32], own: NDArray[np.int64]) -> NDArray[np.float32]:
+        """As :meth:`List.scores`."""
+        mine, others = self._parts(probes, self._second)
+        return self._mixed(self._one.scores(mine, own), self._two.scores(others, own))
+
+    def with_another(self, own: int, entry: NDArray[np.float32]) -> Scoring:
+        """As :meth:`List.with_another`."""
+        mine, others = self._parts(entry, self._second)
+        one = self._one.with_another(own, mine)
+        two = self._two.with_another(own, others, self._one.doubles_with(own, mine))
+
+        def score(probes: NDArray[np.float32]) -> NDArray[np.float32]:
+            mine, others = self._parts(probes, self._second)
+            return self._mixed(one(mine), two(others))
+
+        return score
+
+    @staticmethod
+    def _parts(rows: NDArray[np.float32], second: Second) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        return np.ascontiguousarray(rows[..., : second.at]), np.ascontiguousarray(rows[..., second.at :])
+
+    def _mixed(self, one: NDArray[np.float32], two: NDArray[np.float32]) -> NDArray[np.float32]:
+        share = np.float32(self._second.share)
+        there = np.isfinite(one)  # an entry that is off the list has no score by either
+        mixed = (1 - share) * np.where(there, one, 0) + share * np.where(there, two, 0)
+        return np.where(there, mixed, -np.inf).astype(np.float32)
+
+
+def listed(vectors: NDArray[np.float32], relative: Relative, second: Second | None) -> List | Both:
+    """A list that one embedder scores, or two."""
+    return List(vectors, relative) if second is None else Both(vectors, relative, second)
+
+
+def first(
+    on: List | Both, probes: NDArray[np.float32], own: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The first candidate of every probe: its score, and which entry it is.
+
+    Args:
+        on: the list.
+        probes: ``(m, d)`` float32.
+        own: ``(m,)`` as for :meth:`List.scores`.
+    """
+    best, which = np.empty(len(probes), np.float32), np.empty(len(probes), np.int64)
+    for start in range(0, len(probes), BLOCK):
+        part = slice(start, start + BLOCK)
+        scores = on.scores(probes[part], own[part])
+        which[part] = scores.argmax(1)
+        best[part] = scores.max(1)
+    return best, which

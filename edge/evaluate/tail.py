@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import BadInput
-from edge.evaluate.strangers import List
+from edge.evaluate.strangers import Both, List, Second, first, listed
 from edge.match.calibration import ImpostorTail, SizedTail, fit
 from edge.match.relative import Relative
 
@@ -42,6 +42,7 @@ def measure(
     gallery_person: NDArray[np.int64],
     relative: Relative,
     *,
+    second: Second | None = None,
     sizes: Sequence[int] = SIZES,
     seed: int = 0,
 ) -> tuple[SizedTail, ...]:
@@ -53,6 +54,7 @@ def measure(
         gallery: (m, d) of length 1, one row per person.
         gallery_person: (m,) numbers, all different.
         relative: how scores are made.
+        second: a second embedder's part in them.
         sizes: of lists; the longest possible one is added.
         seed: of the order in which people are put on lists, and of the resampling.
 
@@ -67,7 +69,7 @@ def measure(
         blocks = min(len(gallery) // size, BLOCKS)
         lists = [slice(block * size, (block + 1) * size) for block in range(blocks)]
         best = np.concatenate(
-            [_best(probes, probe_person, gallery[one], gallery_person[one], relative) for one in lists]
+            [_best(probes, probe_person, listed(gallery[one], relative, second), gallery_person[one]) for one in lists]
         )
         tail = _fit(best, np.tile(probe_person, blocks), size, random)
         if tail is not None:
@@ -78,20 +80,10 @@ def measure(
 
 
 def _best(
-    probes: NDArray[np.float32],
-    person: NDArray[np.int64],
-    gallery: NDArray[np.float32],
-    enrolled: NDArray[np.int64],
-    relative: Relative,
+    probes: NDArray[np.float32], person: NDArray[np.int64], on: List | Both, enrolled: NDArray[np.int64]
 ) -> NDArray[np.float32]:
-    best = np.empty(len(probes), np.float32)
-    listed = List(gallery, relative)
     row = {int(number): at for at, number in enumerate(enrolled)}
-    own = np.array([row.get(int(number), -1) for number in person], np.int64)
-    for start in range(0, len(probes), 512):
-        part = slice(start, start + 512)
-        best[part] = listed.scores(probes[part], own[part]).max(1)
-    return best
+    return first(on, probes, np.array([row.get(int(number), -1) for number in person], np.int64))[0]
 
 
 def _fit(
@@ -132,6 +124,8 @@ def to_toml(tail: ImpostorTail) -> str:
     lines = ["# Measured by `scripts/pack-model tail`; see edge/match/calibration.py for what it means."]
     lines += [f"{key} = {value}" if isinstance(value, int) else f'{key} = "{value}"' for key, value in about.items()]
     lines += [f"scene_similarity = {tail.scene_similarity:.3f}"]
+    if tail.second:
+        lines += [f"second = {tail.second:g}"]
     for name, table in (("rules", tail.rules), ("relative", tail.relative)):
         lines += ["", f"[{name}]", *(f"{key} = {value}" for key, value in msgspec.structs.asdict(table).items())]
     measured = ",\n    ".join(str(list(row)) for row in tail.passages.measured)

@@ -172,6 +172,8 @@ class ImpostorTail(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         closely: whose templates are of a closer look: ``none``, ``enrol`` or ``both``.
         people: how many different people were searched.
         relative: how scores were made of similarities.
+        second: share of a second embedder's score in them (:mod:`edge.match.second`); ``model_sha256`` then names the
+            pair, and the tail lies in the second's pack.
         passages: as how many searches a passage counts.
         scene_similarity: cosine that an alert needs besides its score. The list tells nothing of the camera, light and
             background that two faces share, and in one scene strangers are more alike than in any list's people.
@@ -189,6 +191,7 @@ class ImpostorTail(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     scene_similarity: Annotated[float, Meta(ge=0.0, le=1.0)]
     rules: PassageRules
     tails: tuple[SizedTail, ...]
+    second: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.0
 
     @classmethod
     def load(cls, pack: Path, model_sha256: str | None = None) -> ImpostorTail:

@@ -33,10 +33,14 @@ class Decider:
     Args:
         settings: votes, window and cool-down.
         limits: what a candidate must reach.
+        near: how far below them a candidate is worth a closer look. With a second embedder it is 0: limits of a mixed
+            score lie far below those of the first embedder's alone, and whoever does not reach even these by the first
+            alone does not reach them by both (docs/decisions/0073-a-second-opinion.md).
     """
 
-    def __init__(self, settings: DecisionSection, *, limits: Limits) -> None:
+    def __init__(self, settings: DecisionSection, *, limits: Limits, near: float = NEAR) -> None:
         self._settings = settings
+        self._near = near
         self.limits = limits
         """What a candidate must reach from the next search on; another list may need another score."""
         self._votes: dict[UUID, deque[str | None]] = {}
@@ -51,7 +55,8 @@ class Decider:
         best = result.best
         if best is None or track_id in self._alerted_tracks:
             return False
-        return best.score >= self.limits.score - NEAR and best.similarity >= self.limits.similarity - NEAR
+        limits = self.limits
+        return best.score >= limits.score - self._near and best.similarity >= limits.similarity - NEAR
 
     def decide(self, track_id: UUID, result: SearchResult, now_ns: int) -> Decision:
         """Count one search of a track.

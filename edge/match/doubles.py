@@ -94,10 +94,15 @@ class Doubles:
             else:
                 del self._of[other]
 
+    def copy(self) -> Doubles:
+        """The same doubles, to be changed and erased by themselves."""
+        copy = Doubles()
+        copy._of, copy._held = {entry: others.copy() for entry, others in self._of.items()}, self._held
+        return copy
+
     def replaced(self, entry: int, others: NDArray[np.int64]) -> Doubles:
         """These doubles if the entry had other ones; this object stays as it is."""
-        copy = Doubles()
-        copy._of, copy._held = dict(self._of), self._held
+        copy = self.copy()
         copy.remove(entry)
         copy.add(entry, others)
         copy.complete()

@@ -25,7 +25,7 @@ import hnswlib
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.errors import RecordInvalid
+from edge.errors import SOFTWARE_FAULT, RecordInvalid
 from edge.match.doubles import Doubles, among_pictures
 from edge.match.relative import Relative, unit_means
 from edge.records import Candidate, SearchResult
@@ -52,6 +52,7 @@ class Index:
         method: ``exact``, ``hnsw`` or ``auto``, which is exact up to ``exact_up_to`` rows.
         exact_up_to: see ``method``.
         relative: how scores are made of similarities; as the embedder's tail was measured.
+        doubles: who is probably one person, where another index of the same subjects has said so; copied.
 
     Raises:
         RecordInvalid: wrong shape or dtype, rows that are not of length 1, or too many references of one person.
@@ -65,6 +66,7 @@ class Index:
         method: Literal["auto", "exact", "hnsw"] = "auto",
         exact_up_to: int = 20_000,
         relative: Relative | None = None,
+        doubles: Doubles | None = None,
     ) -> None:
         if templates.ndim != 2 or templates.dtype != np.float32 or len(references) != len(templates):
             raise RecordInvalid(
@@ -85,7 +87,7 @@ class Index:
         self._graph: hnswlib.Index | None = None
         if len(templates) and (method == "hnsw" or (method == "auto" and len(templates) > exact_up_to)):
             self._graph = self._build_graph()
-        self._likeness, self._least, self._doubles = self._all_neighbours()
+        self._likeness, self._least, self._doubles = self._all_neighbours(doubles)
 
     def _arrange(self, references: Sequence[str], templates: NDArray[np.float32]) -> None:
         """Rows of one subject beside each other, and the mean of several behind them."""
@@ -155,12 +157,7 @@ class Index:
         """
         if not len(self._rows):
             return SearchResult((), exact=True)
-        if probe.shape != (self._rows.shape[1],):
-            raise RecordInvalid(
-                "the probe",
-                f"has shape {list(probe.shape)}, the list {[self._rows.shape[1]]}",
-                "Build the list with the model that the van runs",
-            )
+        self._check(probe)
         subjects, cosines, doubles = None, None, self._doubles
         if self._graph is not None:
             subjects, cosines = self._near(self._graph, probe)
@@ -185,6 +182,42 @@ class Index:
             scores[at] = -np.inf
         return SearchResult(tuple(ranked), exact=subjects is None)
 
+    def scores_of(self, references: Sequence[str], probe: NDArray[np.float32]) -> list[float]:
+        """The scores of some subjects, whoever else stands out more.
+
+        Args:
+            references: who are on the list.
+            probe: ``(d,)`` float32 of length 1.
+
+        Raises:
+            RecordInvalid: the probe has another dimension than the list, or a reference is not on it.
+        """
+        self._check(probe)
+        missing = [reference for reference in references if reference not in self._pictures]
+        if missing:
+            raise RecordInvalid(
+                "the second opinion", f"was asked about {missing[0]}, who is not listed", SOFTWARE_FAULT
+            )
+        if not references:
+            return []
+        cosines = self._all(probe)
+        cosines[self._gone] = -np.inf
+        scores = self._relative.scores(cosines[None], self._likeness, self._doubles)[0]
+        return [float(scores[self._references.index(reference)]) for reference in references]
+
+    @property
+    def doubles(self) -> Doubles:
+        """Who is probably one person, by the subjects' numbers in the order of the references."""
+        return self._doubles
+
+    def _check(self, probe: NDArray[np.float32]) -> None:
+        if probe.shape != (self._rows.shape[1],):
+            raise RecordInvalid(
+                "the probe",
+                f"has shape {list(probe.shape)}, the list {[self._rows.shape[1]]}",
+                "Build the list with the model that the van runs",
+            )
+
     def _all(self, probe: NDArray[np.float32]) -> NDArray[np.float32]:
         """The best cosine of every subject."""
         cosines = self._rows @ probe
@@ -202,9 +235,11 @@ class Index:
         found.fill(0)
         return subjects, cosines
 
-    def _all_neighbours(self) -> tuple[NDArray[np.float32], NDArray[np.float32], Doubles]:
-        """What :meth:`_neighbours` says of every subject, and who are doubles."""
+    def _all_neighbours(self, given: Doubles | None) -> tuple[NDArray[np.float32], NDArray[np.float32], Doubles]:
+        """What :meth:`_neighbours` says of every subject, and who are doubles, unless another index has said so."""
         everybody = np.arange(len(self._means))
+        if given is not None:
+            return *self._relative.neighbours(self._means, everybody, given), given.copy()
         if self._graph is not None:
             doubles = Doubles()
             likeness, least = self._by_graph(self._graph, everybody, doubles, find=True)

@@ -18,7 +18,7 @@ __all__ = ["ALLOWED", "compose", "is_live", "source_of"]
 ALLOWED = {
     "deployment": ("id", "place"),
     "camera": ("source", "pace", "max_fps", "width", "height", "pixel_format", "turn", "reconnect_s", "stall_s"),
-    "models": ("detector", "threads"),
+    "models": ("detector", "second", "threads"),
     "track": ("confirm_frames", "patience_ms"),
     "decision": ("threshold", "min_similarity", "votes", "window"),
 }

@@ -21,6 +21,7 @@ from pathlib import Path
 import biases
 import calibration
 import centerface
+import dlib_resnet
 import equalise
 import mobilefacenet
 import numpy as np
@@ -43,7 +44,7 @@ CLOSE_UPS, CLOSE_UPS_FOR_BIASES = 512, 128
 def main() -> None:
     """Builds, compares, copies."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sources", type=Path, help="folder with the two unpacked packages")
+    parser.add_argument("sources", type=Path, help="folder with the unpacked packages")
     parser.add_argument("--record", action="store_true")
     parser.add_argument("--calibrate", type=Path, metavar="LFW_MANIFEST")
     parser.add_argument("--only", metavar="WIDTHxHEIGHT", help="calibrate the detector of this size alone")
@@ -59,7 +60,11 @@ def main() -> None:
             scratch / "mobilefacenet",
             options.chips,
         )
-        packs = ("centerface", "mobilefacenet")
+        build_dlib(
+            options.sources / "face_recognition_models/models/dlib_face_recognition_resnet_model_v1.dat",
+            scratch / "dlib-resnet",
+        )
+        packs = ("centerface", "mobilefacenet", "dlib-resnet")
         wrong = [name for pack in packs for name in settle(pack, scratch, record=options.record)]
     if wrong:
         raise SystemExit(
@@ -165,6 +170,16 @@ def build_mobilefacenet(source: Path, scratch: Path, chips: Path | None) -> None
 def quantise_embedder(source: Path, target: Path) -> None:
     """The embedder's scheme."""
     quantise.dynamic(source, target, keep_float=mobilefacenet.KEPT_FLOAT)
+
+
+def build_dlib(source: Path, scratch: Path) -> None:
+    """The second embedder, as models/builder/pack.py makes it."""
+    check_source("dlib-resnet", source)
+    converted, reference = scratch / "converted.tflite", scratch / "build/dlib-resnet-float.tflite"
+    reference.parent.mkdir(parents=True)
+    dlib_resnet.convert(source, converted)
+    mobilefacenet.write_float(converted, reference, "dlib-resnet, one face at a time")
+    quantise.dynamic(reference, scratch / "dlib-resnet-dynamic-int8.tflite")
 
 
 def calibrate_mobilefacenet(merged: Path, chips: Path, stored: Path) -> None:

@@ -350,10 +350,11 @@ class Layers:
 
     def clip(self, node: onnx.NodeProto) -> None:
         attributes, value = self.source.attributes(node), self.value(node)
-        limits = [self.source.constant(node, 1), self.source.constant(node, 2)]
+        given = (attributes.get(name, self.source.constant(node, at)) for at, name in ((1, "min"), (2, "max")))
         low, high = (
-            float(attributes.get(name, np.inf) if limit is None else limit)
-            for name, limit in zip(("min", "max"), limits, strict=True)
+            # An exporter that means no limit may write the largest number that there is.
+            none if limit is None or abs(limit) >= np.finfo(np.float32).max else float(limit)
+            for limit, none in zip(given, (-np.inf, np.inf), strict=True)
         )
         code = {(0.0, 6.0): Op.RELU6, (0.0, np.inf): Op.RELU}.get((low, high))
         if code is None:

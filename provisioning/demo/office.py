@@ -67,8 +67,11 @@ class Office:
         """Encrypt lists to a van's own age key; to the first van's when none is named."""
         self._recipients[van or self.vans[0]] = recipient
 
-    def build_list(self, source: Source) -> dict[str, Any]:
-        """Enrol, review, encrypt to the van, and put the bundle into the repository; returns the report."""
+    def build_list(self, source: Source, *, second: str = "") -> dict[str, Any]:
+        """Enrol, review, encrypt to the van, and put the bundle into the repository; returns the report.
+
+        ``second`` is the embedder that the van asks before an alert, if it asks one.
+        """
         out = self.folder / "list"
         album = Album()
         approved = {subject.record.category for subject in source.subjects}
@@ -76,7 +79,7 @@ class Office:
             source,
             out,
             self.deployment,
-            make_encoder("", ""),
+            make_encoder(second=second),
             quiet=True,
             day=datetime.now(UTC).date(),
             approved=tuple(approved),

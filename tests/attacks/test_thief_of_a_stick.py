@@ -41,6 +41,7 @@ place = "Tower \\"Hill\\""
 source = "rtsp://camera.example/1"
 max_fps = 12.5
 [models]
+second = "dlib-resnet:dynamic-int8"
 threads = 1
 [decision]
 votes = 4
@@ -54,6 +55,7 @@ def test_a_deployment_sets_what_it_may_and_the_rest_comes_from_image_and_enrolme
     assert (config.camera.max_fps, config.models.threads, config.decision.votes) == (12.5, 1, 4)
     assert (config.van.id, config.alert.host, config.position.fixed) == ("van-7", "broker.example", (51.5, -0.1))
     assert (config.repository.root, config.watchlist.revokers) == ("/data/lfr/root.json", "/data/lfr/revokers.jwks")
+    assert config.models.second == "dlib-resnet:dynamic-int8"  # the authority names the pair, or nobody is matched
     assert config.clock.require_confirmed
     assert config.memory.lock
 

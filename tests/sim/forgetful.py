@@ -1,11 +1,10 @@
 """A van in a process of its own, whose memory another process searches. Speaks in lines on stdin and stdout.
 
-    python -m tests.sim.forgetful PICTURE SEED [closely]
+    python -m tests.sim.forgetful PICTURE SEED [closely [second]]
 
-It shows one face to the real pipeline for several frames, then an empty street until the passage has ended.
-With ``closely`` every face gets the closer look
-that is for whoever comes near somebody on the list. At every stop it says where it stands and waits for a line, so that
-its memory can be read meanwhile.
+It shows one face to the real pipeline for several frames, then an empty street until the passage has ended. With
+``closely`` every face gets the closer look that is for whoever comes near somebody on the list; with ``second`` also by
+a second embedder. At every stop it says where it stands and waits for a line, so that its memory can be read meanwhile.
 """
 
 from __future__ import annotations
@@ -25,12 +24,14 @@ from edge.custody.retention import Custodian
 from edge.deployment.permit import Permit
 from edge.match.decide import Decider
 from edge.match.index import Index
+from edge.match.relative import Relative
+from edge.match.second import SecondOpinion
 from edge.pipeline import Pipeline
 from edge.records import Frame, Limits, SearchResult
 from edge.sight.faults import PictureWatch
 from edge.sight.picture import read_image
 from tests.sim.clock import HandClock
-from tests.sim.van import Desk, Subjects, a_config, models
+from tests.sim.van import Desk, Subjects, a_config, models, second_model
 
 STEP_S = 0.05
 
@@ -74,7 +75,7 @@ def stop(where: str) -> None:
 
 
 def main() -> None:
-    picture, closely = Path(sys.argv[1]), "closely" in sys.argv[3:]
+    picture, closely, twice = Path(sys.argv[1]), "closely" in sys.argv[3:], "second" in sys.argv[3:]
     protect(MemorySection())
     clock = HandClock()
     custodian = Custodian(clock)
@@ -95,6 +96,11 @@ def main() -> None:
     detector, embedder = models()
     config = a_config()
     templates = np.eye(2, embedder.dimension, dtype=np.float32)
+    index, second = Index(["A", "B"], templates), None
+    if twice:
+        other = second_model()
+        theirs = np.eye(2, other.dimension, dtype=np.float32)
+        second = (other, SecondOpinion(index, ["A", "B"], theirs, relative=Relative(), share=0.6))
     permit = Permit(clock)
     permit.grant()
     pipeline = Pipeline(
@@ -103,7 +109,8 @@ def main() -> None:
         source=Street(picture, clock, custodian),
         detector=detector,
         embedder=embedder,
-        index=Index(["A", "B"], templates),
+        index=index,
+        second=second,
         subjects=Subjects({}),
         decider=(Attentive if closely else Decider)(config.decision, limits=Limits(0.6, 0.45)),
         limits=lambda *_: Limits(0.6, 0.45),

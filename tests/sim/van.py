@@ -8,8 +8,9 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+from msgspec.structs import replace
 
-from edge.assembly.mandate import load_models
+from edge.assembly.mandate import load_models, load_second
 from edge.clock import Clock, SystemClock
 from edge.config import CameraSection, Config, DecisionSection, DeploymentSection, ModelsSection, VanSection
 from edge.custody.retention import Custodian, CustodyTotals
@@ -73,6 +74,14 @@ class Watched:
 def models(detector: str = "centerface:640x384-int8") -> tuple[Detector, Embedder]:
     """Loaded once per process: the checks at load are tested elsewhere."""
     return load_models(a_config(detector=detector))
+
+
+@cache
+def second_model() -> Embedder:
+    """The second embedder that ships."""
+    second = load_second(replace(a_config(), models=ModelsSection(second="dlib-resnet:dynamic-int8", threads=1)))
+    assert second is not None
+    return second
 
 
 def a_config(source: Path | str = "none", *, detector: str = "centerface:640x384-int8", **decision: float) -> Config:
