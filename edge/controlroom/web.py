@@ -44,7 +44,7 @@ from edge.system.journal import get_logger
 __all__ = ["Page", "create_app"]
 
 PAGE = Path(__file__).parent / "page"
-SCRIPTS = ("room.js", "pictures.js", "sound.js", "htmx.min.js", "sse.min.js")
+SCRIPTS = ("theme.js", "room.js", "pictures.js", "sound.js", "htmx.min.js", "sse.min.js")
 STATIC = {"style.css": "text/css", **dict.fromkeys(SCRIPTS, "text/javascript")}
 ASKED = {"engage": "decision", "correct": "whether it was the person on the list", "result": "what came of it"}
 """The questions of the forms, by the names of their fields."""

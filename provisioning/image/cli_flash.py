@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edge.commandline import AsJson, say, show, table
+from edge.errors import BadInput
 from edge.files import replace_file
 
 if TYPE_CHECKING:
@@ -79,16 +80,18 @@ def flash(
 
 def ledger(
     file: Annotated[Path, typer.Argument(help="the ledger that flash wrote")] = LEDGER,
-    csv: Annotated[Path | None, typer.Option("--csv", help="write it as CSV, without the secrets")] = None,
+    out: Annotated[Path | None, typer.Option("--csv", help="write it as CSV, without the secrets")] = None,
     as_json: Json = False,
 ) -> None:
     """Show which media were flashed, enrolled or found faulty; the one-time secrets are never shown."""
     from provisioning.image import ledger as ledgers
 
+    if not file.exists():
+        raise BadInput(str(file), "is not there", "Give the ledger that flash wrote")
     rows = ledgers.rows(file)
-    if csv is not None:
-        replace_file(csv, ledgers.as_csv(file).encode(), mode=0o644)
-        show({"csv": str(csv), "lines": len(rows)}, [f"{csv} has {len(rows)} lines."], as_json=as_json)
+    if out is not None:
+        replace_file(out, ledgers.as_csv(file).encode(), mode=0o644)
+        show({"csv": str(out), "lines": len(rows)}, [f"{out} has {len(rows)} lines."], as_json=as_json)
         return
     if as_json:
         show([dict(zip(ledgers.COLUMNS, row, strict=True)) for row in rows], (), as_json=True)

@@ -82,10 +82,12 @@
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.key === "Escape") { toList(); return; }
     if (event.target.matches("input:not([type=radio]), select, textarea")) return;
+    const [right, down] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key] ?? [0, 0];
+    if ((right || down) && !event.target.matches("input, select, textarea") && pictures.pan(right, down)) { event.preventDefault(); return; }
     const act = {
       j: () => step(1), k: () => step(-1), e: () => choose("yes"), d: () => choose("no"),
       o: () => document.querySelector("#outcome input")?.focus(),
-      h: () => showHistory(past.hidden),
+      h: () => showHistory(past.hidden), z: () => pictures.zoom(), f: () => pictures.flicker(),
       n: () => { showHistory(false); queue.querySelector('.card[data-state="new"]')?.click(); },
     }[event.key.toLowerCase()];
     if (act) { event.preventDefault(); act(); }
