@@ -228,6 +228,8 @@ def bench(
         settings = SceneSettings(faces=str(faces), plan=plan, live=live, entries=entries, minutes=minutes)
         configure("json")  # on standard error: the report has standard output for itself
         models = load(config).models if config else None
+        if models is not None and models.second:
+            raise typer.BadParameter("--scene does not measure a second embedder yet: give a configuration without one")
         of_street = bench_scene(settings, models)
         show(of_street, lines(of_street), as_json=as_json)
         return
