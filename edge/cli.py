@@ -197,16 +197,45 @@ def retire(
 def bench(
     config: Annotated[Path | None, typer.Option("--config", "-c", help="take models and threads from here")] = None,
     rounds: Annotated[int, typer.Option(min=5, help="measurements per stage")] = 50,
+    scene: Annotated[bool, typer.Option("--scene", help="watch a labelled street made of the --faces instead")] = False,
+    faces: Annotated[Path | None, typer.Option(help="folder with one folder of pictures per person")] = None,
+    people: Annotated[float, typer.Option(min=1, help="of the street: people a minute")] = 60.0,
+    seconds: Annotated[float, typer.Option(min=1, help="of the street: its length")] = 20.0,
+    fps: Annotated[float, typer.Option(min=1, help="of the street: frames a second")] = 10.0,
+    listed: Annotated[int, typer.Option(min=0, help="of the street: how many are on the list")] = 5,
+    size: Annotated[tuple[int, int], typer.Option(min=10, help="of the street: width of faces, pixels")] = (40, 160),
+    seed: Annotated[int, typer.Option(min=0, help="of the street")] = 2019,
+    entries: Annotated[int, typer.Option(min=1, help="length of the list; filled up with made-up entries")] = 1000,
+    live: Annotated[
+        bool, typer.Option("--live", help="play the street at its own rate; the newest frame wins")
+    ] = False,
+    minutes: Annotated[float, typer.Option(min=0, help="repeat the street for so long: does memory grow?")] = 0.0,
     as_json: Json = False,
 ) -> None:
-    """Measure each stage on this machine, on made-up pixels: nobody's face is needed."""
+    """Measure each stage on this machine, on made-up pixels; or the whole pipeline on a street of real faces."""
     from edge.bench import bench as measure
     from edge.config import load
 
+    if scene:
+        from edge.bench_scene import bench_scene
+        from edge.evaluate.scene_report import SceneSettings, lines
+        from edge.evaluate.street import StreetPlan
+        from edge.system.journal import configure
+
+        if faces is None:
+            raise typer.BadParameter("--scene needs --faces FOLDER, with one folder of pictures per person")
+        plan = StreetPlan(seed=seed, seconds=seconds, fps=fps, people_per_minute=people, listed=listed, size_px=size)
+        settings = SceneSettings(faces=str(faces), plan=plan, live=live, entries=entries, minutes=minutes)
+        configure("json")  # on standard error: the report has standard output for itself
+        models = load(config).models if config else None
+        if models is not None and models.second:
+            raise typer.BadParameter("--scene does not measure a second embedder yet: give a configuration without one")
+        of_street = bench_scene(settings, models)
+        show(of_street, lines(of_street), as_json=as_json)
+        return
     report = measure(load(config) if config else None, rounds=rounds)
-    lines = [f"{report.machine}, {report.runtime}, {report.threads} thread(s), medians of {report.rounds}:"]
-    lines += [f"  {stage:<32}{value:8.2f} ms" for stage, value in report.median_ms.items()]
-    show(report, lines, as_json=as_json)
+    head = f"{report.machine}, {report.runtime}, {report.threads} thread(s), medians of {report.rounds}:"
+    show(report, [head, *(f"  {stage:<32}{ms:8.2f} ms" for stage, ms in report.median_ms.items())], as_json=as_json)
 
 
 def _listen(port: int) -> socket.socket:
