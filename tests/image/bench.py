@@ -100,7 +100,7 @@ def kept(name: str, ring: Ring, decided_by: Sequence[str | bytes | Path | None],
     key = debian.key_of(build.commit_of(REPOSITORY), ring.keyring.read_bytes(), *parts)
     stamp = out.with_name(f"{out.name}.key")
     if (
-        name != "again"
+        not name.endswith("again")
         and stamp.exists()
         and stamp.read_text() == key
         and not build.commit_of(REPOSITORY).endswith("-dirty")
