@@ -1,9 +1,9 @@
 """Keys for a machine's firmware (UEFI Secure Boot): whom it lets change its keys, and whose kernel images it starts.
 
-Three keys, each with a certificate by the release authority, so that whoever trusts the authority can tell them from
-anybody else's. ``PK`` owns the machine, ``KEK`` may change what it trusts, ``db`` signs kernel images. All are RSA with
-2048 bits: firmware is only held to know that (UEFI 2.10, 32.5.3). PK and KEK stay offline with the authority; ``db``
-goes to the signing machine or into its token.
+``PK`` owns the machine, ``KEK`` may change what it trusts, ``db`` signs kernel images. All are RSA with 2048 bits:
+firmware is only held to know that (UEFI 2.10, 32.5.3). PK and KEK sign themselves, as firmware expects. The
+release authority certifies db, so that whoever trusts the authority can judge a kernel image. PK and KEK stay offline
+with the authority; db goes to the signing machine or into its token.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ OWNER = uuid.UUID("5a3c0d1e-1f2e-4ed6-8a11-0000000000dd")
 """Who put a key into the firmware, as the firmware lists it."""
 LIFE = timedelta(days=20 * 365)
 """Firmware does not look at dates; the authority's own end is the end."""
+_ATTRIBUTES = "NON_VOLATILE,BOOTSERVICE_ACCESS,RUNTIME_ACCESS,TIME_BASED_AUTHENTICATED_WRITE_ACCESS"
+"""Signed with the content; sbvarsign would sign for an addition instead, which is not how a PK is set."""
 _SIGNED_BY = {"PK": "PK", "KEK": "PK", "db": "KEK"}
 
 
@@ -36,7 +38,7 @@ def make(authority: Path, out: Path, *, passphrase: bytes | None = None) -> Path
     """Make the three keys and the files that a machine's firmware takes.
 
     For each name ``out`` gets the certificate as ``.crt`` (PEM) and ``.cer`` (DER), the private key ``.key``, and
-    ``.auth``: an update that firmware in setup mode takes, and that later replaces the key, signed by whoever may.
+    ``.auth``: what firmware in setup mode takes.
 
     Args:
         authority: the release or development authority's folder.
@@ -56,16 +58,17 @@ def make(authority: Path, out: Path, *, passphrase: bytes | None = None) -> Path
     now = datetime.now(UTC)
     for name in NAMES:
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        subject = keys.name_of(kind, f"Secure Boot {name}")
         certificate = (
             x509.CertificateBuilder()
-            .subject_name(keys.name_of(kind, f"Secure Boot {name}"))
-            .issuer_name(issuer.subject)
+            .subject_name(subject)
+            .issuer_name(issuer.subject if name == "db" else subject)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - timedelta(hours=1))
             .not_valid_after(min(now + LIFE, issuer.not_valid_after_utc))
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .sign(own, hashes.SHA256())
+            .sign(own if name == "db" else key, hashes.SHA256())
         )
         private = key.private_bytes(Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         replace_file(out / f"{name}.key", private, mode=0o600)
@@ -81,7 +84,7 @@ def make(authority: Path, out: Path, *, passphrase: bytes | None = None) -> Path
         run(
             [
                 *("sbvarsign", "--key", out / f"{signer}.key", "--cert", out / f"{signer}.crt"),
-                *("--output", out / f"{name}.auth", name, listed),
+                *("--attr", _ATTRIBUTES, "--output", out / f"{name}.auth", name, listed),
             ],
             thing=f"{name}.auth",
         )

@@ -185,7 +185,8 @@ def _u_boot() -> list[str]:
     return [*counted, "-bios", str(FIRMWARE)]
 
 
-def _uefi(variables: Path) -> list[str]:
+def uefi(variables: Path) -> list[str]:
+    """What gives an emulator UEFI firmware with this memory."""
     flash = "if=pflash,format=raw"
     code = f"{flash},unit=0,readonly=on,file={UEFI_FIRMWARE}"
     return ["-smp", "2", "-drive", code, "-drive", f"{flash},unit=1,file={variables}"]
@@ -221,7 +222,7 @@ def van(
         command = [
             *("setpriv", "--pdeathsig", "KILL"),  # a test run that is killed leaves no van behind
             *("qemu-system-aarch64", "-machine", "virt", "-cpu", PROCESSOR, "-accel", "tcg,tb-size=512"),
-            *(_uefi(variables) if variables else _u_boot()),
+            *(uefi(variables) if variables else _u_boot()),
             *("-m", str(memory), "-display", "none", "-serial", "stdio"),
             *("-qmp", f"unix:{monitor},server=on,wait=off", "-nodefaults"),
             *("-device", "virtio-rng-pci", "-device", "i6300esb", "-action", "watchdog=reset"),

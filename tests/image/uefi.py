@@ -4,17 +4,35 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from provisioning.image import build, disk, firmware_keys, sign, uki
-from tests.image import bench
+from provisioning.image import build, debian, disk, firmware_keys, sign, uki
+from provisioning.image.board import board
+from tests.image import bench, qemu
 from tests.image.bench import CACHE, REPOSITORY, Ring
 
-FORMATTED = Path("/usr/share/AAVMF/AAVMF_VARS.ms.fd")
-"""Debian's empty file of variables is zeros, which only the firmware itself can format; this one's keys are deleted."""
+EMPTY = Path("/usr/share/AAVMF/AAVMF_VARS.fd")
+"""The memory of a firmware that never ran; it holds no keys."""
 BOARD = "arm64-uefi"
+_ENROL = r"""#!/bin/busybox sh
+/bin/busybox --install -s /bin
+mount -t devtmpfs dev /dev; mount -t proc proc /proc; mount -t sysfs sys /sys
+insmod /efivarfs.ko; mount -t efivarfs efi /sys/firmware/efi/efivars
+global=8be4df61-93ca-11d2-aa0d-00e098032b8c
+give() {
+  # attributes: kept, also while the system runs, changed by whoever signs
+  { printf '\047\000\000\000'; cat "/$1.auth"; } > /value
+  if dd if=/value of="/sys/firmware/efi/efivars/$1-$2" bs=64k 2>/why
+  then echo "ENROL $1 taken"; else echo "ENROL $1 refused: $(cat /why)"; fi
+}
+give db d719b2cb-3d3a-4596-a3bc-dad00e67656f
+give KEK $global
+give PK $global
+echo "ENROL setup mode $(tail -c 1 /sys/firmware/efi/efivars/SetupMode-$global | od -An -tu1)"
+echo b > /proc/sysrq-trigger
+sleep 60
+"""
 
 
 def keys_of(ring: Ring, name: str) -> Path:
@@ -32,18 +50,42 @@ def signer(ring: Ring, name: str = "release") -> sign.Signer:
     return sign.Signer(folder / "db.crt", str(folder / "db.key"))
 
 
-def variables(ring: Ring, out: Path) -> Path:
-    """The memory of a firmware in which the release's keys are enrolled and Secure Boot is on."""
-    folder, owner = keys_of(ring, "release"), str(firmware_keys.OWNER)
-    gone = [word for name in ("PK", "KEK", "db", "dbx") for word in ("-d", name)]
-    ours = [word for name in ("set-pk", "add-kek", "add-db") for word in (f"--{name}", owner)]
-    for place, name in ((2, "PK"), (5, "KEK"), (8, "db")):
-        ours.insert(place, str(folder / f"{name}.crt"))
-    tool = Path(sys.executable).with_name("virt-fw-vars")
-    subprocess.run(
-        [str(tool), "-i", str(FORMATTED), "-o", str(out), *gone, *ours, "--sb"], check=True, capture_output=True
-    )
-    return out
+def variables(ring: Ring, out: Path, scratch: Path) -> tuple[Path, str]:
+    """The memory of a firmware that was given the release's keys as an engineer gives them, and what it said to each.
+
+    A small system is started on firmware that holds no keys, and hands it the files of ``image key secure-boot``.
+    """
+    tree = scratch / "enrol"
+    for folder in ("bin", "dev", "proc", "sys"):
+        (tree / folder).mkdir(parents=True)
+    target = board(BOARD)
+    debs = debian.download(CACHE, (target.kernel, "busybox-static", *target.side), mirror=build.DEBIAN)
+    for package, wanted in ((target.kernel, ("*/vmlinuz-*", "*/efivarfs.ko")), ("busybox-static", ("*/busybox",))):
+        archive = scratch / f"{package}.tar"
+        with archive.open("wb") as stream:
+            subprocess.run(["dpkg-deb", "--fsys-tarfile", str(debs[package])], check=True, stdout=stream)
+        subprocess.run(["tar", "-xf", str(archive), "-C", str(scratch), "--wildcards", *wanted], check=True)
+    shutil.copy(next(scratch.glob("bin/busybox")), tree / "bin/busybox")
+    shutil.copy(next(scratch.rglob("efivarfs.ko")), tree / "efivarfs.ko")
+    for name in firmware_keys.NAMES:
+        shutil.copy(keys_of(ring, "release") / f"{name}.auth", tree)
+    (tree / "init").write_text(_ENROL)
+    (tree / "init").chmod(0o755)
+    root = scratch / "root.cpio"
+    names = "\n".join(str(path.relative_to(tree)) for path in sorted(tree.rglob("*")))
+    with root.open("wb") as stream:
+        subprocess.run(
+            ["cpio", "--quiet", "-o", "-H", "newc"], cwd=tree, input=names.encode(), stdout=stream, check=True
+        )
+    shutil.copy(EMPTY, out)
+    kernel = str(next(scratch.glob("boot/vmlinuz-*")))
+    command = [
+        *("qemu-system-aarch64", "-machine", "virt", "-cpu", qemu.PROCESSOR, "-accel", "tcg", "-m", "512"),
+        *(*qemu.uefi(out), "-display", "none", "-nodefaults", "-no-reboot", "-serial", "stdio"),
+        *("-kernel", kernel, "-initrd", str(root), "-append", "console=ttyAMA0 quiet"),
+    ]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=600)
+    return out, done.stdout.decode(errors="replace")
 
 
 def image(
