@@ -14,11 +14,14 @@ from provisioning.image import firmware_keys, keys
 pytestmark = pytest.mark.skipif(not shutil.which("sbvarsign"), reason="needs sbsigntool: scripts/setup-image")
 
 
+PASSPHRASE = b"four words for a test"
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("keys")
-    keys.make_authority(place / "development", "development")
-    firmware_keys.make(place / "development", place / "firmware")
+    keys.make_authority(place / "development", "development", passphrase=PASSPHRASE)
+    firmware_keys.make(place / "development", place / "firmware", passphrase=PASSPHRASE)
     return place
 
 
@@ -45,10 +48,16 @@ def test_private_keys_are_their_owners_alone(made: Path) -> None:
     assert {(made / f"firmware/{name}.key").stat().st_mode & 0o777 for name in firmware_keys.NAMES} == {0o600}
 
 
+def test_the_keys_that_stay_with_the_authority_are_encrypted_as_it_is(made: Path) -> None:
+    shut = {name: b"ENCRYPTED" in (made / f"firmware/{name}.key").read_bytes() for name in firmware_keys.NAMES}
+    assert shut == {"PK": True, "KEK": True, "db": False}
+    assert {path.suffix for path in (made / "firmware").iterdir()} == {".key", ".crt", ".cer", ".auth"}
+
+
 def test_keys_that_machines_hold_are_never_overwritten(made: Path) -> None:
     before = (made / "firmware/PK.key").read_bytes()
     with pytest.raises(KeyUnusable, match="already"):
-        firmware_keys.make(made / "development", made / "firmware")
+        firmware_keys.make(made / "development", made / "firmware", passphrase=PASSPHRASE)
     assert (made / "firmware/PK.key").read_bytes() == before
 
 

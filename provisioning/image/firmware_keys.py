@@ -8,6 +8,7 @@ with the authority; db goes to the signing machine or into its token.
 
 from __future__ import annotations
 
+import tempfile
 import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -43,7 +44,7 @@ def make(authority: Path, out: Path, *, passphrase: bytes | None = None) -> Path
     Args:
         authority: the release or development authority's folder.
         out: new folder.
-        passphrase: of the authority's key.
+        passphrase: of the authority's key; PK and KEK get the same. db's key is for the signing machine and has none.
 
     Raises:
         KeyUnusable: the folder holds such keys already, or the authority cannot be opened.
@@ -56,37 +57,48 @@ def make(authority: Path, out: Path, *, passphrase: bytes | None = None) -> Path
     kind: keys.Kind = "development" if keys.is_development(issuer) else "release"
     out.mkdir(parents=True, exist_ok=True, mode=0o700)
     now = datetime.now(UTC)
-    for name in NAMES:
-        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        subject = keys.name_of(kind, f"Secure Boot {name}")
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(issuer.subject if name == "db" else subject)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(hours=1))
-            .not_valid_after(min(now + LIFE, issuer.not_valid_after_utc))
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .sign(own if name == "db" else key, hashes.SHA256())
-        )
-        private = key.private_bytes(Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        replace_file(out / f"{name}.key", private, mode=0o600)
-        replace_file(out / f"{name}.crt", certificate.public_bytes(Encoding.PEM), mode=0o644)
-        replace_file(out / f"{name}.cer", certificate.public_bytes(Encoding.DER), mode=0o644)
-    for name in NAMES:
-        listed = out / f"{name}.esl"
-        run(
-            ["sbsiglist", "--owner", str(OWNER), "--type", "x509", "--output", listed, out / f"{name}.cer"],
-            thing=listed.name,
-        )
-        signer = _SIGNED_BY[name]
-        run(
-            [
-                *("sbvarsign", "--key", out / f"{signer}.key", "--cert", out / f"{signer}.crt"),
-                *("--attr", _ATTRIBUTES, "--output", out / f"{name}.auth", name, listed),
-            ],
-            thing=f"{name}.auth",
-        )
-        listed.unlink()
+    with tempfile.TemporaryDirectory(dir=out) as folder:
+        scratch = Path(folder)
+        for name in NAMES:
+            key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+            subject = keys.name_of(kind, f"Secure Boot {name}")
+            certificate = (
+                x509.CertificateBuilder()
+                .subject_name(subject)
+                .issuer_name(issuer.subject if name == "db" else subject)
+                .public_key(key.public_key())
+                .serial_number(x509.random_serial_number())
+                .not_valid_before(now - timedelta(hours=1))
+                .not_valid_after(min(now + LIFE, issuer.not_valid_after_utc))
+                .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+                .sign(own if name == "db" else key, hashes.SHA256())
+            )
+            replace_file(scratch / f"{name}.key", _private(key, None), mode=0o600)
+            replace_file(out / f"{name}.key", _private(key, None if name == "db" else passphrase), mode=0o600)
+            replace_file(out / f"{name}.crt", certificate.public_bytes(Encoding.PEM), mode=0o644)
+            replace_file(out / f"{name}.cer", certificate.public_bytes(Encoding.DER), mode=0o644)
+        for name in NAMES:
+            _sign_for_firmware(name, out, scratch)
     return out / "db.crt"
+
+
+def _private(key: rsa.RSAPrivateKey, passphrase: bytes | None) -> bytes:
+    protection: serialization.KeySerializationEncryption = serialization.NoEncryption()
+    if passphrase is not None:
+        protection = serialization.BestAvailableEncryption(passphrase)
+    return key.private_bytes(Encoding.PEM, serialization.PrivateFormat.PKCS8, protection)
+
+
+def _sign_for_firmware(name: str, out: Path, scratch: Path) -> None:
+    listed, signer = scratch / f"{name}.esl", _SIGNED_BY[name]
+    run(
+        ["sbsiglist", "--owner", str(OWNER), "--type", "x509", "--output", listed, out / f"{name}.cer"],
+        thing=listed.name,
+    )
+    run(
+        [
+            *("sbvarsign", "--key", scratch / f"{signer}.key", "--cert", out / f"{signer}.crt"),
+            *("--attr", _ATTRIBUTES, "--output", out / f"{name}.auth", name, listed),
+        ],
+        thing=f"{name}.auth",
+    )

@@ -36,8 +36,9 @@ sleep 60
 
 
 def keys_of(ring: Ring, name: str) -> Path:
-    """Firmware keys below one of the ring's authorities; kept over runs."""
-    folder = ring.folder / f"{name}-firmware"
+    """Firmware keys beside one of the ring's authorities; kept over runs of the same code."""
+    made_by = debian.key_of(Path(firmware_keys.__file__).read_bytes())
+    folder = ring.folder / f"{name}-firmware-{made_by}"
     if not (folder / "db.auth").exists():
         shutil.rmtree(folder, ignore_errors=True)
         firmware_keys.make(ring.folder / name, folder)
