@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -91,13 +91,6 @@ class Van:
             left = deadline - time.monotonic()
             if left <= 0 or not self._read(min(left, 5)):
                 raise VanSilent(f"no {pattern!r} within {timeout} s; the log is {self.log}\n{self.text[-2500:]}")
-
-    def until(self, true: Callable[[], bool], what: str, timeout: float = 300) -> None:
-        """Go on until something outside the van is so."""
-        deadline = time.monotonic() + timeout
-        while not true():
-            if time.monotonic() > deadline or not self._read(0.2):
-                raise VanSilent(f"not within {timeout} s: {what}; the log is {self.log}")
 
     def lines(self, start: str) -> list[str]:
         """Every line the van printed that holds ``start``, from there on."""

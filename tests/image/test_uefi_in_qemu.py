@@ -75,12 +75,6 @@ def machine(ring: Ring, first: Path, tmp_path_factory: pytest.TempPathFactory) -
     return made
 
 
-@pytest.fixture(scope="module")
-def young(machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> Machine:
-    """The machine as it is after its first start."""
-    return machine.copy(tmp_path_factory.mktemp("young") / "copy")
-
-
 @pytest.fixture
 def copy(machine: Machine, tmp_path: Path) -> Machine:
     return machine.copy(tmp_path / "copy")
@@ -181,7 +175,6 @@ def foreign_medium(folder: Path, kernel: Path) -> Path:
     return qemu.stick(folder / "foreign.img", "FOREIGN", [folder / "EFI"])
 
 
-@pytest.mark.usefixtures("young")
 def test_an_update_is_tried_once_and_stays_when_its_self_test_passes(
     machine: Machine, second: Path, tmp_path: Path
 ) -> None:
@@ -211,29 +204,3 @@ def test_an_image_that_fails_its_self_test_is_followed_by_the_one_before(
         van.wait("LFR-BOOT slot B", 600)
         van.wait(r"LFR-COMMIT version 1\.1\.0 epoch 2 is committed", 600)
         van.wait("LFR-UPDATE .*: FailedBefore", 900)
-
-
-def test_a_van_that_loses_its_power_in_an_update_or_in_the_first_start_of_the_new_image_comes_up_with_the_old_one(
-    young: Machine, second: Path, tmp_path: Path
-) -> None:
-    stick = qemu.stick(tmp_path / "update.img", "LFR-UPDATE", [next(second.glob("*.raucb"))])
-    with started(young, stick) as van:
-        van.wait("LFR-UPDATE trying", 900)
-        slot = qemu.part(young.disk, "rootB")
-        van.until(lambda: written(young.disk, slot), "the first bytes of the new root", 900)
-        van.cut()
-    with started(young, stick) as van:
-        van.wait("LFR-BOOT slot A", unless="LFR-BOOT slot B")
-        van.wait("LFR-UPDATE .*: Installed", 1200)
-        van.wait("LFR-BOOT slot B", 600)
-        van.cut()
-    with started(young) as van:
-        van.wait("LFR-BOOT slot A", unless="LFR-BOOT slot B")
-        van.wait(r"LFR-COMMIT slot is good, floor is version 1\.0\.0 epoch 1", 900)
-
-
-def written(disk: Path, part: qemu.Part) -> bool:
-    """Whether anything stands at the beginning of a partition that was empty."""
-    with disk.open("rb") as stream:
-        stream.seek(part.start)
-        return any(stream.read(4096))
