@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from . import OWNER, floor
+from . import OWNER, floor, slots
 from .commit import standing
 from .files import write_new
 
@@ -77,10 +77,9 @@ def gather(mine: Path, store: Path, *, running: bool) -> dict[str, Any]:
 
 def _system() -> dict[str, Any]:
     own = floor.read_release(floor.RELEASE)
-    words = dict(w.split("=", 1) for w in Path("/proc/cmdline").read_text().split() if "=" in w)
     now = floor.van_floor().read()
     return {
-        "slot": words.get("rauc.slot", "?"),
+        "slot": slots.booted(),
         "version": own.version,
         "epoch": own.epoch,
         "standing": standing(own, now).value,

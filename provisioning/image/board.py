@@ -1,8 +1,8 @@
 """What differs from board to board: how it boots, how its disk is cut, which kernel and modules it takes.
 
-``qemu-arm64`` is built, booted and updated in the tests. ``raspberrypi5`` and ``jetson-orin`` share everything above
-the boot loader; what of them cannot be shown without the board is listed in each profile's ``untested`` and in
-docs/bench-checklist.md, and ``image build`` says so again.
+``qemu-arm64`` and ``arm64-uefi`` are built and booted in the tests. ``raspberrypi5`` and ``jetson-orin`` share
+everything above the boot loader; what of a board cannot be shown without it is listed in its profile's ``untested``
+and in docs/bench-checklist.md, and ``image build`` says so again.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from dataclasses import dataclass
 
 from provisioning.image.tools import ImageUnusable
 
-__all__ = ["BOARDS", "MIB", "Board", "Partition", "board"]
+__all__ = ["BOARDS", "MIB", "UEFI_SIDE", "Board", "Partition", "board"]
 
 MIB = 1 << 20
+UEFI_SIDE = ("systemd-boot-efi", "efibootmgr", "libefiboot1", "libefivar1")
+"""What boards with UEFI need beside the common root: their kernel image's stub, and what sets the firmware's order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class Board:
         disk: device that holds the partitions, as the boot script and the first root see it.
         boot_files: further files on the ``cfg`` partition, by name.
         untested: what could not be shown without the board.
+        side: Debian packages that are unpacked into this board's root, or used to build its kernel image.
     """
 
     name: str
@@ -67,6 +70,17 @@ class Board:
     untested: tuple[str, ...]
     root_mib: int = 320
     data_mib: int = 64
+    side: tuple[str, ...] = ()
+
+    @property
+    def uefi(self) -> bool:
+        """Whether firmware starts a signed kernel image itself (UEFI), with no boot loader in between."""
+        return self.bootloader == "efi"
+
+    @property
+    def started_by_firmware(self) -> tuple[str, ...]:
+        """Partitions that are marked as the EFI system's, where firmware looks for something to start."""
+        return ("bootA", "bootB") if self.uefi else ("cfg",)
 
     @property
     def partitions(self) -> tuple[Partition, ...]:
@@ -112,6 +126,23 @@ BOARDS: dict[str, Board] = {
             modules=(*_VIRTIO, *_COMMON),
             boot_files={},
             untested=(),
+        ),
+        Board(
+            name="arm64-uefi",
+            compatible="lfr-edge-arm64-uefi",
+            bootloader="efi",
+            kernel="linux-image-arm64",
+            console="ttyAMA0",
+            disk="",
+            first_modules=("nvme", "efivarfs", *_VIRTIO[:3], *_VERITY),
+            modules=("nvme", "r8169", "igb", "ixgbe", *_VIRTIO, *_COMMON),
+            boot_files={},
+            untested=(
+                "keys are enrolled in a machine's own firmware on the bench",
+                "a TPM: Debian's arm64 kernels have no driver for the one that QEMU's machine offers",
+                "a console that is not the first PL011 serial port",
+            ),
+            side=UEFI_SIDE,
         ),
         Board(
             name="raspberrypi5",

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from provisioning.image import debian, disk, kernel, keys, lock, release, sbom, wheels
+from provisioning.image import debian, disk, kernel, keys, lock, release, sbom, uki, wheels
 from provisioning.image.board import Board, board
 from provisioning.image.tools import EPOCH, ImageUnusable, require, run, sha256_file
 
@@ -18,9 +18,10 @@ __all__ = ["TOOLS", "Built", "Request", "build", "commit_of", "compose"]
 
 TOOLS = (
     *("mmdebstrap", "arch-test", "buildah", "mksquashfs", "veritysetup", "genimage", "mkfs.vfat", "mcopy", "mkfs.ext4"),
-    *("mkimage", "mkenvimage", "bmaptool", "depmod", "cpio", "readelf", "dpkg-deb", "git"),
+    *("mkimage", "mkenvimage", "bmaptool", "depmod", "cpio", "readelf", "dpkg-deb", "git", "aarch64-linux-gnu-objcopy"),
 )
 _SINGLE = "busybox-static"
+_STUB = "systemd-boot-efi"
 _ENABLED = (
     "lfr-volumes",
     "lfr-enrol",
@@ -38,6 +39,13 @@ _MASKED = (
 _GONE = ("usr/bin/apt", "usr/bin/apt-get", "var/cache", "var/log", "var/lib/apt", "boot", "etc/ssh")
 
 
+_RAUC_SLOT = """\
+# The signed command line is the same in both slots: the first root says which one runs.
+[Service]
+EnvironmentFile=/run/lfr-slot
+ExecStart=
+ExecStart=/usr/bin/rauc --mount=/run/rauc --override-boot-slot=${SLOT} service
+"""
 DEBIAN = debian.Mirror()
 """The live archive."""
 
@@ -121,6 +129,10 @@ def compose(root: Path, target: Board, own: release.Release, keyring: Path, sour
     # the bill of materials stays readable on the van; the rest of /var is memory
     (root / "usr/share/lfr").mkdir(parents=True, exist_ok=True)
     shutil.copyfile(root / "var/lib/dpkg/status", root / "usr/share/lfr/dpkg-status")
+    if target.uefi:
+        override = root / "etc/systemd/system/rauc.service.d/slot.conf"
+        override.parent.mkdir(parents=True)
+        override.write_text(_RAUC_SLOT)
     (root / "etc/machine-id").write_text("")
     (root / "var/lib/dbus/machine-id").unlink(missing_ok=True)
     (root / "etc/hostname").write_text("lfr-edge\n")
@@ -128,7 +140,7 @@ def compose(root: Path, target: Board, own: release.Release, keyring: Path, sour
     _accounts(root)
     wants = root / "etc/systemd/system/multi-user.target.wants"
     wants.mkdir(exist_ok=True)
-    for name in _ENABLED:
+    for name in (*_ENABLED, *(("lfr-slots",) if target.uefi else ())):
         place = "/etc/systemd/system" if name.startswith("lfr-") else "/lib/systemd/system"
         _link(wants / f"{name}.service", f"{place}/{name}.service")
     for name in _MASKED:
@@ -178,11 +190,11 @@ def build(request: Request, repository: Path, say: Callable[[str], None]) -> Bui
     (out / "bundle").mkdir(parents=True)
     locked = lock.parse_debian(lock.DEBIAN_LOCK.read_text())
     base = debian.bootstrap(cache, mirror=request.mirror, locked=locked, accept_moved=request.accept_moved, say=say)
-    wanted = (_SINGLE,) if request.kernel_deb else (target.kernel, _SINGLE)
+    wanted = (_SINGLE, *target.side) if request.kernel_deb else (target.kernel, _SINGLE, *target.side)
     debs = debian.download(cache, wanted, mirror=request.mirror)
     side = [debian.identity(path) for path in debs.values()]
     found = {p.name: p.version for p in side}
-    expected = debian.single(locked) if not request.kernel_deb else {}
+    expected = debian.single(locked, target) if not request.kernel_deb else {}
     moved = (*base.moved, *debian.check_against_lock(found, expected, accept_moved=request.accept_moved))
     own = release.Release(
         version=request.version,
@@ -202,6 +214,9 @@ def build(request: Request, repository: Path, say: Callable[[str], None]) -> Bui
         wheels.software(repository, cache, base.archive, root, say)
         the_kernel = kernel.unpack(request.kernel_deb or debs[target.kernel], scratch / "kernel")
         absent = kernel.install_modules(the_kernel, target, root)
+        for package in target.side:
+            if package != _STUB:
+                _add(debs[package], root, scratch / package)
         compose(root, target, own, request.keyring, repository / "provisioning/image")
         if request.overlay:
             shutil.copytree(request.overlay, root, symlinks=True, dirs_exist_ok=True)
@@ -222,9 +237,18 @@ def build(request: Request, repository: Path, say: Callable[[str], None]) -> Bui
         say("root image and its verity tree")
         disk.level_times(root)
         verity = disk.root_image(root, out / "rootfs.img", target)
-        _boot_image(the_kernel, target, root, debs[_SINGLE], verity, out, scratch)
+        first = scratch / "initrd.gz"
+        kernel.first_root(the_kernel, target, root, debs[_SINGLE], verity.text, first, scratch)
+        if target.uefi:
+            run(["dpkg-deb", "-x", debs[_STUB], scratch / "stub"], thing=_STUB)
+            words = uki.command_line(target.console, verity)
+            whole = out / uki.UNSIGNED
+            uki.assemble(scratch / "stub" / uki.STUB, the_kernel.image, first, words, whole, scratch)
+            uki.boot_partition(whole, next(p.mib for p in target.partitions if p.name == "bootA"), out / "boot.img")
+        else:
+            _boot_image(the_kernel, target, first, out, scratch)
         say("disk image")
-        script = disk.boot_script(target, scratch)
+        script = {} if target.uefi else disk.boot_script(target, scratch)
         disk.fat(out / "cfg.vfat", target.partitions[0].mib, script, "1f2e4ed6")
         disk.state(out / "state.ext4", next(p.mib for p in target.partitions if p.name == "state"))
         disk.disk(target, out, out / "disk.img", scratch)
@@ -233,11 +257,19 @@ def build(request: Request, repository: Path, say: Callable[[str], None]) -> Bui
     return _record(out, replace(own, root_hash=verity.root_hash), target, tuple(absent))
 
 
-def _boot_image(  # noqa: PLR0917 - one call, by the names of what it takes
-    the_kernel: kernel.Kernel, target: Board, root: Path, busybox: Path, verity: disk.Verity, out: Path, scratch: Path
-) -> None:
-    first = scratch / "initrd.gz"
-    kernel.first_root(the_kernel, target, root, busybox, verity.text, first, scratch)
+def _add(deb: Path, root: Path, scratch: Path) -> None:
+    """Put one more package into a root, without running anything; of its documents only the licence."""
+    run(["dpkg-deb", "-x", deb, scratch], thing=deb.name)
+    for path in (scratch / "usr/share/man", scratch / "usr/share/lintian"):
+        shutil.rmtree(path, ignore_errors=True)
+    for path in (scratch / "usr/share/doc").glob("*/*"):
+        if path.name != "copyright":
+            path.unlink()
+    # unpacked straight over the root, a package's /bin would take the place of the link to /usr/bin
+    shutil.copytree(scratch, root, symlinks=True, dirs_exist_ok=True)
+
+
+def _boot_image(the_kernel: kernel.Kernel, target: Board, first: Path, out: Path, scratch: Path) -> None:
     vmlinuz = scratch / "vmlinuz"
     shutil.copyfile(the_kernel.image, vmlinuz)
     for path in (first, vmlinuz):
@@ -270,6 +302,7 @@ def _record(out: Path, own: release.Release, target: Board, absent: tuple[str, .
         "disk.img",
         "disk.bmap",
         "sbom.cdx.json",
+        *((uki.UNSIGNED,) if target.uefi else ()),
         *(f"bundle/{p.name}" for p in sorted((out / "bundle").iterdir())),
     ]
     # partitions, so that a flashed medium can be read back piece by piece

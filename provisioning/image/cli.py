@@ -93,7 +93,8 @@ def lock(
         old.unlink()
     root = debian.bootstrap(fresh, mirror=place, locked={}, accept_moved=False, say=_say)
     kernels = {b.kernel for b in BOARDS.values() if b.kernel}
-    side = debian.download(fresh, (*sorted(kernels), "busybox-static"), mirror=place)
+    beside = {name for b in BOARDS.values() for name in b.side}
+    side = debian.download(fresh, (*sorted(kernels), "busybox-static", *sorted(beside)), mirror=place)
     versions = {p.name: p.version for p in [*root.packages, *(debian.identity(d) for d in side.values())]}
     locks.DEBIAN_LOCK.write_text(locks.format_debian(versions))
     count = len(locks.parse_requirements(wheels))
@@ -107,7 +108,7 @@ def build(
     version: Annotated[str, typer.Option(help="numbers and dots, such as 1.4.0")],
     keyring: Annotated[Path, typer.Option(help="authorities that vans of this image trust")],
     epoch: Annotated[int, typer.Option(min=0, max=63, help="security epoch; raise it to outlaw older images")] = 0,
-    board: Annotated[str, typer.Option(help="qemu-arm64, raspberrypi5 or jetson-orin")] = "qemu-arm64",
+    board: Annotated[str, typer.Option(help="qemu-arm64, arm64-uefi, raspberrypi5 or jetson-orin")] = "qemu-arm64",
     cache: Annotated[Path, typer.Option(help="folder for what may be used again")] = Path(".cache/image"),
     mirror: Annotated[str, typer.Option(help="Debian archive or snapshot")] = "http://deb.debian.org",
     kernel_deb: Annotated[Path | None, typer.Option(help="the board maker's kernel package")] = None,
@@ -139,12 +140,19 @@ def sign(
     folder: Folder,
     certificate: Annotated[Path, typer.Option(help="the signer's certificate")],
     key: Annotated[str, typer.Option(help="its key: a file, or a pkcs11: URI")],
+    secure_boot_certificate: Annotated[
+        Path | None, typer.Option(help="db.crt of image key secure-boot, for a board with UEFI")
+    ] = None,
+    secure_boot_key: Annotated[str, typer.Option(help="its key: a file, or a pkcs11: URI")] = "",
     as_json: Json = False,
 ) -> None:
-    """Sign an image: its release record, and the update bundle made of its content."""
+    """Sign an image: its kernel where firmware checks it, its release record, and the update made of its content."""
     from provisioning.image import sign as signs
 
-    bundle = signs.sign(folder, signs.Signer(certificate, key))
+    if bool(secure_boot_certificate) != bool(secure_boot_key):
+        raise typer.BadParameter("say --secure-boot-certificate and --secure-boot-key together, or neither")
+    for_firmware = signs.Signer(secure_boot_certificate, secure_boot_key) if secure_boot_certificate else None
+    bundle = signs.sign(folder, signs.Signer(certificate, key), for_firmware)
     typer.echo(
         json.dumps({"bundle": str(bundle)}) if as_json else f"{bundle} is signed. Next: lfr-provision image verify"
     )
@@ -173,11 +181,16 @@ def verify(folder: Folder, keyring: Keyring, as_json: Json = False) -> None:
 
     done = verifies.verify(folder, keyring)
     if as_json:
-        print(json.dumps({"release": asdict(done.release), "signer": done.signer, "files": done.files}))
+        kernel = asdict(done.kernel) if done.kernel else None
+        content = {"release": asdict(done.release), "signer": done.signer, "files": done.files, "kernel": kernel}
+        print(json.dumps(content))
         return
     record = done.release
     typer.echo(f"Good: version {record.version}, epoch {record.epoch}, {record.board}, signed by {done.signer}.")
     typer.echo(f"{done.files} files compared byte for byte.")
+    if done.kernel:
+        typer.echo(f"The kernel image is signed by {done.kernel.signer}; firmware must hold that certificate in db.")
+        typer.echo(f"Signed with it: {done.kernel.command_line}")
 
 
 @app.command()
@@ -281,6 +294,24 @@ def key_signer(
     asked = _content(request) if request else None
     made = keys.issue_signer(authority, name, out, request=asked, passphrase=_passphrase_of(authority, passphrase_file))
     show({"certificate": str(made)}, [made], as_json=as_json)
+
+
+@key_app.command("secure-boot")
+def key_secure_boot(
+    authority: Annotated[Path, typer.Option(help="the authority's folder")],
+    out: Annotated[Path, typer.Option(help="new folder for PK, KEK and db")],
+    passphrase_file: PassphraseFile = None,
+    as_json: Json = False,
+) -> None:
+    """Make the keys that a machine's firmware holds (UEFI Secure Boot). Offline, like the authority itself."""
+    from provisioning.image import firmware_keys
+
+    made = firmware_keys.make(authority, out, passphrase=_passphrase_of(authority, passphrase_file))
+    lines = [
+        f"Put db.auth, KEK.auth and PK.auth of {out} into the machine's firmware, in this order.",
+        f"{made} and {out}/db.key sign kernel images; PK.key and KEK.key stay here.",
+    ]
+    show({"certificate": str(made)}, lines, as_json=as_json)
 
 
 @key_app.command("revoke")

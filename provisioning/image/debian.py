@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from provisioning.image import lock
+from provisioning.image.board import UEFI_SIDE, Board
 from provisioning.image.tools import ImageUnusable, require, run
 
 __all__ = [
@@ -108,8 +109,8 @@ def _status_of(archive: Path) -> str:
         return member.read().decode()
 
 
-_SINGLE = ("linux-image-", "busybox-static")
-"""Packages that are unpacked on the side and never installed into the root."""
+_SINGLE = ("linux-image-", "busybox-static", *UEFI_SIDE)
+"""Packages that are unpacked on the side and are not in the common root."""
 
 
 def check_against_lock(found: Mapping[str, str], locked: Mapping[str, str], *, accept_moved: bool) -> tuple[str, ...]:
@@ -222,6 +223,7 @@ def identity(deb: Path) -> Installed:
     return Installed(name, version, architecture, name)
 
 
-def single(locked: Mapping[str, str]) -> dict[str, str]:
-    """The lock's packages that are unpacked on the side."""
-    return {name: version for name, version in locked.items() if name.startswith(_SINGLE)}
+def single(locked: Mapping[str, str], target: Board) -> dict[str, str]:
+    """The lock's packages that are unpacked on the side for one board."""
+    others = set(UEFI_SIDE) - set(target.side)
+    return {name: version for name, version in locked.items() if name.startswith(_SINGLE) and name not in others}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+import tempfile
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from provisioning.image.board import MIB, Board
 from provisioning.image.tools import EPOCH, ImageUnusable, run
@@ -17,6 +20,7 @@ __all__ = [
     "disk",
     "fat",
     "level_times",
+    "offset_of",
     "root_image",
     "state",
 ]
@@ -29,6 +33,8 @@ DISK_UUID = "5a3c0d1e-1f2e-4ed6-8a11-0000000000cc"
 ENVIRONMENT_SIZE = 0x4000
 """Bytes of the boot loader's environment; the same number stands in fw_env.config and in the boot script."""
 _BLOCK = 4096
+_SECTOR = 512
+_ESP = 'partition-type-uuid = "c12a7328-f81f-11d2-ba4b-00c04fd93b93" bootable = true'
 
 _BOOT_SCRIPT = """\
 # Takes the first slot of BOOT_ORDER that has tries left. The environment is a file with a checksum; when power was
@@ -135,13 +141,30 @@ def root_image(root: Path, out: Path, board: Board) -> Verity:
 
 
 def fat(out: Path, mib: int, files: dict[str, Path], serial: str) -> None:
-    """A FAT image with files at its top, always the same bytes for the same files."""
+    """A FAT image with files at its top or in folders, always the same bytes for the same files.
+
+    Args:
+        out: image to write.
+        mib: its size in MiB.
+        files: path in it, with ``/``, → file; a file keeps its time stamp.
+        serial: the volume's, 8 hexadecimal digits.
+    """
     out.unlink(missing_ok=True)
     with out.open("wb") as stream:
         stream.truncate(mib * MIB)
     run(["mkfs.vfat", "--invariant", "-i", serial, "-n", "LFR", out], thing=out.name)
-    for name in sorted(files):
-        run(["mcopy", "-m", "-i", out, files[name], f"::{name}"], thing=f"{name} in {out.name}")
+    folders = {str(folder) for name in files for folder in PurePosixPath(name).parents} - {"."}
+    with tempfile.TemporaryDirectory() as name:
+        # mmd would stamp a folder with the time of day; one that is copied keeps its own
+        tree = Path(name)
+        for folder in sorted(folders):
+            (tree / folder).mkdir()
+        for file, source in files.items():
+            shutil.copy2(source, tree / file)
+        for folder in sorted(folders, reverse=True):
+            os.utime(tree / folder, (EPOCH, EPOCH))
+        for top in sorted({PurePosixPath(file).parts[0] for file in files}):
+            run(["mcopy", "-s", "-m", "-i", out, tree / top, "::"], thing=f"{top} in {out.name}")
 
 
 def boot_script(board: Board, scratch: Path) -> dict[str, Path]:
@@ -190,7 +213,7 @@ def disk(board: Board, inputs: Path, out: Path, scratch: Path) -> None:
     ]
     for part in board.partitions:
         source = f'image = "{part.source}"' if part.source else ""
-        esp = 'partition-type-uuid = "c12a7328-f81f-11d2-ba4b-00c04fd93b93" bootable = true' if part.number == 1 else ""
+        esp = _ESP if part.name in board.started_by_firmware else ""
         lines.append(f' partition {part.name} {{ partition-uuid = "{part.uuid}" size = {part.mib}M {source} {esp} }}')
     configuration = scratch / "genimage.cfg"
     configuration.write_text("\n".join(lines) + "\n}\n")
@@ -204,6 +227,12 @@ def disk(board: Board, inputs: Path, out: Path, scratch: Path) -> None:
         ],
         thing="disk image",
     )
+
+
+def offset_of(image: Path, name: str) -> int:
+    """Where a partition begins on a disk image, in bytes."""
+    table = json.loads(run(["sfdisk", "--json", image], thing=image.name))["partitiontable"]
+    return int(next(entry["start"] for entry in table["partitions"] if entry["name"] == name)) * _SECTOR
 
 
 def block_map(image: Path, out: Path) -> None:

@@ -25,9 +25,23 @@ _INIT = """#!/bin/busybox sh
 mount -t devtmpfs dev /dev; mount -t proc proc /proc; mount -t sysfs sys /sys
 fail() { echo "LFR-BOOT slot $slot: $1. Restarting"; sleep 1; echo b > /proc/sysrq-trigger; sleep 9; reboot -f; }
 slot=?
-for word in $(cat /proc/cmdline); do case $word in rauc.slot=*) slot=${word#rauc.slot=};; esac; done
+signed=
+for word in $(cat /proc/cmdline); do
+  case $word in rauc.slot=*) slot=${word#rauc.slot=};; lfr.root=*) signed=${word#lfr.root=};; esac
+done
 while read -r module; do insmod "/lib/modules/$module" 2>/dev/null; done < /lib/modules/order
 . /verity.conf
+if [ -n "$signed" ]; then
+  # one signed file: kernel, first root and this command line. It says by the partition it was started from which slot
+  [ "$signed" = "$ROOT_HASH" ] || fail "the command line names another root than the first root was made for"
+  mount -t efivarfs efi /sys/firmware/efi/efivars
+  from=$(tail -c +5 "/sys/firmware/efi/efivars/@FROM@" | tr -d '\\0' | tr A-F a-f)
+  case $from in @BOOT_A@) slot=A;; @BOOT_B@) slot=B;; *) fail "it was started from a foreign partition ($from)";; esac
+  umount /sys/firmware/efi/efivars
+  echo "LFR-BOOT slot $slot"
+  mount -t tmpfs -o mode=0755,nosuid,nodev run /run
+  echo "SLOT=$slot" > /run/lfr-slot
+fi
 device=; tries=0
 while [ -z "$device" ] && [ $tries -lt 100 ]; do
   for event in /sys/class/block/*/uevent; do
@@ -42,10 +56,15 @@ done
 veritysetup open "$device" root "$device" "$ROOT_HASH" --hash-offset="$HASH_OFFSET" ||
   fail "the root is not the signed one"
 mount -t squashfs -o ro /dev/mapper/root /root || fail "the root cannot be mounted"
+[ -z "$signed" ] || mount --move /run /root/run
 umount /proc /sys; mount --move /dev /root/dev
 exec switch_root /root /sbin/init
 fail "there is no init"
 """
+
+
+_STARTED_FROM = "LoaderDevicePartUUID-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
+"""Variable in which systemd's stub names the partition that it was started from."""
 
 
 class Kernel:
@@ -180,7 +199,12 @@ def first_root(  # noqa: PLR0917 - one call, by the names of what it takes
             place.write_bytes((root / path).read_bytes())
             place.chmod(0o755)
     (tree / "verity.conf").write_text(verity)
-    (tree / "init").write_text(_INIT)
+    uuid = {part.name: part.uuid for part in board.partitions}
+    words = {"@FROM@": _STARTED_FROM, "@BOOT_A@": uuid["bootA"], "@BOOT_B@": uuid["bootB"]}
+    script = _INIT
+    for name, value in words.items():
+        script = script.replace(name, value)
+    (tree / "init").write_text(script)
     (tree / "init").chmod(0o755)
     out.write_bytes(gzip.compress(_archive(tree), compresslevel=6, mtime=0))
 

@@ -25,10 +25,13 @@ from provisioning.image.tools import ImageRefused, run
 __all__ = [
     "Kind",
     "check_keyring",
+    "is_development",
     "is_protected",
     "issue_signer",
     "keyring",
     "make_authority",
+    "name_of",
+    "open_authority",
     "request_from_token",
     "revoke",
 ]
@@ -45,7 +48,8 @@ _DEVELOPMENT = "LFR Edge development"
 _RELEASE = "LFR Edge release"
 
 
-def _name(kind: Kind, common: str) -> x509.Name:
+def name_of(kind: Kind, common: str) -> x509.Name:
+    """A certificate's subject; it says whether it is a development one."""
     organisation = _RELEASE if kind == "release" else _DEVELOPMENT
     return x509.Name(
         [x509.NameAttribute(NameOID.ORGANIZATION_NAME, organisation), x509.NameAttribute(NameOID.COMMON_NAME, common)]
@@ -108,7 +112,9 @@ def make_authority(folder: Path, kind: Kind, *, common: str = "", passphrase: by
         )
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     key = ec.generate_private_key(ec.SECP256R1())
-    name = _name(kind, common or f"{_RELEASE if kind == 'release' else _DEVELOPMENT} authority {datetime.now(UTC):%Y}")
+    name = name_of(
+        kind, common or f"{_RELEASE if kind == 'release' else _DEVELOPMENT} authority {datetime.now(UTC):%Y}"
+    )
     now = datetime.now(UTC)
     certificate = (
         x509.CertificateBuilder()
@@ -134,7 +140,12 @@ def _write(path: Path, content: bytes, *, mode: int = 0o644) -> None:
     replace_file(path, content, mode=mode)
 
 
-def _load(folder: Path, passphrase: bytes | None) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+def open_authority(folder: Path, passphrase: bytes | None) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    """An authority's certificate and private key.
+
+    Raises:
+        KeyUnusable: missing, damaged, of another kind, or a wrong passphrase.
+    """
     try:
         certificate = x509.load_pem_x509_certificate((folder / "ca.crt").read_bytes())
         key = serialization.load_pem_private_key((folder / "ca.key").read_bytes(), password=passphrase)
@@ -188,8 +199,8 @@ def issue_signer(
     Raises:
         KeyUnusable: the authority cannot be opened, or the request is damaged or not signed by its own key.
     """
-    certificate, key = _load(authority, passphrase)
-    kind: Kind = "development" if _is_development(certificate) else "release"
+    certificate, key = open_authority(authority, passphrase)
+    kind: Kind = "development" if is_development(certificate) else "release"
     public: ec.EllipticCurvePublicKey
     if request is None:
         own = ec.generate_private_key(ec.SECP256R1())
@@ -207,7 +218,7 @@ def issue_signer(
     now = datetime.now(UTC)
     signed = (
         x509.CertificateBuilder()
-        .subject_name(_name(kind, common))
+        .subject_name(name_of(kind, common))
         .issuer_name(certificate.subject)
         .public_key(public)
         .serial_number(x509.random_serial_number())
@@ -239,7 +250,7 @@ def request_from_token(uri: str, common: str) -> bytes:
 
 def revoke(authority: Path, certificate: Path, *, passphrase: bytes | None = None) -> int:
     """Add a signer to its authority's revocation list; returns how many stand in it then."""
-    issuer, key = _load(authority, passphrase)
+    issuer, key = open_authority(authority, passphrase)
     gone = x509.load_pem_x509_certificate(certificate.read_bytes())
     if gone.issuer != issuer.subject:
         raise KeyUnusable(str(certificate), "was not issued by this authority", "Give the authority that issued it")
@@ -261,7 +272,8 @@ def keyring(authorities: Sequence[Path], out: Path, *, development: bool = False
     _write(out, content)
 
 
-def _is_development(certificate: x509.Certificate) -> bool:
+def is_development(certificate: x509.Certificate) -> bool:
+    """Whether a certificate is of the development authority or below it."""
     return "development" in certificate.subject.rfc4514_string().lower()
 
 
@@ -278,7 +290,7 @@ def _check(content: bytes, thing: str, *, development: bool) -> None:
             raise KeyUnusable(
                 thing, f"lacks the revocation list of {name}", "Write it with: lfr-provision image key keyring"
             )
-        if _is_development(certificate) and not development:
+        if is_development(certificate) and not development:
             raise ImageRefused(
                 thing,
                 "trusts a development authority",

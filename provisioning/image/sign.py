@@ -7,7 +7,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from provisioning.image import release
+from provisioning.image import release, uki
+from provisioning.image.board import board
 from provisioning.image.tools import ImageUnusable, require, run, sha256_file
 
 __all__ = ["SIGNATURE", "Signer", "bundle_name", "configuration", "resign", "sign"]
@@ -50,13 +51,18 @@ def _bundle(content: Path, out: Path, signer: Signer) -> None:
     )
 
 
-def sign(folder: Path, signer: Signer) -> Path:
+def sign(folder: Path, signer: Signer, secure_boot: Signer | None = None) -> Path:
     """Sign what ``image build`` left in a folder; returns the bundle.
 
     Every digest is checked first: nothing is signed that is not what was built.
 
+    Args:
+        folder: the image.
+        signer: signs the record and the update.
+        secure_boot: signs the kernel image, for a board whose firmware checks it.
+
     Raises:
-        ImageUnusable: the folder is incomplete, or a file is not the one that was built.
+        ImageUnusable: the folder is incomplete, a file is not the one that was built, or ``secure_boot`` is lacking.
         ToolFailed: the key cannot sign.
     """
     require("rauc", "openssl")
@@ -66,6 +72,14 @@ def sign(folder: Path, signer: Signer) -> Path:
             continue
         if not (folder / name).is_file() or sha256_file(folder / name) != digest:
             raise ImageUnusable(str(folder / name), "is not the file that was built", "Build the image again")
+    if board(record.board).uefi:
+        if secure_boot is None:
+            raise ImageUnusable(
+                str(folder),
+                f"is for {record.board}, whose firmware checks the kernel image",
+                "Give --secure-boot-certificate and --secure-boot-key, made by: lfr-provision image key secure-boot",
+            )
+        record = uki.seal(folder, record, secure_boot.certificate, secure_boot.key)
     engine = ("-engine", "pkcs11", "-keyform", "engine") if signer.in_token else ()
     run(
         [

@@ -15,7 +15,8 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from edge.errors import SignatureInvalid
-from provisioning.image import release
+from provisioning.image import release, uki
+from provisioning.image.board import board
 from provisioning.image.sign import SIGNATURE, bundle_name, configuration
 from provisioning.image.tools import ImageRefused, ImageUnusable, ToolFailed, require, run, sha256_file
 
@@ -33,11 +34,13 @@ class Verified:
         release: the signed record.
         signer: subject of the signer's certificate.
         files: files compared, bundle content included.
+        kernel: who signed the kernel image and what is signed with it; None on a board whose firmware does not ask.
     """
 
     release: release.Release
     signer: str
     files: int
+    kernel: uki.Sealed | None = None
 
 
 def _cause(said: str) -> str:
@@ -144,4 +147,5 @@ def verify(folder: Path, keyring: Path) -> Verified:
             count += 1
     inside.pop(_MANIFEST, None)  # RAUC keeps the manifest in the signature itself and adds to it
     count += verify_bundle(folder / bundle_name(record), keyring, inside, record)
-    return Verified(record, signer, count)
+    kernel = uki.check(folder / "disk.img", keyring, record.root_hash) if board(record.board).uefi else None
+    return Verified(record, signer, count, kernel)

@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,25 +74,42 @@ def image(
     ring: Ring, version: str, epoch: int, *, accept_moved: bool, overlay: Path | None = None, name: str = ""
 ) -> Path:
     """A built, signed and verified image."""
-    out = CACHE / "images" / (name or f"{version}-{epoch}")
-    key = debian.key_of(build.commit_of(REPOSITORY), ring.keyring.read_bytes(), version, str(epoch), _content(overlay))
+
+    def made(out: Path) -> None:
+        request = build.Request(
+            board="qemu-arm64", version=version, epoch=epoch, keyring=ring.keyring, out=out, cache=CACHE,
+            accept_moved=accept_moved, overlay=overlay,
+        )  # fmt: skip
+        build.build(request, REPOSITORY, say)
+        sign.sign(out, ring.signer())
+
+    return kept(name or f"{version}-{epoch}", ring, [version, str(epoch), overlay], made)
+
+
+def kept(name: str, ring: Ring, decided_by: Sequence[str | bytes | Path | None], make: Callable[[Path], None]) -> Path:
+    """An image as an earlier run of the same commit left it; made anew where there is none. Verified each time.
+
+    Args:
+        name: folder below the cache; one called ``again`` is always made anew.
+        ring: whom it must be signed by.
+        decided_by: what else decides its content; a path is an overlay.
+        make: makes it, signed, in the folder that it is told.
+    """
+    out = CACHE / "images" / name
+    parts = [part if isinstance(part, str | bytes) else _content(part) for part in decided_by]
+    key = debian.key_of(build.commit_of(REPOSITORY), ring.keyring.read_bytes(), *parts)
     stamp = out.with_name(f"{out.name}.key")
     if (
-        name != "again"
+        not name.endswith("again")
         and stamp.exists()
         and stamp.read_text() == key
         and not build.commit_of(REPOSITORY).endswith("-dirty")
     ):
         _say_what_moved(verify.verify(out, ring.keyring).release)
         return out
-    say(f"image {version}, epoch {epoch}")
+    say(f"image {name}")
     stamp.unlink(missing_ok=True)
-    request = build.Request(
-        board="qemu-arm64", version=version, epoch=epoch, keyring=ring.keyring, out=out, cache=CACHE,
-        accept_moved=accept_moved, overlay=overlay,
-    )  # fmt: skip
-    build.build(request, REPOSITORY, say)
-    sign.sign(out, ring.signer())
+    make(out)
     _say_what_moved(verify.verify(out, ring.keyring).release)
     stamp.write_text(key)
     return out

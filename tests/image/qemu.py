@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 FIRMWARE = Path("/usr/lib/u-boot/qemu_arm64/u-boot.bin")
+UEFI_FIRMWARE = Path("/usr/share/AAVMF/AAVMF_CODE.fd")
 PROCESSOR = "cortex-a76"
 """The Raspberry Pi 5's. Its dot-product instructions matter here, too: emulated, the int8 detector takes a quarter of
 the time that it takes on a cortex-a72."""
@@ -171,6 +172,19 @@ def _recorded(disk: Path, record: Path) -> list[str]:
     return [word for layer in layers for word in ("-blockdev", json.dumps(layer))]
 
 
+def _u_boot() -> list[str]:
+    # its battery-backed clock runs as fast as everything else in it, and not as the machine outside
+    counted = ["-smp", "1", "-icount", f"shift={NS_PER_INSTRUCTION.bit_length() - 1}", "-rtc", "base=utc,clock=vm"]
+    return [*counted, "-bios", str(FIRMWARE)]
+
+
+def uefi(variables: Path) -> list[str]:
+    """What gives an emulator UEFI firmware with this memory."""
+    flash = "if=pflash,format=raw"
+    code = f"{flash},unit=0,readonly=on,file={UEFI_FIRMWARE}"
+    return ["-smp", "2", "-drive", code, "-drive", f"{flash},unit=1,file={variables}"]
+
+
 @contextlib.contextmanager
 def van(
     disk: Path,
@@ -180,6 +194,8 @@ def van(
     memory: int = 1536,
     record: Path | None = None,
     name: str = "van",
+    variables: Path | None = None,
+    in_front: Path | None = None,
 ) -> Iterator[Van]:
     """Start a van from a disk image; it is cut off at the end if it still runs.
 
@@ -190,17 +206,18 @@ def van(
         memory: MiB.
         record: file that gets every write to its disk, see :mod:`tests.image.power_cuts`.
         name: what it is called in what is printed.
+        variables: the memory of its UEFI firmware; without, its firmware is U-Boot. Such a van lives by the clock on
+            the wall and has two cores, because nothing in its tests is about what it sees.
+        in_front: a USB medium that firmware is told to start before the van's own.
     """
     with tempfile.TemporaryDirectory(prefix="lfr-van-") as folder:
         monitor = Path(folder) / "monitor"
         command = [
             *("setpriv", "--pdeathsig", "KILL"),  # a test run that is killed leaves no van behind
-            *("qemu-system-aarch64", "-machine", "virt", "-cpu", PROCESSOR, "-smp", "1"),
-            *("-icount", f"shift={NS_PER_INSTRUCTION.bit_length() - 1}", "-accel", "tcg,tb-size=512"),
+            *("qemu-system-aarch64", "-machine", "virt", "-cpu", PROCESSOR, "-accel", "tcg,tb-size=512"),
+            *(uefi(variables) if variables else _u_boot()),
             *("-m", str(memory), "-display", "none", "-serial", "stdio"),
-            # its battery-backed clock runs as fast as everything else in it, and not as the machine outside
-            *("-rtc", "base=utc,clock=vm"),
-            *("-bios", str(FIRMWARE), "-qmp", f"unix:{monitor},server=on,wait=off", "-nodefaults"),
+            *("-qmp", f"unix:{monitor},server=on,wait=off", "-nodefaults"),
             *("-device", "virtio-rng-pci", "-device", "i6300esb", "-action", "watchdog=reset"),
             *("-netdev", "user,id=n", "-device", "virtio-net-pci,netdev=n,romfile="),
         ]
@@ -210,6 +227,9 @@ def van(
             else:
                 command += ["-drive", _plain(number, image)]
             command += ["-device", f"virtio-blk-pci,drive=d{number},addr={hex(8 + number)}"]
+        if in_front is not None:
+            command += ["-drive", f"if=none,id=front,format=raw,file={in_front}", "-device", "qemu-xhci"]
+            command += ["-device", "usb-storage,drive=front,bootindex=0"]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         machine = Van(process, monitor, log, name)
         try:
