@@ -33,10 +33,13 @@ from edge.controlroom.events import Arrived, ReceiverEvent, Refused, VanCheckpoi
 from edge.controlroom.numbering import Acceptance, Verdict
 from edge.controlroom.store import AlertStore
 from edge.errors import AlertRejected, EdgeError, EnvironmentFault, SignatureInvalid
-from edge.records import Alert
+from edge.records import Alert, AlertRef
 from edge.trust.keys import DecryptionKeys, KnownSigners
 
 __all__ = ["Counts", "Intake", "Judgement", "Message", "Opened"]
+
+HEARD_ONCE = 20_000
+"""Alerts of other rooms that are remembered. One that is forgotten is confirmed at its second repeat."""
 
 
 @dataclass(slots=True)
@@ -77,7 +80,7 @@ class Judgement:
 
     Attributes:
         events: what is to be told, in order; a duplicate is not told.
-        stored: alerts that are in the store now, each of which is to be confirmed to its van.
+        stored: alerts that are in the store now, each of which is to be confirmed to its van, by this room.
     """
 
     events: tuple[ReceiverEvent, ...]
@@ -117,6 +120,8 @@ class Intake:
         self._room = room or KnownSigners.of([])
         self._clock: Clock = clock or SystemClock()
         self.counts = Counts()
+        self._heard_once: dict[AlertRef, None] = {}
+        """Alerts that another room took in, and that came here once since."""
 
     def judge(self, messages: Sequence[Message]) -> Judgement:
         """Apply the rules of the module to messages that arrived together, and store the alerts among them.
@@ -144,7 +149,20 @@ class Intake:
         self.counts.accepted += len(new)
         self.counts.duplicates += len(stored) - len(new)
         others = [each for each in opened if not isinstance(each, Opened)]
-        return Judgement((*others, *faults, *refused, *new), tuple(each for each, _ in stored))
+        confirmed = tuple(each for each, how in stored if self._is_ours(each.alert.ref, how))
+        return Judgement((*others, *faults, *refused, *new), confirmed)
+
+    def _is_ours(self, ref: AlertRef, how: Acceptance) -> bool:
+        """Whether to confirm this alert: of rooms that share a store, whoever took it in does.
+
+        Where it comes again the van had no receipt, and that room may be gone: then every room confirms it.
+        """
+        if not how.elsewhere or ref in self._heard_once:
+            return True
+        self._heard_once[ref] = None
+        while len(self._heard_once) > HEARD_ONCE:
+            del self._heard_once[next(iter(self._heard_once))]
+        return False
 
     def _stored(self, alerts: Sequence[Opened], now: datetime) -> list[tuple[Opened, Acceptance]]:
         with self.store.writing():

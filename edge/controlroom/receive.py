@@ -15,6 +15,7 @@ import contextlib
 import queue
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -79,6 +80,10 @@ class Outgoing(Protocol):
         """It has been acknowledged."""
         ...
 
+    def sending(self) -> AbstractContextManager[bool]:
+        """Whether it is for this end to send, while this is entered."""
+        ...
+
 
 class Receiver:
     """A worker that keeps one session at the broker and tells ``on_event`` what comes.
@@ -97,6 +102,7 @@ class Receiver:
     """
 
     IDLE_S, GATHER_S, ROUND_NS = 5.0, 0.15, 60 * NS_PER_S
+    HELD_UP_S = 0.5
     TAKEN_OVER_S = 30.0
     """How long another program keeps our session before we take it back: a person has time to see why."""
     SILENT_S = 120.0
@@ -128,6 +134,8 @@ class Receiver:
         self._fresh = True
         self._stood = False
         """Whether this connection's broker keeps what it is to keep."""
+        self._held_up = False
+        """Whether another room was sending when there was something to send; it may have been about to end."""
         self._link: Link | None = None
         """While the broker has accepted it."""
         self._checkpoint = b""
@@ -259,7 +267,7 @@ class Receiver:
                 self._send(link)
             event: Event = ("nothing", None)
             with contextlib.suppress(queue.Empty):
-                event = self._events.get(timeout=self.IDLE_S)
+                event = self._events.get(timeout=self.HELD_UP_S if self._held_up else self.IDLE_S)
             raise_if_ended(event)
             kind, content = event
             if kind == "subscribed":
@@ -268,7 +276,7 @@ class Receiver:
                 online = True
             if online:
                 self._set(LinkState.ONLINE, self._taken_over() if self._session.contended else None)
-            if kind == "wake":
+            if kind == "wake" or self._held_up:
                 self._send(link)
             if kind == "message":
                 self._take(link, worker, content)
@@ -280,15 +288,21 @@ class Receiver:
         """
         if self._outgoing is None:
             return
-        for van, topic, payload in self._outgoing.standing(every=not self._stood):
+        with self._outgoing.sending() as ours:
+            self._held_up = not ours
+            if ours:
+                self._send_waiting(link, self._outgoing)
+
+    def _send_waiting(self, link: Link, outgoing: Outgoing) -> None:
+        for van, topic, payload in outgoing.standing(every=not self._stood):
             self.beat()
             reason = link.publish(topic, payload, retain=True)
             if reason >= FAILED:
                 raise refused(f"publishing to {topic}", reason)
-            self._outgoing.stood(van, payload)
+            outgoing.stood(van, payload)
         self._stood = True
         unheard: set[str] = set()
-        for number, topic, payload in self._outgoing.outgoing():
+        for number, topic, payload in outgoing.outgoing():
             if topic in unheard:
                 continue
             self.beat()
@@ -298,7 +312,7 @@ class Receiver:
             if reason == NO_SUBSCRIBER:
                 unheard.add(topic)
             else:
-                self._outgoing.sent(number)
+                outgoing.sent(number)
 
     def _take(self, link: Link, worker: Worker, first: Any) -> None:
         """Take in one message and those that wait behind it: stored together, confirmed, told, then acknowledged.
