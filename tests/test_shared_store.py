@@ -72,7 +72,7 @@ def seen(case: Case) -> Case:
     return cases.see(case, OPERATOR, NOW)
 
 
-def decided_by(officer: Officer, *, engage: bool, was: str = "") -> Any:
+def decided_by(officer: Officer, *, engage: bool, was: str = "none") -> Any:
     def rule(case: Case) -> Case:
         cases.require_unchanged(case, was)
         return cases.decide(

@@ -199,12 +199,12 @@ def require_unchanged(case: Case, was: str) -> None:
 
     Args:
         case: as it stands.
-        was: when the decision that was shown was taken (ISO 8601), or empty where none was.
+        was: when the decision that was shown was taken (ISO 8601), or ``none``.
 
     Raises:
         NotYours: somebody has decided meanwhile.
     """
-    if was != (case.decided_at.isoformat() if case.decided_at else ""):
+    if was != (case.decided_at.isoformat() if case.decided_at else "none"):
         raise NotYours(
             f"alert no. {case.sequence} of {case.van}",
             f"was decided meanwhile by {case.decided_by or 'somebody else'}: your decision was not recorded",

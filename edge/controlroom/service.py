@@ -45,6 +45,8 @@ LISTEN_S = 1.0
 """How long it is waited for word of another room before this one's end is looked for."""
 ESCALATION_S, RETENTION_S = 1.0, 60.0
 """How often it is looked for what is to be escalated, and for what is to be erased."""
+AGAIN_S = 5.0
+"""How soon what could not be done is tried again, where it is not done more often anyway."""
 SILENT_S = 60.0
 """Longer than either of them takes with a full store."""
 
@@ -203,7 +205,7 @@ class ControlRoom:
                     self.delayed[name] = error
                 if str(before) != str(self.delayed.get(name)):
                     self.on_change()
-                worker.wait(seconds)
+                worker.wait(min(seconds, AGAIN_S) if name in self.delayed else seconds)
 
         return body
 

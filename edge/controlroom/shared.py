@@ -308,7 +308,7 @@ def _away(name: str, error: psycopg.Error) -> StoreUnavailable:
             cause = "its server lets this room not in: check the user, the data base's name and pg_hba.conf"
         case _:
             cause = "its server does not answer"
-    return StoreUnavailable(name, cause, "It is tried again by itself; if this stays, call whoever keeps the server")
+    return StoreUnavailable(name, cause, "If this stays, call whoever keeps the server")
 
 
 def _marked(query: str) -> Any:
