@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import re
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -28,9 +30,10 @@ from edge.records import AlertRef
 from edge.trust.sealed import StoreConflict
 from edge.trust.sealing import Sealer, Unsealed
 from tests.broker import make_alert
-from tests.postgres import Postgres
+from tests.postgres import Postgres, binary
 from tests.sim.clock import HandClock
 
+ROOT = Path(__file__).parents[1]
 KEY = bytes(range(32))
 NOW = datetime(2026, 11, 20, 13, tzinfo=UTC)
 DIGEST = message_digest(b"the message")
@@ -271,6 +274,29 @@ class TestWhoKeepsTheDataBase:
                     content = value if isinstance(value, bytes) else str(value).encode()
                     for secret in (PICTURE[:16], b"S-00420042", b"argon2id", b"same person"):
                         assert secret not in content, (table, secret)
+
+    def test_finds_no_picture_in_its_files_and_its_write_ahead_log(self, rooms: Rooms) -> None:
+        alert = make_alert(probe_jpeg=PICTURE)
+        rooms.north.accept(alert, DIGEST, NOW)
+        rooms.clock.advance(25 * 3600)
+        assert rooms.north.erase_due(rooms.clock.now()) == [alert.ref]
+        rooms.keeper("CHECKPOINT")
+        files = [path for path in (rooms.server.folder / "data").rglob("*") if path.is_file()]
+        names = [path for path in files if str(alert.alert_id).encode() in path.read_bytes()]
+        assert any("pg_wal" in path.parts for path in names), "it was looked in the right files"
+        assert not [path for path in files if PICTURE[:24] in path.read_bytes()]
+
+    def test_has_no_picture_in_a_backup_made_by_the_documented_command(self, rooms: Rooms) -> None:
+        alert = make_alert(probe_jpeg=PICTURE)
+        rooms.north.accept(alert, DIGEST, NOW)
+        ((sealed,),) = rooms.keeper("SELECT body FROM alerts")
+        text = (ROOT / "docs" / "control-room.md").read_text()
+        (documented,) = re.findall(r"`(pg_dump [^`]*) URL`", text)
+        for command, held in ((documented.split(), False), (["pg_dump"], True)):
+            program = binary(command[0])
+            done = subprocess.run([program, *command[1:], rooms.url], capture_output=True, text=True, check=True)
+            assert str(alert.ref) in done.stdout, "cases are in it"
+            assert (sealed.hex() in done.stdout) is held
 
     def test_puts_no_value_where_another_was(self, rooms: Rooms) -> None:
         first, second = make_alert(), make_alert(2)
