@@ -6,6 +6,7 @@ import multiprocessing
 import re
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -102,9 +103,9 @@ class TestOneQueue:
         alert = make_alert()
         assert not rooms.north.accept(alert, DIGEST, NOW).elsewhere
         twin = rooms.south.accept(alert, DIGEST, NOW)
-        assert (twin.verdict, twin.elsewhere) == (Verdict.DUPLICATE, True)
+        assert (twin.verdict, twin.elsewhere) == (Verdict.DUPLICATE, "north")
         again = rooms.north.accept(alert, DIGEST, NOW)
-        assert (again.verdict, again.elsewhere) == (Verdict.DUPLICATE, False)
+        assert (again.verdict, again.elsewhere) == (Verdict.DUPLICATE, "")
         assert len(rooms.south.came()) == 1
 
     def test_two_rooms_that_take_in_the_same_hundred_at_once_store_each_once(self, rooms: Rooms) -> None:
@@ -135,6 +136,17 @@ class TestOneQueue:
         assert ear.wait(30)
         assert not ear.wait(0.01), "its own are no news"
         ear.close()
+
+    def test_a_room_knows_whether_another_is_there(self, rooms: Rooms) -> None:
+        rooms.north.cases()
+        assert rooms.south.alive("north")
+        assert rooms.north.shared is not None
+        rooms.north.shared.close()
+        deadline = time.monotonic() + 30
+        while rooms.south.alive("north"):
+            assert time.monotonic() < deadline
+        assert rooms.south.alive("south")
+        assert not rooms.south.alive("west")
 
     def test_only_one_room_at_a_time_sends_to_the_vans(self, rooms: Rooms) -> None:
         with rooms.north.to_vans.sending() as first, rooms.south.to_vans.sending() as second:

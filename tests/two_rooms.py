@@ -33,6 +33,7 @@ from edge.controlroom.recovery import open_room_store
 from edge.records import AlertRef
 from edge.trust.keys import SigningKey
 from edge.trust.secret import read_secret
+from provisioning.site import CONTROL_LIFE, CONTROL_ROOM, issue, load_authority, pair_files
 from tests.broker import JPEG, Site, free_port, make_alert
 from tests.console_process import PASSWORD, ConsoleProcess, console
 from tests.postgres import Postgres
@@ -47,15 +48,26 @@ def set_up(site: Site, server: Postgres) -> dict[str, Path]:
     site.van("van-1")  # before its key is copied with the rest
     url = server.database()
     folders = {}
+    rules = site.folder / "broker" / "acl"
+    (mine,) = re.findall(rf"^user {CONTROL_ROOM}\n(?:topic .*\n)+", rules.read_text(), re.MULTILINE)
     for name in NAMES:
+        own = f"{CONTROL_ROOM}-{name}"  # the broker keeps one session for each certificate
+        pair_files(site.room, own, issue(load_authority(site.folder), own, CONTROL_LIFE))
+        rules.write_text(f"{rules.read_text()}\n{mine.replace(CONTROL_ROOM, own, 1)}")
         folder = folders[name] = site.folder / f"room-{name}"
         shutil.copytree(site.room, folder)
         text = (folder / "control.toml").read_text()
         text = re.sub(r"^\[store\]\n", f'[store]\nurl = "{url}"\nroom = "{name}"\n', text, count=1, flags=re.MULTILINE)
+        text = re.sub(r'^certificate(_key)? = "[^"\n]*"\n', "", text, flags=re.MULTILINE)
+        own_files = (
+            f'[broker]\ncertificate = "{CONTROL_ROOM}-{name}.crt"\ncertificate_key = "{CONTROL_ROOM}-{name}.key"\n'
+        )
+        text = text.replace("[broker]\n", own_files, 1)
         if "[store]" not in text:
             text += f'[store]\nurl = "{url}"\nroom = "{name}"\n'
         text += f"[console]\nport = {free_port()}\nlook_s = 1.0\nescalate_s = 3600\n"
         (folder / "control.toml").write_text(text)
+    site.reload_broker()
     with open_room_store(load(folders["north"] / "control.toml")) as store:
         soon = datetime.now(UTC).date() + timedelta(days=30)
         store.officers.enrol(Officer("op-1", Role.OPERATOR, soon), PASSWORD)
@@ -117,6 +129,7 @@ class TwoRooms:
         self.gaps: list[float] = []
         self.kills: Counter[str] = Counter()
         self.ended = threading.Event()
+        self.counters: Callable[[], object] = lambda: None
 
     # -- who does what ---------------------------------------------------------------------------
 
@@ -178,7 +191,9 @@ class TwoRooms:
         page = self.rooms[other].page
         assert page is not None
         while (answer := page.ask("GET", f"/alerts/{ref}"))[0] != 200:
-            assert time.monotonic() - begun < 30, f"the other page does not go on: {answer}"
+            assert time.monotonic() - begun < 30, (
+                f"{other} does not go on, and {name} is dead: {answer}; {page.queue()[:600]}; {self.counters()}"
+            )
             time.sleep(0.05)
         self.gaps.append(time.monotonic() - begun)
         time.sleep(away_s)
@@ -198,6 +213,7 @@ class TwoRooms:
             publisher.start(self.site.supervisor)
             parts.callback(publisher.stop)
             parts.callback(self.ended.set)
+            self.counters = outbox.counters
             desk = AlertSubmitter(outbox, SigningKey.load("van-signing.jwk", folder), self.site.recipients(), publisher)
             threads = [threading.Thread(target=self.raise_alerts, args=(desk,))]
             threads += [threading.Thread(target=self.clerk, args=(name,)) for name in NAMES]

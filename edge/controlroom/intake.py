@@ -18,8 +18,8 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -38,6 +38,8 @@ from edge.trust.keys import DecryptionKeys, KnownSigners
 
 __all__ = ["Counts", "Intake", "Judgement", "Message", "Opened"]
 
+ORPHANED = timedelta(seconds=60)
+"""For so long it is looked whether the room that took an alert in is still there; then the van has its receipt."""
 HEARD_ONCE = 20_000
 """Alerts of other rooms that are remembered. One that is forgotten is confirmed at its second repeat."""
 
@@ -72,6 +74,25 @@ class Opened:
 
     alert: Alert
     digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """An alert that another room took in.
+
+    Attributes:
+        ref: which.
+        digest: of the message that it came in.
+        room: that took it in.
+        at: when it came here.
+        settled: whether that room was found gone, and this one has confirmed the alert.
+    """
+
+    ref: AlertRef
+    digest: str
+    room: str
+    at: datetime
+    settled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +141,7 @@ class Intake:
         self._room = room or KnownSigners.of([])
         self._clock: Clock = clock or SystemClock()
         self.counts = Counts()
-        self._heard_once: dict[AlertRef, None] = {}
+        self._heard_once: dict[AlertRef, Elsewhere] = {}
         """Alerts that another room took in, and that came here once since."""
 
     def judge(self, messages: Sequence[Message]) -> Judgement:
@@ -149,17 +170,18 @@ class Intake:
         self.counts.accepted += len(new)
         self.counts.duplicates += len(stored) - len(new)
         others = [each for each in opened if not isinstance(each, Opened)]
-        confirmed = tuple(each for each, how in stored if self._is_ours(each.alert.ref, how))
+        confirmed = tuple(each for each, how in stored if self._is_ours(each, how))
         return Judgement((*others, *faults, *refused, *new), confirmed)
 
-    def _is_ours(self, ref: AlertRef, how: Acceptance) -> bool:
+    def _is_ours(self, each: Opened, how: Acceptance) -> bool:
         """Whether to confirm this alert: of rooms that share a store, whoever took it in does.
 
-        Where it comes again the van had no receipt, and that room may be gone: then every room confirms it.
+        Where it comes again the van had no receipt: then every room confirms it.
         """
+        ref = each.alert.ref
         if not how.elsewhere or ref in self._heard_once:
             return True
-        self._heard_once[ref] = None
+        self._heard_once[ref] = Elsewhere(ref, each.digest, how.elsewhere, self._clock.now())
         while len(self._heard_once) > HEARD_ONCE:
             del self._heard_once[next(iter(self._heard_once))]
         return False
@@ -188,6 +210,28 @@ class Intake:
                 )
                 faults.append(Refused(topics.topic(each.alert.van, topics.ALERT), unstored))
         return taken, faults
+
+    def orphans(self) -> list[Elsewhere]:
+        """Alerts that another room took in a moment ago, and that room is gone: it may have given no receipt.
+
+        Each is named once.
+
+        Raises:
+            StoreUnavailable: it cannot be known.
+        """
+        since = self._clock.now() - ORPHANED
+        fresh = [each for each in self._heard_once.values() if each.at >= since and not each.settled]
+        gone = {room for room in {each.room for each in fresh} if not self.store.alive(room)}
+        found = [each for each in fresh if each.room in gone]
+        for each in found:
+            self._heard_once[each.ref] = replace(each, settled=True)
+        return found
+
+    @property
+    def waits_for_another(self) -> bool:
+        """Whether there may be :meth:`orphans` soon."""
+        last = next(reversed(self._heard_once.values()), None)
+        return last is not None and last.at >= self._clock.now() - ORPHANED
 
     def _contradiction(self, alert: Alert) -> Refused:
         error = AlertRejected(

@@ -41,12 +41,12 @@ class Acceptance:
     Attributes:
         verdict: see :class:`Verdict`.
         missing: first and last number that were skipped right before this one, or None.
-        elsewhere: whether another room took it in, of several that share a store.
+        elsewhere: the other room that took it in, of several that share a store; otherwise empty.
     """
 
     verdict: Verdict
     missing: tuple[int, int] | None = None
-    elsewhere: bool = False
+    elsewhere: str = ""
 
 
 def follow(db: Connection, alert: Alert) -> Acceptance:

@@ -38,10 +38,11 @@ from edge.clock import NS_PER_S, Clock, SystemClock
 from edge.controlroom.checkpoints import CHECKPOINTS
 from edge.controlroom.config import ControlConfig
 from edge.controlroom.events import Arrived, LinkChanged, ReceiverEvent, Refused, VanCheckpoint, VanHealth, VanState
-from edge.controlroom.intake import Intake, Opened
+from edge.controlroom.intake import Intake
 from edge.controlroom.numbering import Acceptance, Verdict
 from edge.controlroom.store import AlertStore
 from edge.errors import BrokerUnavailable, EdgeError, StoreDamaged
+from edge.records import AlertRef
 from edge.trust.keys import DecryptionKeys, KnownSigners, SigningKey
 from edge.trust.tls import client_context
 from edge.worker import JOIN_S, Supervisor, Worker
@@ -257,7 +258,7 @@ class Receiver:
         events.put(("message", message))
 
     def _serve(self, link: Link, worker: Worker) -> None:
-        rounded, self._fresh, self._stood, online = -self.ROUND_NS, True, False, False
+        rounded, self._fresh, self._stood, online, looked = -self.ROUND_NS, True, False, False, 0
         while not worker.stopping:
             worker.beat()
             if self._clock.monotonic_ns() - rounded >= self.ROUND_NS:
@@ -267,7 +268,8 @@ class Receiver:
                 self._send(link)
             event: Event = ("nothing", None)
             with contextlib.suppress(queue.Empty):
-                event = self._events.get(timeout=self.HELD_UP_S if self._held_up else self.IDLE_S)
+                soon = self._held_up or self.intake.waits_for_another
+                event = self._events.get(timeout=self.HELD_UP_S if soon else self.IDLE_S)
             raise_if_ended(event)
             kind, content = event
             if kind == "subscribed":
@@ -276,6 +278,9 @@ class Receiver:
                 online = True
             if online:
                 self._set(LinkState.ONLINE, self._taken_over() if self._session.contended else None)
+            if self.intake.waits_for_another and self._clock.monotonic_ns() - looked >= self.HELD_UP_S * NS_PER_S:
+                looked = self._clock.monotonic_ns()
+                self._confirm(link, [(each.ref, each.digest) for each in self.intake.orphans()])
             if kind == "wake" or self._held_up:
                 self._send(link)
             if kind == "message":
@@ -330,7 +335,7 @@ class Receiver:
             else:
                 later.append(event)
         found = self.intake.judge(messages)
-        self._confirm(link, found.stored)
+        self._confirm(link, [(each.alert.ref, each.digest) for each in found.stored])
         for happened in found.events:
             self._tell(happened)
         for message in messages:
@@ -338,12 +343,12 @@ class Receiver:
         for event in later:
             self._events.put(event)
 
-    def _confirm(self, link: Link, stored: Sequence[Opened]) -> None:
+    def _confirm(self, link: Link, stored: Sequence[tuple[AlertRef, str]]) -> None:
         """Give each van its receipt for what is in the store now; one that is lost is asked for by a repeat."""
         if self._signing is None:
             return
-        for van in {each.alert.van for each in stored}:
-            mine = [Held(alert_id=each.alert.alert_id, digest=each.digest) for each in stored if each.alert.van == van]
+        for van in {ref.van for ref, _ in stored}:
+            mine = [Held(alert_id=ref.alert_id, digest=digest) for ref, digest in stored if ref.van == van]
             for receipt in sign_receipts(van, mine, self._clock.now(), self._signing):
                 link.tell(topics.topic(van, topics.RECEIPT), receipt)
 

@@ -172,7 +172,10 @@ class SharedStore:
         if self._refused is not None and now - self._refused[0] < AGAIN_NS:
             raise self._refused[1]
         try:
-            self._db = psycopg.connect(self._where, autocommit=True)
+            db = psycopg.connect(self._where, autocommit=True)
+            names = (self.kind.application_id, self._mark(self.room))
+            db.execute("SELECT pg_advisory_lock_shared(%s, hashtext(%s))", names)
+            self._db = db
         except psycopg.Error as error:
             refused = _away(self.name, error)
             self._refused = (self._clock.monotonic_ns(), refused)
@@ -254,6 +257,20 @@ class SharedStore:
             if mine:
                 with contextlib.suppress(EdgeError):  # the server forgets it with the connection
                     self.read("SELECT pg_advisory_unlock(?, hashtext(?))", names)
+
+    @staticmethod
+    def _mark(room: str) -> str:
+        """What a room holds for as long as it is connected."""
+        return f"room {room}"
+
+    def alive(self, room: str) -> bool:
+        """Whether a room is connected; the server sees its end at once where it was killed, and within seconds else."""
+        held = (
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+            " AND classid::bigint = ? AND objid::bigint = (hashtext(?)::bigint & 4294967295)"
+        )
+        return bool(self.read(held, (self.kind.application_id, self._mark(room)))[0][0])
 
     def fold(self) -> None:
         """Give the room of deleted rows back to the server, which writes something else there."""

@@ -183,7 +183,7 @@ class AlertStore:
             known = db.execute("SELECT digest, room FROM known WHERE alert_id = ?", (ref,)).fetchone()
             if known is not None:
                 verdict = Verdict.DUPLICATE if known[0] in (None, digest) else Verdict.CONTRADICTION
-                return Acceptance(verdict, elsewhere=known[1] not in (None, self.room))
+                return Acceptance(verdict, elsewhere="" if known[1] in (None, self.room) else known[1])
             db.execute(
                 "INSERT INTO known (alert_id, van, sequence, expires_at, digest, room) VALUES (?, ?, ?, ?, ?, ?)",
                 (ref, alert.van, alert.sequence, alert.expires_at.timestamp(), digest, self.room),
@@ -202,6 +202,10 @@ class AlertStore:
                 self.add_case(open_case(alert, now))
                 self.summaries.add(db, alert, now.timestamp(), alert.erase_at.timestamp())
             return follow(db, alert)
+
+    def alive(self, room: str) -> bool:
+        """Whether another room that shares this store is there."""
+        return self.shared is not None and self.shared.alive(room)
 
     def summarise(self) -> None:
         """Give every alert its summary that has none: it came before there were any, or out of a damaged store."""
