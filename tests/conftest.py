@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 import structlog
 
 from edge.worker import Supervisor
+
+if TYPE_CHECKING:
+    from tests.postgres import Postgres
 
 
 @pytest.fixture(autouse=True)
@@ -25,3 +29,13 @@ def workers() -> Iterator[Supervisor]:
     for worker in supervisor.workers:
         assert worker.stop(), f"{worker.name} does not end"
     assert supervisor.failure is None, supervisor.failure
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A real PostgreSQL; each test makes a data base of its own in it and leaves the server running."""
+    from tests.postgres import Postgres
+
+    server = Postgres()
+    yield server
+    server.remove()

@@ -17,11 +17,14 @@ from edge.controlroom import recovery
 from edge.controlroom.cases import State
 from edge.controlroom.numbering import Verdict
 from edge.controlroom.recovery import erase_kept, erase_unused, former_casebook, former_inbox, open_store
+from edge.controlroom.schema import KIND
+from edge.controlroom.shared import SharedStore
 from edge.controlroom.store import AlertStore
 from edge.errors import StoreDamaged, StoreUnavailable
 from edge.records import AlertRef
 from edge.trust.sealed import companions, damaged_files
 from tests.broker import JPEG, make_alert
+from tests.postgres import Postgres
 from tests.sealedpages import PAGE, decrypted_pages
 from tests.sim.clock import HandClock
 
@@ -40,9 +43,13 @@ class Clock:
         return 0
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[AlertStore]:
-    with AlertStore(tmp_path / "store.db", KEY, clock=Clock()) as made:
+@pytest.fixture(params=["file", "postgresql"])
+def store(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[AlertStore]:
+    shared = None
+    if request.param == "postgresql":
+        server: Postgres = request.getfixturevalue("postgres")
+        shared = SharedStore(server.database(), KEY, KIND, "north", clock=Clock())
+    with AlertStore(tmp_path / "store.db", KEY, clock=Clock(), shared=shared) as made:
         yield made
 
 

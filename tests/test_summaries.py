@@ -26,6 +26,7 @@ DROP TABLE summaries;
 DROP INDEX open_cases;
 DROP TABLE seats;
 ALTER TABLE officers DROP COLUMN locked_at;
+ALTER TABLE known DROP COLUMN room;
 PRAGMA user_version = 3;
 """
 """Makes a store what version 3 wrote."""

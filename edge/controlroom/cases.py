@@ -34,6 +34,7 @@ __all__ = [
     "escalate",
     "open_case",
     "require_trained",
+    "require_unchanged",
     "see",
 ]
 
@@ -190,6 +191,24 @@ def require_trained(officer: Officer, today: date) -> None:
             f"officer {officer.number}",
             f"was trained until {officer.trained_until}",
             "Ask whoever keeps the list of officers to record your renewed training",
+        )
+
+
+def require_unchanged(case: Case, was: str) -> None:
+    """Refuse whoever decides on a case that is not any more what their page showed.
+
+    Args:
+        case: as it stands.
+        was: when the decision that was shown was taken (ISO 8601), or ``none``.
+
+    Raises:
+        NotYours: somebody has decided meanwhile.
+    """
+    if was != (case.decided_at.isoformat() if case.decided_at else "none"):
+        raise NotYours(
+            f"alert no. {case.sequence} of {case.van}",
+            f"was decided meanwhile by {case.decided_by or 'somebody else'}: your decision was not recorded",
+            "Read what was decided; you may change it, with your reason",
         )
 
 

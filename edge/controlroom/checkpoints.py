@@ -5,17 +5,22 @@ The vans' are kept by the control room and by every watch, the control room's ow
 
 from __future__ import annotations
 
+import contextlib
+import re
 from pathlib import Path
+
+import msgspec
 
 from edge.controlroom.events import VanCheckpoint
 from edge.errors import AlertRejected, SignatureInvalid, StoreUnavailable
+from edge.parsing import json_as
 from edge.trust.audit import CHECKPOINT
 from edge.trust.keys import KnownSigners
 
 __all__ = ["CHECKPOINTS", "keep_checkpoint"]
 
 CHECKPOINTS = "checkpoints"
-"""Folder beside the stores, with one file per van, as ``lfr-control audit verify --checkpoint`` takes it."""
+"""Folder beside the stores: one per van and control room, as ``lfr-control audit verify --checkpoint`` takes it."""
 MAX_CHECKPOINT = 4096
 MOST_KEPT = 64 << 20
 """Bytes of one van's checkpoints. None is dropped for a later one: a van that was taken over could rewrite its log."""
@@ -31,10 +36,11 @@ def keep_checkpoint(folder: Path | None, van: str, token: bytes, vans: KnownSign
     """
     if len(token) > MAX_CHECKPOINT:
         raise AlertRejected(f"checkpoint of {van}", f"is too large ({len(token)} bytes)", "Check who sent it")
-    if vans.verify(token, CHECKPOINT).signer != van:
+    signed = vans.verify(token, CHECKPOINT)
+    if signed.signer != van:
         raise SignatureInvalid(f"checkpoint of {van}", "is signed by another van", "Check who sent it")
     if folder is not None:
-        path = folder / f"{van}.jws"
+        path = folder / f"{van}{_room(signed.payload)}.jws"
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             with path.open("a+b") as file:
@@ -51,3 +57,12 @@ def keep_checkpoint(folder: Path | None, van: str, token: bytes, vans: KnownSign
         except OSError as error:
             raise StoreUnavailable(str(path), f"cannot be written ({error.strerror})", "Check the disk") from None
     return VanCheckpoint(van)
+
+
+def _room(payload: bytes) -> str:
+    """Of several control rooms that sign with one key, each has its own log: which one, for the file's name."""
+    with contextlib.suppress(msgspec.DecodeError):
+        room = json_as(payload, dict).get("room")
+        if isinstance(room, str) and re.fullmatch(r"[a-z0-9][a-z0-9-]{0,31}", room):
+            return f".{room}"
+    return ""

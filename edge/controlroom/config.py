@@ -49,6 +49,16 @@ class StoreSection(Section, frozen=True):
 
     directory: Annotated[str, Meta(description="folder of the sealed stores")] = "control-state"
     key: Annotated[str, Meta(min_length=1, description="file with their key, or credential:NAME")] = "control-store.key"
+    url: Annotated[
+        str, Meta(description="postgresql://USER@HOST/NAME of the store that several rooms share; empty for a file")
+    ] = ""
+    room: Annotated[
+        str,
+        Meta(pattern=r"^([a-z0-9][a-z0-9-]{0,31})?$", description="this room's name; no other that shares has it"),
+    ] = ""
+    ca: Annotated[str, Meta(description="certificate of the authority that signed the shared store's server's")] = ""
+    certificate: Annotated[str, Meta(description="this room's client certificate for the shared store")] = ""
+    certificate_key: Annotated[str, Meta(description="its private key")] = ""
     retention_h: Annotated[
         int, Meta(ge=1, le=744, description="hours until an alert and its pictures are erased (31 days at most)")
     ] = 24

@@ -166,17 +166,22 @@ class Desk:
         since = self._looks.get((officer.number, ref), {}).get("reference")
         return timedelta(0) if since is None else timedelta(seconds=(self._clock.monotonic_ns() - since) / NS_PER_S)
 
-    def decide(self, ref: AlertRef, officer: Officer, *, engage: bool, reason: str) -> Case:
-        """See :func:`edge.controlroom.cases.decide`."""
+    def decide(self, ref: AlertRef, officer: Officer, *, engage: bool, reason: str, was: str | None = None) -> Case:
+        """See :func:`edge.controlroom.cases.decide`, and for ``was`` :func:`edge.controlroom.cases.require_unchanged`.
+
+        None: whoever decides has not been shown a case, and takes it as it stands.
+        """
+
+        def rule(case: Case) -> Case:
+            if was is not None:
+                cases.require_unchanged(case, was)
+            return cases.decide(
+                case, officer, engage=engage, reason=reason, looked=looked, minimum=minimum, now=self._clock.now()
+            )
+
         minimum = timedelta(seconds=self._console.look_s)
         looked = self.looked(ref, officer)
-        return self._decided(
-            ref,
-            officer,
-            lambda c: cases.decide(
-                c, officer, engage=engage, reason=reason, looked=looked, minimum=minimum, now=self._clock.now()
-            ),
-        )
+        return self._decided(ref, officer, rule)
 
     def close(
         self,

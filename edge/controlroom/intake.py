@@ -18,8 +18,8 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -33,10 +33,15 @@ from edge.controlroom.events import Arrived, ReceiverEvent, Refused, VanCheckpoi
 from edge.controlroom.numbering import Acceptance, Verdict
 from edge.controlroom.store import AlertStore
 from edge.errors import AlertRejected, EdgeError, EnvironmentFault, SignatureInvalid
-from edge.records import Alert
+from edge.records import Alert, AlertRef
 from edge.trust.keys import DecryptionKeys, KnownSigners
 
 __all__ = ["Counts", "Intake", "Judgement", "Message", "Opened"]
+
+ORPHANED = timedelta(seconds=60)
+"""For so long it is looked whether the room that took an alert in is still there; then the van has its receipt."""
+HEARD_ONCE = 20_000
+"""Alerts of other rooms that are remembered. One that is forgotten is confirmed at its second repeat."""
 
 
 @dataclass(slots=True)
@@ -72,12 +77,31 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """An alert that another room took in.
+
+    Attributes:
+        ref: which.
+        digest: of the message that it came in.
+        room: that took it in.
+        at: when it came here.
+        settled: whether that room was found gone, and this one has confirmed the alert.
+    """
+
+    ref: AlertRef
+    digest: str
+    room: str
+    at: datetime
+    settled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Judgement:
     """What a batch of messages turned out to be.
 
     Attributes:
         events: what is to be told, in order; a duplicate is not told.
-        stored: alerts that are in the store now, each of which is to be confirmed to its van.
+        stored: alerts that are in the store now, each of which is to be confirmed to its van, by this room.
     """
 
     events: tuple[ReceiverEvent, ...]
@@ -117,6 +141,8 @@ class Intake:
         self._room = room or KnownSigners.of([])
         self._clock: Clock = clock or SystemClock()
         self.counts = Counts()
+        self._heard_once: dict[AlertRef, Elsewhere] = {}
+        """Alerts that another room took in, and that came here once since."""
 
     def judge(self, messages: Sequence[Message]) -> Judgement:
         """Apply the rules of the module to messages that arrived together, and store the alerts among them.
@@ -144,7 +170,21 @@ class Intake:
         self.counts.accepted += len(new)
         self.counts.duplicates += len(stored) - len(new)
         others = [each for each in opened if not isinstance(each, Opened)]
-        return Judgement((*others, *faults, *refused, *new), tuple(each for each, _ in stored))
+        confirmed = tuple(each for each, how in stored if self._is_ours(each, how))
+        return Judgement((*others, *faults, *refused, *new), confirmed)
+
+    def _is_ours(self, each: Opened, how: Acceptance) -> bool:
+        """Whether to confirm this alert: of rooms that share a store, whoever took it in does.
+
+        Where it comes again the van had no receipt: then every room confirms it.
+        """
+        ref = each.alert.ref
+        if not how.elsewhere or ref in self._heard_once:
+            return True
+        self._heard_once[ref] = Elsewhere(ref, each.digest, how.elsewhere, self._clock.now())
+        while len(self._heard_once) > HEARD_ONCE:
+            del self._heard_once[next(iter(self._heard_once))]
+        return False
 
     def _stored(self, alerts: Sequence[Opened], now: datetime) -> list[tuple[Opened, Acceptance]]:
         with self.store.writing():
@@ -170,6 +210,28 @@ class Intake:
                 )
                 faults.append(Refused(topics.topic(each.alert.van, topics.ALERT), unstored))
         return taken, faults
+
+    def orphans(self) -> list[Elsewhere]:
+        """Alerts that another room took in a moment ago, and that room is gone: it may have given no receipt.
+
+        Each is named once.
+
+        Raises:
+            StoreUnavailable: it cannot be known.
+        """
+        since = self._clock.now() - ORPHANED
+        fresh = [each for each in self._heard_once.values() if each.at >= since and not each.settled]
+        gone = {room for room in {each.room for each in fresh} if not self.store.alive(room)}
+        found = [each for each in fresh if each.room in gone]
+        for each in found:
+            self._heard_once[each.ref] = replace(each, settled=True)
+        return found
+
+    @property
+    def waits_for_another(self) -> bool:
+        """Whether there may be :meth:`orphans` soon."""
+        last = next(reversed(self._heard_once.values()), None)
+        return last is not None and last.at >= self._clock.now() - ORPHANED
 
     def _contradiction(self, alert: Alert) -> Refused:
         error = AlertRejected(

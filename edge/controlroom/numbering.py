@@ -41,10 +41,12 @@ class Acceptance:
     Attributes:
         verdict: see :class:`Verdict`.
         missing: first and last number that were skipped right before this one, or None.
+        elsewhere: the other room that took it in, of several that share a store; otherwise empty.
     """
 
     verdict: Verdict
     missing: tuple[int, int] | None = None
+    elsewhere: str = ""
 
 
 def follow(db: Connection, alert: Alert) -> Acceptance:
@@ -52,16 +54,21 @@ def follow(db: Connection, alert: Alert) -> Acceptance:
     row = db.execute("SELECT last FROM vans WHERE van = ?", (alert.van,)).fetchone()
     if row is None or alert.sequence > row[0]:
         # A van that was never heard here may have spoken before: its first number is no gap.
-        db.execute("INSERT OR REPLACE INTO vans VALUES (?, ?)", (alert.van, alert.sequence))
+        db.execute(
+            "INSERT INTO vans (van, last) VALUES (?, ?) ON CONFLICT (van) DO UPDATE SET last = excluded.last",
+            (alert.van, alert.sequence),
+        )
         if row is None or alert.sequence == row[0] + 1:
             return Acceptance(Verdict.NEW)
         first, last = row[0] + 1, alert.sequence - 1
         listed = range(first, min(last, first + MOST_MISSING - 1) + 1)
-        db.executemany("INSERT OR IGNORE INTO missing VALUES (?, ?)", ((alert.van, n) for n in listed))
+        db.executemany(
+            "INSERT INTO missing (van, sequence) VALUES (?, ?) ON CONFLICT DO NOTHING", ((alert.van, n) for n in listed)
+        )
         db.execute(
-            "DELETE FROM missing WHERE van = ?1 AND sequence <= "
-            "(SELECT sequence FROM missing WHERE van = ?1 ORDER BY sequence DESC LIMIT 1 OFFSET ?2)",
-            (alert.van, MOST_OF_A_VAN),
+            "DELETE FROM missing WHERE van = ? AND sequence <= "
+            "(SELECT sequence FROM missing WHERE van = ? ORDER BY sequence DESC LIMIT 1 OFFSET ?)",
+            (alert.van, alert.van, MOST_OF_A_VAN),
         )
         return Acceptance(Verdict.NEW, (first, last))
     if db.execute("DELETE FROM missing WHERE van = ? AND sequence = ?", (alert.van, alert.sequence)).rowcount:

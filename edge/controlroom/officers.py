@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cryptography.exceptions import InvalidKey
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
@@ -23,6 +23,10 @@ from edge.controlroom.cases import Officer, Role
 from edge.controlroom.seats import Seats
 from edge.errors import BadInput, PolicyRefusal
 from edge.trust.sealed import Connection, SealedStore
+from edge.trust.sealing import Plain, Values
+
+if TYPE_CHECKING:
+    from edge.controlroom.shared import SharedStore
 
 __all__ = ["LONGEST_NUMBER", "Known", "OfficerLocked", "Officers", "SignInRefused"]
 
@@ -66,12 +70,20 @@ class Officers:
 
     One derivation runs at a time; :meth:`enrol` and :meth:`authenticate` wait for each other.
 
+    In a store that several rooms share, the password is bound to all else that the list says of the officer: whoever
+    keeps the data base can add nobody, and give nobody another role, a later date or the freedom from a lock.
+
+    Args:
+        sealed: the control room's store.
+        values: how values lie in it.
+
     Raises:
         StoreDamaged, StoreUnavailable: every method may.
     """
 
-    def __init__(self, sealed: SealedStore) -> None:
+    def __init__(self, sealed: SealedStore | SharedStore, values: Values | None = None) -> None:
         self._sealed = sealed
+        self._values: Values = values or Plain()
         self._deriving = threading.Lock()
         self._nobody = self._derive(os.urandom(16))
 
@@ -93,13 +105,8 @@ class Officers:
         phc = self._derive(password.encode())
         row = (officer.number, str(officer.role), officer.trained_until.isoformat(), phc)
         with self._sealed.writing() as db:
-            known = db.execute("SELECT 1 FROM officers WHERE number = ?", row[:1]).fetchone()
-            db.execute(
-                "INSERT INTO officers (number, role, trained_until, password) VALUES (?, ?, ?, ?) ON CONFLICT (number)"
-                " DO UPDATE SET role = excluded.role, trained_until = excluded.trained_until,"
-                " password = excluded.password",
-                row,
-            )
+            known = db.execute("SELECT locked_at FROM officers WHERE number = ?", row[:1]).fetchone()
+            self._write(db, (*row, known[0] if known else None))
             what = "new password" if known else "added"
             self._note(db, officer.number, f"{what}; {officer.role}, trained until {officer.trained_until}", by)
 
@@ -109,10 +116,11 @@ class Officers:
         Raises:
             BadInput: there is no such officer.
         """
-        statement = "UPDATE officers SET trained_until = ? WHERE number = ?"
         with self._sealed.writing() as db:
-            if not db.execute(statement, (until.isoformat(), number)).rowcount:
+            row = self._row(number)
+            if row is None:
                 raise BadInput(f"officer {number}", "is not on the list", "Add them with lfr-control staff add")
+            self._write(db, (number, row[1], until.isoformat(), row[3], row[4]))
             self._note(db, number, f"trained until {until}", by)
 
     def remove(self, number: str, *, by: str = "system") -> None:
@@ -146,8 +154,10 @@ class Officers:
 
     def _set_lock(self, number: str, at: str | None, change: str, by: str) -> None:
         with self._sealed.writing() as db:
-            if not db.execute("UPDATE officers SET locked_at = ? WHERE number = ?", (at, number)).rowcount:
+            row = self._row(number)
+            if row is None:
                 raise BadInput(f"officer {number}", "is not on the list", "See lfr-control staff list")
+            self._write(db, (*row[:4], at))
             self._note(db, number, change, by)
 
     def sign_out(self, seats: Seats, number: str, session: int | None = None, *, by: str = "system") -> int:
@@ -167,6 +177,18 @@ class Officers:
             self._note(db, number, "every session ended" if session is None else f"session {session} ended", by)
         return ended
 
+    def _write(self, db: Connection, row: _Row) -> None:
+        sealed = self._values.seal_text(row[3], "officers", *row[:3], row[4] or "")
+        db.execute(
+            "INSERT INTO officers (number, role, trained_until, password, locked_at) VALUES (?, ?, ?, ?, ?)"
+            " ON CONFLICT (number) DO UPDATE SET role = excluded.role, trained_until = excluded.trained_until,"
+            " password = excluded.password, locked_at = excluded.locked_at",
+            (*row[:3], sealed, row[4]),
+        )
+
+    def _read(self, row: _Row) -> _Row:
+        return (*row[:3], self._values.unseal_text(row[3], "officers", *row[:3], row[4] or ""), row[4])
+
     def _note(self, db: Connection, number: str, change: str, by: str) -> None:
         """The audit log belongs to the running control room, which takes it from here."""
         row = (datetime.now(UTC).isoformat(timespec="seconds"), number, change, by[:64])
@@ -178,9 +200,9 @@ class Officers:
         Each is forgotten once ``write`` has returned.
         """
         for number, *change in self._sealed.read("SELECT number, at, officer, change, by_whom FROM staff_changes"):
-            write(*change)
             with self._sealed.writing() as db:
-                db.execute("DELETE FROM staff_changes WHERE number = ?", (number,))
+                if db.execute("DELETE FROM staff_changes WHERE number = ?", (number,)).rowcount:
+                    write(*change)
 
     def get(self, number: str) -> Officer | None:
         """The officer of this number."""
@@ -194,7 +216,7 @@ class Officers:
 
     def everybody(self) -> dict[str, Known]:
         """What the list says of every officer, by number."""
-        return {row[0]: _known(row) for row in self._sealed.read(f"{_ROWS} ORDER BY number")}
+        return {row[0]: _known(self._read(row)) for row in self._sealed.read(f"{_ROWS} ORDER BY number")}
 
     def authenticate(self, number: str, password: str) -> tuple[Officer, str]:
         """Who this is, with the stamp of :class:`Known`; takes as long for a number that does not exist.
@@ -217,11 +239,9 @@ class Officers:
         if _LANES not in phc:
             phc = self._derive(password.encode())
             with self._sealed.writing() as db:
-                values = (phc, number, row[3])
-                if not db.execute(
-                    "UPDATE officers SET password = ? WHERE number = ? AND password = ?", values
-                ).rowcount:
+                if self._row(number) != row:
                     raise _refused()  # it was changed a moment ago
+                self._write(db, (*row[:3], phc, row[4]))
         return _officer(row), _stamp(phc)
 
     def _derive(self, password: bytes) -> str:
@@ -230,7 +250,7 @@ class Officers:
 
     def _row(self, number: str) -> _Row | None:
         rows = self._sealed.read(f"{_ROWS} WHERE number = ?", (number,))
-        return rows[0] if rows else None
+        return self._read(rows[0]) if rows else None
 
 
 def _officer(row: _Row) -> Officer:

@@ -15,6 +15,7 @@ import contextlib
 import queue
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -37,10 +38,11 @@ from edge.clock import NS_PER_S, Clock, SystemClock
 from edge.controlroom.checkpoints import CHECKPOINTS
 from edge.controlroom.config import ControlConfig
 from edge.controlroom.events import Arrived, LinkChanged, ReceiverEvent, Refused, VanCheckpoint, VanHealth, VanState
-from edge.controlroom.intake import Intake, Opened
+from edge.controlroom.intake import Intake
 from edge.controlroom.numbering import Acceptance, Verdict
 from edge.controlroom.store import AlertStore
 from edge.errors import BrokerUnavailable, EdgeError, StoreDamaged
+from edge.records import AlertRef
 from edge.trust.keys import DecryptionKeys, KnownSigners, SigningKey
 from edge.trust.tls import client_context
 from edge.worker import JOIN_S, Supervisor, Worker
@@ -79,6 +81,10 @@ class Outgoing(Protocol):
         """It has been acknowledged."""
         ...
 
+    def sending(self) -> AbstractContextManager[bool]:
+        """Whether it is for this end to send, while this is entered."""
+        ...
+
 
 class Receiver:
     """A worker that keeps one session at the broker and tells ``on_event`` what comes.
@@ -97,6 +103,7 @@ class Receiver:
     """
 
     IDLE_S, GATHER_S, ROUND_NS = 5.0, 0.15, 60 * NS_PER_S
+    HELD_UP_S = 0.5
     TAKEN_OVER_S = 30.0
     """How long another program keeps our session before we take it back: a person has time to see why."""
     SILENT_S = 120.0
@@ -128,6 +135,8 @@ class Receiver:
         self._fresh = True
         self._stood = False
         """Whether this connection's broker keeps what it is to keep."""
+        self._held_up = False
+        """Whether another room was sending when there was something to send; it may have been about to end."""
         self._link: Link | None = None
         """While the broker has accepted it."""
         self._checkpoint = b""
@@ -249,7 +258,7 @@ class Receiver:
         events.put(("message", message))
 
     def _serve(self, link: Link, worker: Worker) -> None:
-        rounded, self._fresh, self._stood, online = -self.ROUND_NS, True, False, False
+        rounded, self._fresh, self._stood, online, looked = -self.ROUND_NS, True, False, False, 0
         while not worker.stopping:
             worker.beat()
             if self._clock.monotonic_ns() - rounded >= self.ROUND_NS:
@@ -259,7 +268,8 @@ class Receiver:
                 self._send(link)
             event: Event = ("nothing", None)
             with contextlib.suppress(queue.Empty):
-                event = self._events.get(timeout=self.IDLE_S)
+                soon = self._held_up or self.intake.waits_for_another
+                event = self._events.get(timeout=self.HELD_UP_S if soon else self.IDLE_S)
             raise_if_ended(event)
             kind, content = event
             if kind == "subscribed":
@@ -268,7 +278,10 @@ class Receiver:
                 online = True
             if online:
                 self._set(LinkState.ONLINE, self._taken_over() if self._session.contended else None)
-            if kind == "wake":
+            if self.intake.waits_for_another and self._clock.monotonic_ns() - looked >= self.HELD_UP_S * NS_PER_S:
+                looked = self._clock.monotonic_ns()
+                self._confirm(link, [(each.ref, each.digest) for each in self.intake.orphans()])
+            if kind == "wake" or self._held_up:
                 self._send(link)
             if kind == "message":
                 self._take(link, worker, content)
@@ -280,15 +293,21 @@ class Receiver:
         """
         if self._outgoing is None:
             return
-        for van, topic, payload in self._outgoing.standing(every=not self._stood):
+        with self._outgoing.sending() as ours:
+            self._held_up = not ours
+            if ours:
+                self._send_waiting(link, self._outgoing)
+
+    def _send_waiting(self, link: Link, outgoing: Outgoing) -> None:
+        for van, topic, payload in outgoing.standing(every=not self._stood):
             self.beat()
             reason = link.publish(topic, payload, retain=True)
             if reason >= FAILED:
                 raise refused(f"publishing to {topic}", reason)
-            self._outgoing.stood(van, payload)
+            outgoing.stood(van, payload)
         self._stood = True
         unheard: set[str] = set()
-        for number, topic, payload in self._outgoing.outgoing():
+        for number, topic, payload in outgoing.outgoing():
             if topic in unheard:
                 continue
             self.beat()
@@ -298,7 +317,7 @@ class Receiver:
             if reason == NO_SUBSCRIBER:
                 unheard.add(topic)
             else:
-                self._outgoing.sent(number)
+                outgoing.sent(number)
 
     def _take(self, link: Link, worker: Worker, first: Any) -> None:
         """Take in one message and those that wait behind it: stored together, confirmed, told, then acknowledged.
@@ -316,7 +335,7 @@ class Receiver:
             else:
                 later.append(event)
         found = self.intake.judge(messages)
-        self._confirm(link, found.stored)
+        self._confirm(link, [(each.alert.ref, each.digest) for each in found.stored])
         for happened in found.events:
             self._tell(happened)
         for message in messages:
@@ -324,12 +343,12 @@ class Receiver:
         for event in later:
             self._events.put(event)
 
-    def _confirm(self, link: Link, stored: Sequence[Opened]) -> None:
+    def _confirm(self, link: Link, stored: Sequence[tuple[AlertRef, str]]) -> None:
         """Give each van its receipt for what is in the store now; one that is lost is asked for by a repeat."""
         if self._signing is None:
             return
-        for van in {each.alert.van for each in stored}:
-            mine = [Held(alert_id=each.alert.alert_id, digest=each.digest) for each in stored if each.alert.van == van]
+        for van in {ref.van for ref, _ in stored}:
+            mine = [Held(alert_id=ref.alert_id, digest=digest) for ref, digest in stored if ref.van == van]
             for receipt in sign_receipts(van, mine, self._clock.now(), self._signing):
                 link.tell(topics.topic(van, topics.RECEIPT), receipt)
 

@@ -20,9 +20,10 @@ from pathlib import Path
 from edge.clock import Clock, SystemClock
 from edge.controlroom.cases import open_case
 from edge.controlroom.config import ControlConfig
-from edge.controlroom.store import KIND, AlertStore, Damage, name_rows
+from edge.controlroom.schema import KIND, name_rows
+from edge.controlroom.store import AlertStore, Damage
 from edge.custody.shred import shred
-from edge.errors import StoreDamaged, StoreUnavailable
+from edge.errors import ConfigInvalid, RuntimeUnavailable, StoreDamaged, StoreUnavailable
 from edge.files import fsync_folder
 from edge.trust.salvage import Salvage
 from edge.trust.sealed import Connection, SealedStore, StoreKind, companions, damaged_files, is_due, set_aside
@@ -143,13 +144,35 @@ def open_room_store(config: ControlConfig, clock: Clock | None = None, *, repair
     Raises:
         EdgeError: the key or the store cannot be used.
     """
-    folder = config.path(config.store.directory)
+    folder, base = config.path(config.store.directory), Path(config.base)
+    path, key = folder / "control-room.db", read_secret(config.store.key, base)
+    retention = timedelta(hours=config.store.retention_h)
+    if config.store.url:
+        if path.exists():
+            raise ConfigInvalid(
+                "key store.url", f"is given, and {path.name} of a control room of its own lies here",
+                "Keep that file for its retention and give store.directory an empty folder, or take the key out",
+            )  # fmt: skip
+        if not config.store.room:
+            raise ConfigInvalid("key store.room", "is missing", "Name this room; no other room may have its name")
+        try:
+            from edge.controlroom.shared import SharedStore, connection_of  # noqa: PLC0415 - not every room has it
+        except ImportError:
+            raise RuntimeUnavailable(
+                "the shared store", "needs psycopg, which is not installed", "Run: pip install 'lfr-edge[office]'"
+            ) from None
+        shared = SharedStore(connection_of(config.store, base), key, KIND, config.store.room)
+        try:
+            return AlertStore(path, key, retention=retention, clock=clock, shared=shared)
+        except BaseException:
+            shared.close()
+            raise
     return open_store(
-        folder / "control-room.db",
-        read_secret(config.store.key, Path(config.base)),
+        path,
+        key,
         repair=repair,
         former=(former_inbox(folder / "console.db"), former_casebook(folder / "casebook.db")),
-        retention=timedelta(hours=config.store.retention_h),
+        retention=retention,
         clock=clock,
     )
 

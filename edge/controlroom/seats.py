@@ -9,9 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from edge.errors import BadInput
 from edge.trust.sealed import Connection, SealedStore
+
+if TYPE_CHECKING:
+    from edge.controlroom.shared import SharedStore
 
 __all__ = ["TABLES", "Seat", "Seats"]
 
@@ -48,26 +52,27 @@ class Seats:
 
     Args:
         sealed: the control room's store.
+        room: this room's name among several; empty where it is the only one.
 
     Raises:
         StoreDamaged, StoreUnavailable: every method may.
     """
 
-    def __init__(self, sealed: SealedStore) -> None:
+    def __init__(self, sealed: SealedStore | SharedStore, room: str = "") -> None:
         self._sealed = sealed
+        self._room = room
 
     def clear(self) -> None:
-        """Nobody is signed in: the control room has just started."""
+        """Nobody is signed in here: this control room has just started."""
         with self._sealed.writing() as db:
-            db.execute("DELETE FROM seats")
+            db.execute("DELETE FROM seats WHERE coalesce(room, '') = ?", (self._room,))
 
     def take(self, officer: str, place: str, now: datetime) -> int:
         """Somebody signed in; returns the seat's number."""
         with self._sealed.writing() as db:
-            row = (officer, now.timestamp(), place)
-            number = db.execute("INSERT INTO seats (officer, begun, place) VALUES (?, ?, ?)", row).lastrowid
-            assert number is not None  # an INSERT has one
-            return int(number)
+            row = (officer, now.timestamp(), place, self._room)
+            begin = "INSERT INTO seats (officer, begun, place, room) VALUES (?, ?, ?, ?) RETURNING number"
+            return int(db.execute(begin, row).fetchone()[0])
 
     def leave(self, number: int) -> None:
         """The session of this seat has ended."""
@@ -80,7 +85,9 @@ class Seats:
 
     def all(self, officer: str | None = None) -> list[Seat]:
         """Who is signed in, the longest first; of one officer where that is given."""
-        rows = self._sealed.read(f"{_ROWS} WHERE ?1 IS NULL OR officer = ?1 ORDER BY number", (officer,))
+        rows = self._sealed.read(
+            f"{_ROWS} WHERE CAST(? AS TEXT) IS NULL OR officer = ? ORDER BY number", (officer, officer)
+        )
         return [Seat(number, who, datetime.fromtimestamp(begun, UTC), place) for number, who, begun, place in rows]
 
     def revoke(self, db: Connection, officer: str, number: int | None = None) -> int:
@@ -89,8 +96,8 @@ class Seats:
         Raises:
             BadInput: there is none.
         """
-        which = "DELETE FROM seats WHERE officer = ?1 AND (?2 IS NULL OR number = ?2)"
-        ended = db.execute(which, (officer, number)).rowcount
+        which = "DELETE FROM seats WHERE officer = ? AND (CAST(? AS INTEGER) IS NULL OR number = ?)"
+        ended = db.execute(which, (officer, number, number)).rowcount
         if not ended:
             raise BadInput(
                 f"officer {officer}",

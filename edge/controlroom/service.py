@@ -9,6 +9,7 @@ red, is written to the audit log and to the journal, and ends the process: see :
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -40,8 +41,12 @@ from edge.worker import JOIN_S, Supervisor, Worker
 __all__ = ["ControlRoom", "VanLine"]
 
 NAME = "control-room-console"
+LISTEN_S = 1.0
+"""How long it is waited for word of another room before this one's end is looked for."""
 ESCALATION_S, RETENTION_S = 1.0, 60.0
 """How often it is looked for what is to be escalated, and for what is to be erased."""
+AGAIN_S = 5.0
+"""How soon what could not be done is tried again, where it is not done more often anyway."""
 SILENT_S = 60.0
 """Longer than either of them takes with a full store."""
 
@@ -124,13 +129,16 @@ class ControlRoom:
         clock = clock or SystemClock()
         with ExitStack() as parts:
             # First the log: it lets nobody else in, and no other process may repair a store that this one works with.
-            audit = AuditLog(folder / "audit.log", van="control-room", clock=clock, signer=signing_key)
+            audit = AuditLog(
+                folder / "audit.log", van="control-room", clock=clock, signer=signing_key, room=config.store.room
+            )
             parts.callback(audit.close)
             store = open_room_store(config, clock, repair=True)
             parts.callback(store.close)
             store.seats.clear()
             room = cls(config, store=store, audit=audit, signing_key=signing_key, clock=clock)
-            receiver = room.receiver = connect(config, NAME, store, room.hear, outgoing=store.to_vans, clock=clock)
+            name = f"{NAME}-{store.room}" if store.room else NAME
+            receiver = room.receiver = connect(config, name, store, room.hear, outgoing=store.to_vans, clock=clock)
             audit.publish_to(receiver.announce)
             room._report_damage()
             room._parts = parts.pop_all()
@@ -149,6 +157,8 @@ class ControlRoom:
             )
         ]
         self._workers.append(self.sign_ins.start(supervisor))
+        if self.store.shared is not None:
+            self._workers.append(supervisor.start("other rooms", self._listen, silent_s=SILENT_S))
 
     def stop(self, timeout: float = JOIN_S) -> None:
         """End the workers and close everything; what a hanging worker may hold is left to the end of the process.
@@ -195,9 +205,25 @@ class ControlRoom:
                     self.delayed[name] = error
                 if str(before) != str(self.delayed.get(name)):
                     self.on_change()
-                worker.wait(seconds)
+                worker.wait(min(seconds, AGAIN_S) if name in self.delayed else seconds)
 
         return body
+
+    def _listen(self, worker: Worker) -> None:
+        """Show what the other rooms do; where nobody says so any more, look once a second."""
+        assert self.store.shared is not None
+        with contextlib.closing(self.store.shared.ear()) as ear:
+            while not worker.stopping:
+                worker.beat()
+                try:
+                    heard = ear.wait(LISTEN_S)
+                    heard = self.delayed.pop("other rooms", None) is not None or heard
+                except EnvironmentFault as error:
+                    self.delayed["other rooms"], heard = error, True
+                    worker.wait(ESCALATION_S)
+                if heard:
+                    self._wake()
+                    self.on_change()
 
     def _report_damage(self) -> None:
         for damage in self.store.unaudited_damages():

@@ -12,14 +12,13 @@ then on it is not read any more, even where nothing has erased it yet.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -28,100 +27,32 @@ from edge.clock import Clock, SystemClock
 from edge.controlroom.cases import Case, open_case
 from edge.controlroom.numbering import Acceptance, Verdict, follow
 from edge.controlroom.officers import Officers
-from edge.controlroom.seats import TABLES as SEATS
+from edge.controlroom.schema import KIND, name_rows
 from edge.controlroom.seats import Seats
-from edge.controlroom.summaries import TABLES as SUMMARIES
 from edge.controlroom.summaries import Summaries
-from edge.controlroom.to_vans import TABLES, ToVans
+from edge.controlroom.to_vans import ToVans
 from edge.errors import BadInput, StoreUnavailable
 from edge.records import Alert, AlertRef
-from edge.trust.sealed import Connection, SealedStore, StoreKind
+from edge.trust.sealed import Connection, SealedStore
+from edge.trust.sealing import Plain, Values
 
-__all__ = ["KIND", "AlertStore", "Damage", "Stored", "name_rows"]
+if TYPE_CHECKING:
+    from edge.controlroom.shared import SharedStore
+
+__all__ = ["AlertStore", "Damage", "Stored"]
 
 Kind = TypeVar("Kind")
 MEMORY = timedelta(days=15)
 """How long an identifier is remembered after its alert expired: longer than any broker keeps a message."""
-
-_SCHEMA = """
-CREATE TABLE known (
-    alert_id   TEXT PRIMARY KEY,
-    van        TEXT NOT NULL,
-    sequence   INTEGER NOT NULL,
-    expires_at REAL NOT NULL
-);
-CREATE TABLE alerts (
-    number      INTEGER PRIMARY KEY AUTOINCREMENT,
-    alert_id    TEXT NOT NULL UNIQUE,
-    received_at REAL NOT NULL,
-    shown       INTEGER NOT NULL,
-    body        BLOB NOT NULL
-);
-CREATE TABLE vans (van TEXT PRIMARY KEY, last INTEGER NOT NULL);
-CREATE TABLE missing (van TEXT NOT NULL, sequence INTEGER NOT NULL, PRIMARY KEY (van, sequence));
-CREATE TABLE cases (
-    number   INTEGER PRIMARY KEY AUTOINCREMENT,
-    alert_id TEXT NOT NULL UNIQUE,
-    open     INTEGER NOT NULL,
-    body     BLOB NOT NULL
-);
-CREATE TABLE officers (
-    number        TEXT PRIMARY KEY,
-    role          TEXT NOT NULL,
-    trained_until TEXT NOT NULL,
-    password      TEXT NOT NULL
-);
-CREATE TABLE outgoing (
-    number  INTEGER PRIMARY KEY AUTOINCREMENT,
-    at      REAL NOT NULL,
-    topic   TEXT NOT NULL,
-    payload BLOB NOT NULL
-);
-CREATE TABLE damage (
-    kept    TEXT PRIMARY KEY,
-    at      REAL NOT NULL,
-    store   TEXT NOT NULL,
-    carried INTEGER NOT NULL,
-    lost    TEXT NOT NULL,
-    audited INTEGER NOT NULL DEFAULT 0
-);
-"""
-_STAFF = """
-CREATE TABLE secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL);
-CREATE TABLE staff_changes (
-    number  INTEGER PRIMARY KEY AUTOINCREMENT,
-    at      TEXT NOT NULL,
-    officer TEXT NOT NULL,
-    change  TEXT NOT NULL,
-    by_whom TEXT NOT NULL
-);
-"""
-"""Version 2: what marks browsers, and changes of the staff that are not in the audit log yet."""
-_REFS = f"""
-{TABLES}
-ALTER TABLE known ADD COLUMN digest TEXT;
-ALTER TABLE alerts ADD COLUMN erase_at REAL;
-"""
-"""Version 3: ``alert_id`` holds an :class:`AlertRef` in all three tables (:func:`name_rows`). What came before has no
-digest and no last moment: it goes when this control room's retention is over."""
-_ROOM = f"""
-{SUMMARIES}
-{SEATS}
-ALTER TABLE officers ADD COLUMN locked_at TEXT;
-"""
-"""Version 4: what lists show of an alert, who is signed in, and who may not sign in for now."""
-KIND = StoreKind(
-    "the control room's store",
-    0x4C465252,  # "LFRR"
-    (_SCHEMA, _STAFF, _REFS, _ROOM),
-    "Restart the control room: it keeps the damaged file and carries over what can still be read",
-)
 
 _BARE = " UNION ALL ".join(
     f"SELECT * FROM (SELECT 1 FROM {table} WHERE instr(alert_id, '/') = 0 LIMIT 1)"  # noqa: S608 - ours
     for table in ("known", "alerts", "cases")
 )
 """Whether a row has no name yet."""
+_CASE_ROW = "SELECT body FROM cases WHERE alert_id = ?"
+_CASE_HELD = "SELECT body FROM cases WHERE alert_id = ? FOR UPDATE"
+"""The same, and no other room changes it until the transaction ends. A file has one writer anyway."""
 _ENCODER = msgspec.msgpack.Encoder()
 _CASE = msgspec.msgpack.Decoder(Case)
 _FIELDS = msgspec.msgpack.Decoder(dict[str, Any])
@@ -163,12 +94,14 @@ class AlertStore:
     """See the module. Its methods may be called from any thread.
 
     Args:
-        path: the file; made when it is not there.
+        path: the file; made when it is not there. Of a shared store, where it would be: beside it lie the audit log
+            and the checkpoints of this room.
         key: 32 bytes.
         opens_cases: whether an alert opens a case. Without, somebody else shows it and says so with
             :meth:`forget_shown`.
         retention: how long an alert is kept at most, from its arrival.
         clock: for what is queued for the vans, and for what may still be read.
+        shared: the store of several rooms, open; in place of a file.
 
     Raises:
         KeyUnusable: the key does not open it.
@@ -184,17 +117,24 @@ class AlertStore:
         opens_cases: bool = True,
         retention: timedelta = timedelta(hours=24),
         clock: Clock | None = None,
+        shared: SharedStore | None = None,
     ) -> None:
         self.path = path
         self._opens_cases = opens_cases
         self._retention = retention
         self._clock: Clock = clock or SystemClock()
-        self.sealed = SealedStore(path, key, KIND, create=True)
-        self.officers = Officers(self.sealed)
-        self.to_vans = ToVans(self.sealed, self._clock)
-        self.seats = Seats(self.sealed)
-        self.summaries = Summaries(self.sealed, lambda came, last: self._over(came, last, self._clock.now()))
-        if self.sealed.read(_BARE):
+        self.shared = shared
+        self.sealed: SealedStore | SharedStore = shared or SealedStore(path, key, KIND, create=True)
+        self._values: Values = shared.values if shared is not None else Plain()
+        self.room = shared.room if shared is not None else ""
+        """This room's name among several; empty where it is the only one."""
+        self.officers = Officers(self.sealed, self._values)
+        self.to_vans = ToVans(self.sealed, self._clock, self._values, shared)
+        self.seats = Seats(self.sealed, self.room)
+        self.summaries = Summaries(
+            self.sealed, lambda came, last: self._over(came, last, self._clock.now()), self._values
+        )
+        if shared is None and self.sealed.read(_BARE):
             with self.writing() as db:
                 name_rows(db)
         self.summarise()
@@ -218,8 +158,10 @@ class AlertStore:
     def secret(self, name: str) -> bytes:
         """32 random bytes that are made when they are first asked for and stay the same from then on."""
         with self.writing() as db:
-            db.execute("INSERT OR IGNORE INTO secrets VALUES (?, ?)", (name, os.urandom(32)))
-            return bytes(db.execute("SELECT value FROM secrets WHERE name = ?", (name,)).fetchone()[0])
+            fresh = self._values.seal(os.urandom(32), "secrets", name)
+            db.execute("INSERT INTO secrets (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING", (name, fresh))
+            row = db.execute("SELECT value FROM secrets WHERE name = ?", (name,)).fetchone()
+            return self._values.unseal(row[0], "secrets", name)
 
     # -- alerts ----------------------------------------------------------------------------------
 
@@ -236,12 +178,15 @@ class AlertStore:
         """
         ref = str(alert.ref)
         with self.writing() as db:
-            known = db.execute("SELECT digest FROM known WHERE alert_id = ?", (ref,)).fetchone()
+            if self.shared is not None:
+                self.shared.alone(db, "intake")
+            known = db.execute("SELECT digest, room FROM known WHERE alert_id = ?", (ref,)).fetchone()
             if known is not None:
-                return Acceptance(Verdict.DUPLICATE if known[0] in (None, digest) else Verdict.CONTRADICTION)
+                verdict = Verdict.DUPLICATE if known[0] in (None, digest) else Verdict.CONTRADICTION
+                return Acceptance(verdict, elsewhere="" if known[1] in (None, self.room) else known[1])
             db.execute(
-                "INSERT INTO known (alert_id, van, sequence, expires_at, digest) VALUES (?, ?, ?, ?, ?)",
-                (ref, alert.van, alert.sequence, alert.expires_at.timestamp(), digest),
+                "INSERT INTO known (alert_id, van, sequence, expires_at, digest, room) VALUES (?, ?, ?, ?, ?, ?)",
+                (ref, alert.van, alert.sequence, alert.expires_at.timestamp(), digest, self.room),
             )
             db.execute(
                 "INSERT INTO alerts (alert_id, received_at, shown, body, erase_at) VALUES (?, ?, ?, ?, ?)",
@@ -249,7 +194,7 @@ class AlertStore:
                     ref,
                     now.timestamp(),
                     int(self._opens_cases),
-                    _ENCODER.encode(asdict(alert)),
+                    self._values.seal(_ENCODER.encode(asdict(alert)), "alerts", ref),
                     alert.erase_at.timestamp(),
                 ),
             )
@@ -258,15 +203,19 @@ class AlertStore:
                 self.summaries.add(db, alert, now.timestamp(), alert.erase_at.timestamp())
             return follow(db, alert)
 
+    def alive(self, room: str) -> bool:
+        """Whether another room that shares this store is there."""
+        return self.shared is not None and self.shared.alive(room)
+
     def summarise(self) -> None:
         """Give every alert its summary that has none: it came before there were any, or out of a damaged store."""
-        without = "SELECT number FROM alerts WHERE alert_id NOT IN (SELECT alert_id FROM summaries)"
-        for (number,) in self.sealed.read(without) if self._opens_cases else ():
+        without = "SELECT number, alert_id FROM alerts WHERE alert_id NOT IN (SELECT alert_id FROM summaries)"
+        for number, ref in self.sealed.read(without) if self._opens_cases else ():
             with self.writing() as db:
                 row = db.execute(
                     "SELECT received_at, erase_at, body FROM alerts WHERE number = ?", (number,)
                 ).fetchone()
-                self.summaries.add(db, self._alert(row[2]), row[0], row[1])
+                self.summaries.add(db, self._alert(row[2], ref), row[0], row[1])
 
     def came(self) -> list[tuple[AlertRef, int]]:
         """Every alert that is remembered, and its number, in order of arrival."""
@@ -307,8 +256,9 @@ class AlertStore:
         """Erase, for good, the alerts that nobody may hold any more at ``now``; returns which."""
         with self.writing() as db:
             rows = db.execute("SELECT alert_id, received_at, erase_at FROM alerts").fetchall()
-            due = [row[0] for row in rows if self._over(row[1], row[2], now)]
-            db.executemany("DELETE FROM alerts WHERE alert_id = ?", [(ref,) for ref in due])
+            over = [row[0] for row in rows if self._over(row[1], row[2], now)]
+            gone = "DELETE FROM alerts WHERE alert_id = ?"
+            due = [ref for ref in over if db.execute(gone, (ref,)).rowcount]  # another room may do the same
             db.execute("DELETE FROM known WHERE expires_at <= ?", ((now - MEMORY).timestamp(),))
         if due:
             self.sealed.fold()
@@ -320,29 +270,33 @@ class AlertStore:
 
     def _alerts(self, where: str, values: tuple[Any, ...], *, over: bool = False) -> list[Stored]:
         """Alerts of the table; with ``over`` those too that have to be erased."""
-        rows = self.sealed.read(f"SELECT received_at, erase_at, body FROM alerts {where}", values)  # noqa: S608 - ours
+        rows = self.sealed.read(
+            f"SELECT received_at, erase_at, body, alert_id FROM alerts {where}",  # noqa: S608 - ours
+            values,
+        )
         now = self._clock.now()
         held = [row for row in rows if over or not self._over(row[0], row[1], now)]
-        return [Stored(_moment(row[0]), self._alert(row[2])) for row in held]
+        return [Stored(_moment(row[0]), self._alert(row[2], row[3])) for row in held]
 
     # -- cases -----------------------------------------------------------------------------------
 
     def add_case(self, case: Case) -> bool:
         """Begin a case; False when it is there already."""
-        row = (str(case.ref), int(case.closed_at is None), _ENCODER.encode(asdict(case)))
+        row = (str(case.ref), int(case.closed_at is None), self._case_bytes(case))
+        begin = "INSERT INTO cases (alert_id, open, body) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
         with self.writing() as db:
-            return bool(db.execute("INSERT OR IGNORE INTO cases (alert_id, open, body) VALUES (?, ?, ?)", row).rowcount)
+            return bool(db.execute(begin, row).rowcount)
 
     def case(self, ref: AlertRef) -> Case | None:
         """The case of this alert."""
-        rows = self.sealed.read("SELECT body FROM cases WHERE alert_id = ?", (str(ref),))
-        return self._decoded(_CASE, rows[0][0]) if rows else None
+        rows = self.sealed.read(_CASE_ROW, (str(ref),))
+        return self._case(rows[0][0], str(ref)) if rows else None
 
     def cases(self, *, open_only: bool = False) -> list[Case]:
         """Cases in order of arrival."""
         where = "WHERE open = 1" if open_only else ""
-        rows = self.sealed.read(f"SELECT body FROM cases {where} ORDER BY number")  # noqa: S608 - ours
-        return [self._decoded(_CASE, row[0]) for row in rows]
+        rows = self.sealed.read(f"SELECT body, alert_id FROM cases {where} ORDER BY number")  # noqa: S608 - ours
+        return [self._case(row[0], row[1]) for row in rows]
 
     def change(
         self, ref: AlertRef, rule: Callable[[Case], Case], outgoing: Callable[[Case], tuple[str, bytes] | None]
@@ -354,13 +308,14 @@ class AlertStore:
             PolicyRefusal: the rule refuses.
         """
         with self.writing() as db:
-            before = self.case(ref)
-            if before is None:
+            row = db.execute(_CASE_HELD if self.shared is not None else _CASE_ROW, (str(ref),)).fetchone()
+            if row is None:
                 raise BadInput(f"alert {ref}", "is not known here", "Open it from the list")
+            before = self._case(row[0], str(ref))
             after = rule(before)
             if after != before:
-                row = (int(after.closed_at is None), _ENCODER.encode(asdict(after)), str(ref))
-                db.execute("UPDATE cases SET open = ?, body = ? WHERE alert_id = ?", row)
+                values = (int(after.closed_at is None), self._case_bytes(after), str(ref))
+                db.execute("UPDATE cases SET open = ?, body = ? WHERE alert_id = ?", values)
                 if told := outgoing(after):
                     self.to_vans.queue(db, *told)
             return after
@@ -387,8 +342,16 @@ class AlertStore:
         with self.writing() as db:
             db.execute("DELETE FROM damage WHERE kept = ?", (damage.kept,))
 
-    def _alert(self, body: bytes) -> Alert:
-        content = self._decoded(_FIELDS, body)
+    # -- values ----------------------------------------------------------------------------------
+
+    def _case(self, body: bytes, ref: str) -> Case:
+        return self._decoded(_CASE, self._values.unseal(body, "cases", ref))
+
+    def _case_bytes(self, case: Case) -> bytes:
+        return self._values.seal(_ENCODER.encode(asdict(case)), "cases", str(case.ref))
+
+    def _alert(self, body: bytes, ref: str) -> Alert:
+        content = self._decoded(_FIELDS, self._values.unseal(body, "alerts", ref))
         content.setdefault("erase_at", content.get("expires_at"))  # before version 3 the row alone said when
         try:
             return msgspec.convert(content, Alert)
@@ -405,24 +368,6 @@ class AlertStore:
         return StoreUnavailable(
             str(self.path), "holds an alert or case of another version", "Run the version that wrote it"
         )
-
-
-def name_rows(db: Connection) -> None:
-    """Give every row the name of its alert; before version 3 and in what is carried over it may be the bare identifier.
-
-    A row whose alert is there under its name already is the same one, and goes.
-    """
-    bare = "WHERE instr(alert_id, '/') = 0"
-    db.execute(f"UPDATE OR IGNORE known SET alert_id = van || '/' || alert_id {bare}")  # noqa: S608
-    db.execute(f"DELETE FROM known {bare}")  # noqa: S608
-    for table in ("alerts", "cases"):
-        for number, body in db.execute(f"SELECT number, body FROM {table} {bare}").fetchall():  # noqa: S608
-            with contextlib.suppress(msgspec.DecodeError, KeyError):
-                content = _FIELDS.decode(body)
-                name = str(AlertRef(content["van"], content["alert_id"]))
-                statement = f"UPDATE OR IGNORE {table} SET alert_id = ? WHERE number = ?"  # noqa: S608
-                if db.execute(statement, (name, number)).rowcount == 0:
-                    db.execute(f"DELETE FROM {table} WHERE number = ?", (number,))  # noqa: S608
 
 
 def _ref(text: str) -> AlertRef:

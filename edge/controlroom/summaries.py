@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -16,6 +17,10 @@ from edge.controlroom.cases import Case
 from edge.errors import StoreUnavailable
 from edge.records import Alert
 from edge.trust.sealed import Connection, SealedStore
+from edge.trust.sealing import Plain, Values
+
+if TYPE_CHECKING:
+    from edge.controlroom.shared import SharedStore
 
 __all__ = ["TABLES", "Line", "Summaries", "Summary"]
 
@@ -32,10 +37,10 @@ CREATE INDEX open_cases ON cases (open) WHERE open = 1;
 """
 _ENCODER = msgspec.msgpack.Encoder()
 _LINES = """
-SELECT c.number, c.body, s.received_at, s.erase_at, s.body
+SELECT c.number, c.alert_id, c.body, s.received_at, s.erase_at, s.body
     FROM cases c LEFT JOIN summaries s ON s.alert_id = c.alert_id WHERE c.open = 1
 UNION ALL
-SELECT c.number, c.body, s.received_at, s.erase_at, s.body
+SELECT c.number, c.alert_id, c.body, s.received_at, s.erase_at, s.body
     FROM summaries s JOIN cases c ON c.alert_id = s.alert_id WHERE c.open = 0
 ORDER BY 1
 """
@@ -81,20 +86,27 @@ class Summaries:
     Args:
         sealed: the control room's store.
         over: whose retention is over.
+        values: how values lie in it.
 
     Raises:
         StoreDamaged, StoreUnavailable: every method may.
     """
 
-    def __init__(self, sealed: SealedStore, over: Over) -> None:
+    def __init__(self, sealed: SealedStore | SharedStore, over: Over, values: Values | None = None) -> None:
         self._sealed = sealed
+        self._values: Values = values or Plain()
         self._over = over
 
     def add(self, db: Connection, alert: Alert, received_at: float, erase_at: float | None) -> None:
         """Keep the summary of an alert; inside the transaction that stores it."""
         body = _ENCODER.encode(asdict(Summary(alert.reference, alert.category, alert.place)))
-        row = (str(alert.ref), received_at, erase_at, body)
-        db.execute("INSERT OR REPLACE INTO summaries VALUES (?, ?, ?, ?)", row)
+        row = (str(alert.ref), received_at, erase_at, self._values.seal(body, "summaries", str(alert.ref)))
+        db.execute(
+            "INSERT INTO summaries (alert_id, received_at, erase_at, body) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (alert_id) DO UPDATE SET received_at = excluded.received_at, erase_at = excluded.erase_at,"
+            " body = excluded.body",
+            row,
+        )
 
     def lines(self) -> list[Line]:
         """Every open case, and the closed ones whose alert may still be held; in order of arrival."""
@@ -102,7 +114,11 @@ class Summaries:
         found = [self._line(*row[1:]) for row in rows]
         return [line for line in found if line.case.closed_at is None or line.summary is not None]
 
-    def _line(self, case: bytes, received_at: float | None, erase_at: float | None, body: bytes | None) -> Line:
+    def _line(
+        self, ref: str, case: bytes, received_at: float | None, erase_at: float | None, body: bytes | None
+    ) -> Line:
+        case = self._values.unseal(case, "cases", ref)
+        body = self._values.unseal(body, "summaries", ref) if body is not None else None
         try:
             held = body is not None and received_at is not None and not self._over(received_at, erase_at)
             return Line(_CASE.decode(case), _SUMMARY.decode(body) if held and body is not None else None)

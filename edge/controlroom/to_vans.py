@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import base64
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -21,6 +22,10 @@ from edge.errors import BadInput
 from edge.parsing import json_as
 from edge.trust.revocation import MAX_BYTES, MAX_MESSAGE, REVOCATION, Revocation
 from edge.trust.sealed import Connection, SealedStore
+from edge.trust.sealing import Plain, Values
+
+if TYPE_CHECKING:
+    from edge.controlroom.shared import SharedStore
 
 __all__ = ["TABLES", "ToVans", "read_lines"]
 
@@ -73,17 +78,36 @@ class ToVans:
     Args:
         sealed: the control room's store.
         clock: for what is too old to be said.
+        values: how values lie in the store.
+        shared: the same store, where several rooms share it.
     """
 
-    def __init__(self, sealed: SealedStore, clock: Clock) -> None:
+    def __init__(
+        self,
+        sealed: SealedStore | SharedStore,
+        clock: Clock,
+        values: Values | None = None,
+        shared: SharedStore | None = None,
+    ) -> None:
         self._sealed = sealed
+        self._shared = shared
         self._clock = clock
+        self._values: Values = values or Plain()
+
+    @contextlib.contextmanager
+    def sending(self) -> Iterator[bool]:
+        """Whether it is for this room to send what waits: of several rooms one does, so that it stays in order."""
+        if self._shared is None:
+            yield True
+            return
+        with self._shared.first("sending") as mine:
+            yield mine
 
     # -- decisions -------------------------------------------------------------------------------
 
     def queue(self, db: Connection, topic: str, payload: bytes) -> None:
         """Say this to a van; a part of the transaction ``db``."""
-        values = (self._clock.now().timestamp(), topic, payload)
+        values = (self._clock.now().timestamp(), topic, self._values.seal(payload, "outgoing", topic))
         db.execute("INSERT INTO outgoing (at, topic, payload) VALUES (?, ?, ?)", values)
 
     def outgoing(self) -> list[tuple[int, str, bytes]]:
@@ -91,7 +115,7 @@ class ToVans:
         with self._sealed.writing() as db:
             db.execute("DELETE FROM outgoing WHERE at < ?", ((self._clock.now() - UNSENT).timestamp(),))
             rows = db.execute("SELECT number, topic, payload FROM outgoing ORDER BY number LIMIT 1000").fetchall()
-        return [(row[0], row[1], bytes(row[2])) for row in rows]
+        return [(row[0], row[1], self._values.unseal(row[2], "outgoing", row[1])) for row in rows]
 
     def sent(self, number: int) -> None:
         """A broker has acknowledged it."""
@@ -112,6 +136,8 @@ class ToVans:
             BadInput: more than one message can hold.
         """
         with self._sealed.writing() as db:
+            if self._shared is not None:
+                self._shared.alone(db, "standing")
             row = db.execute("SELECT lines FROM standing WHERE van = ?", (van,)).fetchone()
             before = bytes(row[0]).splitlines() if row else []
             fresh = [token for token in dict.fromkeys(tokens) if token not in before]
@@ -123,7 +149,11 @@ class ToVans:
                     "Publish them with lfr-provision publish and bring a stick, or give the van a new list",
                 )
             if fresh:
-                db.execute("INSERT OR REPLACE INTO standing VALUES (?, ?, 0)", (van, lines))
+                db.execute(
+                    "INSERT INTO standing (van, lines, sent) VALUES (?, ?, 0)"
+                    " ON CONFLICT (van) DO UPDATE SET lines = excluded.lines, sent = 0",
+                    (van, lines),
+                )
                 db.execute("INSERT INTO handed_over (van, count, by_whom) VALUES (?, ?, ?)", (van, len(fresh), by[:64]))
         return len(fresh)
 
@@ -145,9 +175,9 @@ class ToVans:
         """
         rows = self._sealed.read("SELECT number, van, count, by_whom FROM handed_over ORDER BY number")
         for number, van, count, by in rows:
-            write(van, count, by)
             with self._sealed.writing() as db:
-                db.execute("DELETE FROM handed_over WHERE number = ?", (number,))
+                if db.execute("DELETE FROM handed_over WHERE number = ?", (number,)).rowcount:
+                    write(van, count, by)
         return bool(rows)
 
     def _counts(self, token: bytes) -> bool:

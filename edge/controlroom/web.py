@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -37,7 +37,7 @@ from edge.controlroom.cases import Case, Demographics, Officer, Result
 from edge.controlroom.door import Door, Headers, SignedOut, read_form
 from edge.controlroom.history import OUTCOMES, Asked, read_asked
 from edge.controlroom.service import ControlRoom
-from edge.errors import BadInput, EdgeError, StoreDamaged
+from edge.errors import BadInput, EdgeError, EnvironmentFault, StoreDamaged, StoreUnavailable
 from edge.records import AlertRef
 from edge.system.journal import get_logger
 
@@ -148,12 +148,13 @@ class Page:
         lines = self._room.desk.listed()
         return {**self._status_values(), **views.counts(lines), "cards": views.cards(lines, self._room.now())}
 
-    def _status_values(self) -> dict[str, Any]:
+    def _status_values(self, troubles: Sequence[EnvironmentFault] = ()) -> dict[str, Any]:
         room = self._room
+        delayed = {str(error): error for error in (*troubles, *room.delayed.values())}
         words = {LinkState.ONLINE: "Connected to the broker", LinkState.CONNECTING: "Connecting to the broker"}
         return {
             "failure": room.failure,
-            "delayed": list(room.delayed.values()),
+            "delayed": list(delayed.values()),
             "damages": list(room.damages),
             "vans": sorted(room.vans.values(), key=lambda line: line.van),
             "link": str(room.link),
@@ -225,6 +226,7 @@ class Page:
                 officer,
                 engage=_choice(form, "engage", {"yes": True, "no": False}),
                 reason=form.get("reason", ""),
+                was=form.get("was"),
             ),
         )
 
@@ -289,6 +291,14 @@ class Page:
             return self._html("queue.html", again=True, **self._status_values())
         return self._html("problem.html", status=503, error=str(error))
 
+    async def on_away(self, request: Request, error: Exception) -> Response:
+        """The store cannot be reached: the page says so, shows nothing that may be out of date, and asks again."""
+        assert isinstance(error, StoreUnavailable)
+        if request.url.path == "/queue":
+            return self._html("queue.html", again=True, away=True, **self._status_values([error]))
+        status = 400 if self._room.store.shared is None else 503
+        return self._html("problem.html", status=status, error=str(error))
+
     async def on_fault(self, request: Request, error: Exception) -> Response:
         """A fault in this program. One page is not shown; the others and the workers go on."""
         get_logger("control-room").error("page failed", route=request.url.path[:40], fault=type(error).__name__)
@@ -342,6 +352,7 @@ def create_app(page: Page) -> Starlette:
         exception_handlers={
             SignedOut: page.on_signed_out,
             StoreDamaged: page.on_damage,
+            StoreUnavailable: page.on_away,
             EdgeError: page.on_error,
             Exception: page.on_fault,
         },

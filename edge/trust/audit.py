@@ -107,13 +107,15 @@ class AuditLog:
         van: who writes.
         clock: for the time of each entry.
         signer: the van's key.
+        room: which of several control rooms writes, named in the checkpoints; empty where there is one.
     """
 
-    def __init__(self, path: Path, *, van: str, clock: Clock, signer: SigningKey) -> None:
+    def __init__(self, path: Path, *, van: str, clock: Clock, signer: SigningKey, room: str = "") -> None:
         self.path = path
         self.deployment = ""
         """Written into every entry from now on."""
         self._van = van
+        self._room = room
         self._clock = clock
         self._signer = signer
         self._publish: Callable[[str], None] | None = None
@@ -216,6 +218,7 @@ class AuditLog:
                 "hash": self._hash,
                 "seq": self._seq,
                 "van": self._van,
+                **({"room": self._room} if self._room else {}),
             }
             token = self._signer.sign(canonical(payload), CHECKPOINT)
             beside = checkpoints_of(self.path)
