@@ -21,7 +21,7 @@ from edge.alert.publish import Broker, LinkState, Publisher
 from edge.alert.repair import open_outbox
 from edge.alert.retention import DEFAULT_RETENTION, Sweeper, shred_set_aside
 from edge.alert.submit import AlertSubmitter
-from edge.assembly.mandate import load_models, mandated, open_audit, whereabouts
+from edge.assembly.mandate import Whereabouts, load_models, mandated, open_audit, whereabouts
 from edge.audit_trail import AuditTrail
 from edge.clock import Clock
 from edge.config import Config
@@ -99,6 +99,7 @@ class Van:
         control_rooms: whose decisions and receipts are believed.
         trail: writes the audit log.
         model: digest of the embedder.
+        here: what tells position and time.
         mandate: may this van match?
         outbox: alerts on their way.
         publisher: sends them.
@@ -114,6 +115,7 @@ class Van:
     control_rooms: KnownSigners
     trail: AuditTrail
     model: str
+    here: Whereabouts
     mandate: Mandate
     outbox: Outbox
     publisher: Publisher
@@ -257,6 +259,7 @@ def assemble(
         control_rooms=control_rooms,
         trail=trail,
         model=embedder.digest,
+        here=here,
         mandate=held.mandate,
         outbox=outbox,
         publisher=publisher,
