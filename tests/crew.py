@@ -66,7 +66,8 @@ def write_crew(folder: Path, *officers: dict[str, str], tablets: tuple[str, ...]
 class PageProcess:
     """A running page, and what a browser would keep of it."""
 
-    def __init__(self, port: int, tls_port: int) -> None:
+    def __init__(self, process: subprocess.Popen[str], port: int, tls_port: int) -> None:
+        self.process = process
         self.port = port
         self.tls_port = tls_port
         self.cookies: dict[str, str] = {}
@@ -114,7 +115,7 @@ def page_of(folder: Path, text: str | None = None) -> Iterator[PageProcess]:
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
-        made = PageProcess(port, tls_port)
+        made = PageProcess(process, port, tls_port)
         deadline = time.monotonic() + 60
         while True:
             assert process.poll() is None, process.communicate()
