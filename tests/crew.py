@@ -75,6 +75,12 @@ class PageProcess:
     def ask(
         self, method: str, path: str, form: dict[str, str] | None = None, *, tls: ssl.SSLContext | None = None
     ) -> tuple[int, str]:
+        status, body = self.raw(path, method, form, tls=tls)
+        return status, body.decode("utf-8")
+
+    def raw(
+        self, path: str, method: str = "GET", form: dict[str, str] | None = None, *, tls: ssl.SSLContext | None = None
+    ) -> tuple[int, bytes]:
         port = self.tls_port if tls else self.port
         connection: http.client.HTTPConnection
         if tls:
@@ -92,7 +98,7 @@ class PageProcess:
             for given in answer.headers.get_all("set-cookie") or []:
                 name, _, value = given.split(";")[0].partition("=")
                 self.cookies[name] = value
-            return answer.status, answer.read().decode("utf-8")
+            return answer.status, answer.read()
         finally:
             connection.close()
 

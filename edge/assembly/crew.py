@@ -11,7 +11,7 @@ from edge.config import Config
 from edge.console import wire
 from edge.console.hatch import Hatch
 from edge.console.wire import Answer, Camera, Checks, Done, Fact, Line, Picture, Question, Report, socket_file
-from edge.errors import EdgeError, for_crew
+from edge.errors import BadInput, EdgeError, for_crew
 from edge.state import Condition, Part, VanState
 from edge.system import machine
 from edge.system.board import StatusBoard
@@ -82,8 +82,11 @@ class CrewDesk:
         match question:
             case wire.AskReport():
                 return self._report(), b""
-            case wire.AskPicture():
-                return Picture(0, ("There is no live picture.",)), b""
+            case wire.AskPicture(camera=camera, after=after):
+                if camera != CAMERA:
+                    raise BadInput(f"camera {camera}", "is none of this van's", "Choose one of the page's cameras")
+                number, picture = self._van.live.latest(after)
+                return Picture(number), picture
             case wire.AskSelfTest():
                 return Checks(tuple(self._checks())), b""
             case wire.AskEnd(by=by, reason=reason):
@@ -128,6 +131,8 @@ class CrewDesk:
         yield Fact("Slowed down", "" if slow is None else "yes" if slow else "no", None if slow is None else not slow)
         fed = machine.powered()
         yield Fact("Power", "" if fed is None else "connected" if fed else "not connected", fed)
+        faces = self._van.live.words()
+        yield Fact("Size of faces", faces, not faces.endswith("closer") if faces else None)
         sure = self._van.here.clock_trust.confirmed()
         yield Fact("Clock", "confirmed" if sure else "not confirmed", sure)
 

@@ -37,6 +37,7 @@ from edge.pipeline import Pipeline
 from edge.records import Alert, ErasureReceipt
 from edge.sight.capture import Capture
 from edge.sight.detect import Detector
+from edge.sight.live import LiveView
 from edge.sight.source import Source, SourceKind, source_kind
 from edge.sight.upright import SAMPLES, upright_turn
 from edge.system.journal import get_logger
@@ -105,6 +106,7 @@ class Van:
         publisher: sends them.
         custodian: holds whatever is biometric.
         capture: the camera.
+        live: the picture for the crew, in which nobody can be known.
         permit: leave to match, two seconds at a time.
         pipeline: the path of one face.
         retention: deletes alerts that are due.
@@ -121,6 +123,7 @@ class Van:
     publisher: Publisher
     custodian: Custodian
     capture: Capture
+    live: LiveView
     permit: Permit
     pipeline: Pipeline
     retention: Sweeper
@@ -222,6 +225,8 @@ def assemble(
         on_event=listener.camera,
     )
     permit = Permit(clock)
+    quality = config.quality
+    live = LiveView(custodian, clock, clear_px=quality.min_eye_distance, sure=quality.min_score)
     pipeline = Pipeline(
         config=config,
         clock=clock,
@@ -237,6 +242,7 @@ def assemble(
         permit=permit,
         on_turn=listener.progress,
         on_alert=listener.alerted,
+        on_seen=live.see,
         retention=held.mandate.retention or DEFAULT_RETENTION,
     )
     held.lists.on_removed(pipeline.remove)
@@ -265,6 +271,7 @@ def assemble(
         publisher=publisher,
         custodian=custodian,
         capture=capture,
+        live=live,
         permit=permit,
         pipeline=pipeline,
         retention=retention,

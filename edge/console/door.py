@@ -48,7 +48,7 @@ class Door:
         service: writes the audit log.
         idle_s: seconds without a touch until a session ends.
         secure: whether this page is served over TLS.
-        html: renders a template: request, its name, the status, its values.
+        html: renders a template: its name, the status, its values.
     """
 
     def __init__(
@@ -132,22 +132,22 @@ class Door:
 
     # -- in and out ----------------------------------------------------------------------------------
 
-    async def sign_in_page(self, request: Request) -> Response:
-        return self._page(request)
+    async def sign_in_page(self, _: Request) -> Response:
+        return self._page()
 
-    def _page(self, request: Request, status: int = 200, error: str = "") -> Response:
+    def _page(self, status: int = 200, error: str = "") -> Response:
         numbers: tuple[str, ...] = ()
         try:
             numbers = self._crew.numbers()
         except BadInput as missing:
             error = error or str(missing)
-        return self._html(request, "signin.html", status=status, error=error, numbers=numbers)
+        return self._html("signin.html", status=status, error=error, numbers=numbers)
 
     async def sign_in(self, request: Request) -> Response:
         form = await read_form(request)
         number, pin = form.get("number", ""), form.get("pin", "")
         if not number.isprintable() or not 1 <= len(number) <= 64 or not 1 <= len(pin) <= LONGEST_PIN:
-            return self._page(request, 403, "Choose your number and give your PIN.")
+            return self._page(403, "Choose your number and give your PIN.")
         mark = self.sessions.mark_name(number)
         browser = self.sessions.marked(number, request.cookies.get(mark, ""))
         attempt = Attempt(number, place_of(request), browser)
@@ -155,13 +155,13 @@ class Door:
             self._guesses.begin(attempt)
             member = await self._look_at(number, pin, attempt.place)
         except TooManyGuesses as error:
-            return self._page(request, 429, str(error).replace("passwords", "PINs"))
+            return self._page(429, str(error).replace("passwords", "PINs"))
         except (PolicyRefusal, BadInput) as error:
-            return self._page(request, 403, str(error))
+            return self._page(403, str(error))
         except ServiceSilent:
             self._guesses.undo(attempt)
             words = "The service does not answer, so that nobody can sign in. The page says how the van stands."
-            return self._page(request, 503, words)
+            return self._page(503, words)
         self._guesses.right(attempt)
         token = self.sessions.begin(number, member.stamp, next(self._seats))
         redirect = RedirectResponse("/", status_code=303)

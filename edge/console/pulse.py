@@ -81,14 +81,14 @@ class Pulse:
                 self._turn.notify_all()
             await asyncio.sleep(EVERY_S)
 
-    async def events(self, language: str) -> AsyncIterator[str]:
+    async def events(self) -> AsyncIterator[str]:
         """State and facts as events, each when it has changed, and a beat when nothing has."""
         said: dict[str, str] = {}
         quiet = 0.0
         yield "retry: 1000\n\nevent: beat\ndata: hello\n\n"
         while not self.ending:
             values = state_values(*self.known, datetime.now(UTC))
-            fresh = {name: render(f"{name}.html", language, **values) for name in ("state", "facts")}
+            fresh = {name: render(f"{name}.html", **values) for name in ("state", "facts")}
             changed = {name: html for name, html in fresh.items() if said.get(name) != html}
             said = fresh
             for name, html in changed.items():

@@ -4,8 +4,6 @@ It is made of what the service says on its socket, or, where that does not answe
 (:mod:`edge.system.health`). Old news is no news: a page that goes on showing "matching" after the service has died
 would be worse than none. A service that has failed keeps its reason on the page until it runs again. Nothing of a
 person can be in it.
-
-Words that stand here are looked up in the catalogue (:mod:`edge.console.languages`) where they are shown.
 """
 
 from __future__ import annotations

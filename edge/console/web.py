@@ -19,7 +19,6 @@ from starlette.routing import Route
 from edge.config import PageSection
 from edge.console.crew import Crew
 from edge.console.door import Door, SignedOut
-from edge.console.languages import LANGUAGES
 from edge.console.pulse import Pulse
 from edge.console.service import Service
 from edge.console.views import PAGE, render, state_values
@@ -32,7 +31,6 @@ from edge.web.guard import Headers, read_form
 __all__ = ["CrewPage", "create_app"]
 
 STATIC = {"crew.css": "text/css", **dict.fromkeys(("crew.js", "theme.js", "keypad.js"), "text/javascript")}
-LANGUAGE_S = 365 * 24 * 3600
 REASONS = (
     "the work here is done",
     "the weather",
@@ -78,10 +76,16 @@ class CrewPage:
     async def home(self, request: Request) -> Response:
         officer = self.door.anybody(request)
         values = state_values(*await self.pulse.ask(), datetime.now(UTC))
-        return self.html(request, "crew.html", officer=officer, **values)
+        return self.html("crew.html", officer=officer, **values)
 
-    async def events(self, request: Request) -> Response:
-        return StreamingResponse(self.pulse.events(language_of(request)), media_type="text/event-stream")
+    async def events(self, _: Request) -> Response:
+        return StreamingResponse(self.pulse.events(), media_type="text/event-stream")
+
+    async def view(self, request: Request) -> Response:
+        """What a camera sees, with every face covered; 204 while there is no picture."""
+        self.door.officer(request, counts=False)
+        _, picture = await self.service.picture(request.path_params["camera"], 0)
+        return Response(picture, media_type="image/jpeg") if picture else Response(status_code=204)
 
     async def self_test(self, request: Request) -> Response:
         self.door.officer(request)
@@ -89,12 +93,12 @@ class CrewPage:
         try:
             found = await self.service.checks()
         except EdgeError as error:
-            return self.html(request, "checks.html", error=str(error), lines=())
-        return self.html(request, "checks.html", lines=found.lines)
+            return self.html("checks.html", error=str(error), lines=())
+        return self.html("checks.html", lines=found.lines)
 
     async def end_page(self, request: Request) -> Response:
         self.door.officer(request)
-        return self.html(request, "end.html", reasons=REASONS)
+        return self.html("end.html", reasons=REASONS)
 
     async def end(self, request: Request) -> Response:
         officer, form = self.door.officer(request), await read_form(request)
@@ -103,14 +107,7 @@ class CrewPage:
         if form.get("sure") != "yes":
             raise BadInput("the end", "was not confirmed", "Tick that you are sure")
         await self.service.tell(AskEnd(officer.number, form["reason"]))
-        return self.html(request, "end.html", done=True)
-
-    async def language(self, request: Request) -> Response:
-        answer = RedirectResponse("/", status_code=303)
-        code = request.path_params["code"]
-        if code in LANGUAGES:
-            answer.set_cookie("lfr_language", code, max_age=LANGUAGE_S, samesite="strict", secure=self.secure)
-        return answer
+        return self.html("end.html", done=True)
 
     async def static(self, request: Request) -> Response:
         name = request.path_params["name"]
@@ -118,30 +115,24 @@ class CrewPage:
 
     # -- helpers ---------------------------------------------------------------------------------------
 
-    def html(self, request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
-        """A template in the language of whoever asks."""
-        return HTMLResponse(render(template, language_of(request), **values), status)
+    def html(self, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
+        """A template as an answer."""
+        return HTMLResponse(render(template, **values), status)
 
     async def on_signed_out(self, request: Request, _: Exception) -> Response:
         if request.headers.get("hx-request"):
             return Response(status_code=401, headers={"hx-redirect": "/signin"})
         return RedirectResponse("/signin", status_code=303)
 
-    async def on_error(self, request: Request, error: Exception) -> Response:
+    async def on_error(self, _: Request, error: Exception) -> Response:
         status = 403 if isinstance(error, EdgeError) and error.exit_code == 3 else 400
-        return self.html(request, "problem.html", status=status, error=str(error))
+        return self.html("problem.html", status=status, error=str(error))
 
     async def on_fault(self, request: Request, error: Exception) -> Response:
         """A fault in this program: one page is not shown, the others go on."""
         get_logger("page").error("page failed", route=request.url.path[:40], fault=type(error).__name__)
         words = "There is a fault in the program. Try again; if this comes back, call the engineer."
-        return self.html(request, "problem.html", status=500, error=words)
-
-
-def language_of(request: Request) -> str:
-    """The language that this screen was last used in."""
-    wanted = request.cookies.get("lfr_language", "en")
-    return wanted if wanted in LANGUAGES else "en"
+        return self.html("problem.html", status=500, error=words)
 
 
 def create_app(page: CrewPage) -> Starlette:
@@ -153,10 +144,10 @@ def create_app(page: CrewPage) -> Starlette:
         ("GET", "/signin", page.door.sign_in_page),
         ("POST", "/signin", page.door.sign_in),
         ("POST", "/signout", page.door.sign_out),
+        ("GET", "/view/{camera:str}.jpg", page.view),
         ("POST", "/self-test", page.self_test),
         ("GET", "/end", page.end_page),
         ("POST", "/end", page.end),
-        ("GET", "/language/{code}", page.language),
         ("GET", "/static/{name}", page.static),
     ]
     app = Starlette(

@@ -194,11 +194,9 @@ class Picture(Struct, frozen=True, tag=True):
 
     Attributes:
         number: counts from 1.
-        words: what helps to aim the camera, or why there is no picture.
     """
 
     number: int
-    words: tuple[str, ...] = ()
 
 
 class Done(Struct, frozen=True, tag=True):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import os
 import resource
 import socket
 import ssl
@@ -216,7 +217,7 @@ def listening(host: str, port: int, advice: str) -> socket.socket:
     except OSError as error:
         raise EnvironmentFault(
             f"the page's address {host}:{port}",
-            f"cannot be used ({error.strerror})",
+            f"cannot be used ({os.strerror(error.errno or 0)})",
             f"Stop the program that uses it, or {advice}",
         ) from None
 

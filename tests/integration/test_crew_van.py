@@ -5,16 +5,21 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from edge.sight import runtime
+from edge.sight.detect import Detector
+from edge.sight.picture import decode_image, read_image
 from edge.watchlist.destruction import PASSING
 from provisioning.demo.office import Office
 from provisioning.sources import Record, read_folder
 from tests.broker import Site
 from tests.crew import officer, page_of, write_crew
-from tests.sim.street import ENROLLED
+from tests.sim.street import ENROLLED, PORTRAITS
 from tests.van_process import Van, audit_of, started
 
+JPEG = b"\xff\xd8\xff\xe0\x00\x10JFIF\x00"
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
 
@@ -43,7 +48,18 @@ def test_the_crew_ends_the_deployment_by_the_page_and_it_does_not_come_back(van:
                 time.sleep(0.1)
             assert "left, until" in said
             assert "street.mp4" in said
+            assert page.raw("/view/1.jpg")[0] == 303, "nobody looks through the camera before they have signed in"
             assert page.sign_in()[0] == 303
+            while (shown := page.raw("/view/1.jpg"))[0] != 200:
+                assert time.monotonic() < deadline, shown
+                time.sleep(0.1)
+            assert page.headers["cache-control"] == "no-store"
+            judge = Detector(runtime.load("centerface:640x384-int8", kind="detector", threads=1))
+            picture = decode_image(np.frombuffer(shown[1], np.uint8), "the live picture")
+            assert not (judge.detect(picture).scores >= 0.45).any()
+            assert len(judge.detect(read_image(PORTRAITS / "biden.jpg"))), "a judge that sees him"
+            kept = [each for each in van.folder.rglob("*") if each.is_file() and JPEG in each.read_bytes()]
+            assert not kept, "no picture reaches the disk"
             assert "takes what is written to it" in page.ask("POST", "/self-test", {})[1]
             assert van.list_files
             status, body = page.ask("POST", "/end", {"reason": "the weather", "sure": "yes"})
