@@ -30,8 +30,9 @@ def add(
     as_json: Json = False,
 ) -> None:
     """Let an officer sign in, or give them a new role, date and PIN."""
-    from provisioning.crew import FILE, add_officer
+    from provisioning.crew import FILE, add_officer, held
 
+    held(van)  # before anybody types a PIN for nothing
     if pin_stdin:
         pin = sys.stdin.readline().rstrip("\n")
     else:

@@ -22,7 +22,7 @@ from edge.officers import Officer
 from edge.web.passwords import derive
 from provisioning.site import VAN_LIFE, check_name, issue, load_authority, pair_files
 
-__all__ = ["FILE", "TabletFiles", "add_officer", "add_page", "add_tablet", "remove"]
+__all__ = ["FILE", "TabletFiles", "add_officer", "add_page", "add_tablet", "held", "remove"]
 
 FILE = "crew.json"
 TABLET_LIFE = timedelta(days=397)
@@ -50,10 +50,10 @@ def add_officer(van: Path, officer: Officer, pin: str) -> None:
         raise BadInput(
             "PIN", "can be guessed too easily", f"Choose {SHORTEST_PIN} digits or more, three of them different"
         )
-    held = _held(van)
+    known = held(van)
     added = CrewOfficer(officer.number, officer.role, officer.trained_until, derive(pin.encode()))
-    others = [each for each in held.officers if each.number != officer.number]
-    _write(van, CrewFile(tuple(sorted((*others, added), key=lambda each: each.number)), held.tablets))
+    others = [each for each in known.officers if each.number != officer.number]
+    _write(van, CrewFile(tuple(sorted((*others, added), key=lambda each: each.number)), known.tablets))
 
 
 def add_tablet(van: Path, name: str, site: Path) -> TabletFiles:
@@ -64,14 +64,14 @@ def add_tablet(van: Path, name: str, site: Path) -> TabletFiles:
         KeyUnusable: the site's authority cannot be used.
     """
     check_name(name)
-    held = _held(van)
-    if any(each.name == name for each in held.tablets):
+    known = held(van)
+    if any(each.name == name for each in known.tablets):
         raise BadInput(f"tablet {name}", "is enrolled already", "Remove it first, or choose another name")
     pair = issue(load_authority(site), name, TABLET_LIFE)
     folder = van / "tablets"
     pair_files(folder, name, pair)
     print_of = hashlib.sha256(pair[0].public_bytes(serialization.Encoding.DER)).hexdigest()
-    _write(van, CrewFile(held.officers, (*held.tablets, Tablet(name, print_of))))
+    _write(van, CrewFile(known.officers, (*known.tablets, Tablet(name, print_of))))
     return TabletFiles(folder / f"{name}.crt", folder / f"{name}.key", print_of)
 
 
@@ -81,6 +81,7 @@ def add_page(van: Path, hosts: Sequence[str], site: Path) -> Path:
     Raises:
         KeyUnusable: the site's authority cannot be used.
     """
+    held(van)
     pair_files(van, "page", issue(load_authority(site), "page", VAN_LIFE, hosts=hosts))
     return van / "page.crt"
 
@@ -91,20 +92,26 @@ def remove(van: Path, name: str) -> None:
     Raises:
         BadInput: it names neither.
     """
-    held = _held(van)
+    known = held(van)
     left = CrewFile(
-        tuple(each for each in held.officers if each.number != name),
-        tuple(each for each in held.tablets if each.name != name),
+        tuple(each for each in known.officers if each.number != name),
+        tuple(each for each in known.tablets if each.name != name),
     )
-    if left == held:
+    if left == known:
         raise BadInput(name, "is neither an officer nor a tablet of this van", f"Look at {van / FILE}")
     _write(van, left)
 
 
-def _held(van: Path) -> CrewFile:
+def held(van: Path) -> CrewFile:
+    """Who and what may connect to a van so far.
+
+    Raises:
+        BadInput: there is no such folder, or its file is damaged.
+    """
+    if not van.is_dir():
+        raise BadInput(str(van), "is not a folder", "Give the van's folder, made by lfr-provision van enrol")
     return read_crew(van / FILE) if (van / FILE).exists() else CrewFile()
 
 
 def _write(van: Path, crew: CrewFile) -> None:
-    van.mkdir(parents=True, exist_ok=True)
     replace_file(van / FILE, msgspec.json.format(msgspec.json.encode(crew), indent=1) + b"\n")

@@ -45,6 +45,7 @@ def test_a_pin_that_is_guessed_too_easily_is_refused(tmp_path: Path, pin: str) -
 def test_a_tablet_is_known_by_its_certificate_until_it_is_taken_off(tmp_path: Path) -> None:
     site, van = tmp_path / "site", tmp_path / "van"
     init_site(site)
+    van.mkdir()
     add_page(van, ["127.0.0.1"], site)
     made = add_tablet(van, "tablet-1", site)
     certificate = x509.load_pem_x509_certificate(made.certificate.read_bytes()).public_bytes(Encoding.DER)

@@ -84,7 +84,7 @@ class CrewDesk:
                 return self._report(), b""
             case wire.AskPicture(camera=camera, after=after):
                 if camera != CAMERA:
-                    raise BadInput(f"camera {camera}", "is none of this van's", "Choose one of the page's cameras")
+                    raise BadInput(f"camera {camera}", "is not on this van", "Choose a camera that the page shows")
                 number, picture = self._van.live.latest(after)
                 return Picture(number), picture
             case wire.AskSelfTest():
