@@ -106,10 +106,10 @@ def held(van: Path) -> CrewFile:
     """Who and what may connect to a van so far.
 
     Raises:
-        BadInput: there is no such folder, or its file is damaged.
+        BadInput: it is not the folder of a van, or its file is damaged.
     """
-    if not van.is_dir():
-        raise BadInput(str(van), "is not a folder", "Give the van's folder, made by lfr-provision van enrol")
+    if not (van / "van.crt").is_file():
+        raise BadInput(str(van), "is not the folder of a van", "Give the van's folder, made by lfr-provision van enrol")
     return read_crew(van / FILE) if (van / FILE).exists() else CrewFile()
 
 

@@ -18,6 +18,12 @@ from provisioning.site import init_site
 OFFICER = Officer("op-1", Role.OPERATOR, date(2027, 1, 31))
 
 
+@pytest.fixture(autouse=True)
+def enrolled(tmp_path: Path) -> None:
+    """The folder is a van's."""
+    (tmp_path / "van.crt").touch()
+
+
 def test_an_officer_of_the_list_is_known_by_number_and_pin_and_after_a_new_pin_by_that_alone(tmp_path: Path) -> None:
     add_officer(tmp_path, OFFICER, "271828")
     crew = Crew(tmp_path / FILE)
@@ -46,6 +52,7 @@ def test_a_tablet_is_known_by_its_certificate_until_it_is_taken_off(tmp_path: Pa
     site, van = tmp_path / "site", tmp_path / "van"
     init_site(site)
     van.mkdir()
+    (van / "van.crt").touch()
     add_page(van, ["127.0.0.1"], site)
     made = add_tablet(van, "tablet-1", site)
     certificate = x509.load_pem_x509_certificate(made.certificate.read_bytes()).public_bytes(Encoding.DER)
