@@ -20,6 +20,7 @@ from edge.alert.adjudication import ADJUDICATION
 from edge.alert.outbox import Damage
 from edge.alert.publish import LinkState
 from edge.alert.status import HealthBody
+from edge.assembly.crew import crew_hatch
 from edge.assembly.troubles import JUDGED, OFFLINE, camera_event, part_of
 from edge.assembly.van import Van, assemble
 from edge.clock import Clock, SystemClock
@@ -150,6 +151,7 @@ class Appliance:
         self.board.listen(lambda state: van.publisher.say(str(state.condition), state.why))
         van.publisher.start(self.workers)
         parts.callback(van.publisher.stop)
+        parts.enter_context(crew_hatch(self._config, van, self.board, self._clock, self.workers))
 
     @property
     def van(self) -> Van:

@@ -107,6 +107,19 @@ class AuditTrail:
             self._cameras.discard(event.key)
             self._audit.record(Event.CAMERA_FINE, _which(event.key))
 
+    def signed_in(self, by: str, role: str, place: str) -> None:
+        """An officer signs in on the crew's page."""
+        self._audit.record(Event.SIGNED_IN, {"by": by, "role": role, "from": place})
+
+    def signed_out(self, by: str, cause: str) -> None:
+        """A session on the crew's page has ended."""
+        self._audit.record(Event.SIGNED_OUT, {"by": by, "cause": cause})
+
+    def sign_in_refused(self, by: str, error: str, place: str, unlogged: int) -> None:
+        """Somebody was refused on the crew's page."""
+        said = {"by": by, "error": error, "from": place, "unlogged": unlogged}
+        self._audit.record(Event.SIGN_IN_REFUSED, said)
+
     def disbelieved(self, error: EdgeError) -> None:
         """A message was refused. Whoever has the broker may send as many as they like: a flood is counted."""
         self._refusals.note(error)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -158,21 +157,13 @@ def status(config: ConfigFile = Path("lfr.toml"), as_json: Json = False) -> None
 @app.command()
 def page(
     config: ConfigFile = Path("lfr.toml"),
-    port: Annotated[int, typer.Option(min=1, max=65535, help="TCP port on this machine")] = 8080,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="TCP port on this machine")] = None,
     as_json: Json = False,
 ) -> None:
-    """Serve the crew's page on this machine: does the van match now, and if not, why."""
-    import uvicorn
+    """Serve the crew's page: on this machine, and over TLS to enrolled tablets where page.host is set."""
+    from edge.console.serve import serve
 
-    from edge.console.page import make_app
-
-    listener = _listen(port)
-    address = f"http://127.0.0.1:{port}/"
-    show({"address": address}, [address], as_json=as_json)
-    server = uvicorn.Server(
-        uvicorn.Config(make_app(config), log_level="warning", access_log=False, server_header=False)
-    )
-    server.run(sockets=[listener])
+    serve(config, port=port, ready=lambda addresses: show({"addresses": addresses}, list(addresses), as_json=as_json))
 
 
 @app.command()
@@ -236,25 +227,6 @@ def bench(
     report = measure(load(config) if config else None, rounds=rounds)
     head = f"{report.machine}, {report.runtime}, {report.threads} thread(s), medians of {report.rounds}:"
     show(report, [head, *(f"  {stage:<32}{ms:8.2f} ms" for stage, ms in report.median_ms.items())], as_json=as_json)
-
-
-def _listen(port: int) -> socket.socket:
-    """Take the port on this machine before anything else is done.
-
-    Raises:
-        EnvironmentFault: another program has it.
-    """
-    from edge.errors import EnvironmentFault
-
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind(("127.0.0.1", port))
-    except OSError as error:
-        listener.close()
-        step = "End the other program, or give another --port"
-        raise EnvironmentFault(f"port {port}", f"cannot be used ({error.strerror})", step) from None
-    return listener
 
 
 def _health_lines(health: Any) -> list[str]:

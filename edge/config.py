@@ -28,6 +28,7 @@ __all__ = [
     "DetectorSection",
     "MemorySection",
     "ModelsSection",
+    "PageSection",
     "PositionSection",
     "QualitySection",
     "RepositorySection",
@@ -251,6 +252,21 @@ class AlertSection(Section, frozen=True):
     probe_margin: Annotated[float, Meta(ge=0.0, le=1.0, description="how far round the face the probe reaches")] = 0.35
 
 
+class PageSection(Section, frozen=True):
+    """[page]: the crew's page."""
+
+    port: Annotated[int, Meta(ge=1, le=65535, description="TCP port on this machine, for the screen in the van")] = 8080
+    host: Annotated[str, Meta(description="address for tablets and phones, over TLS; empty: for none")] = ""
+    tls_port: Annotated[int, Meta(ge=1, le=65535, description="TCP port for them")] = 8443
+    certificate: Annotated[str, Meta(description="the page's certificate")] = "page.crt"
+    certificate_key: Annotated[str, Meta(description="its private key, a file or credential:NAME")] = "page.key"
+    tablets: Annotated[str, Meta(description="certificate of the authority that signs those of tablets")] = "ca.crt"
+    names: Annotated[tuple[str, ...], Meta(description="further names under which it may be asked for")] = ()
+    crew: Annotated[str, Meta(description="who may sign in, and on which tablets")] = "crew.json"
+    idle_min: Annotated[int, Meta(ge=1, le=720, description="minutes without a touch until a session ends")] = 30
+    account: Annotated[str, Meta(description="user that the page runs as; empty: the service's own")] = ""
+
+
 class MemorySection(Section, frozen=True):
     """[memory]: what the operating system must grant before anything biometric is held."""
 
@@ -276,6 +292,7 @@ class Config(Section, frozen=True):
     store: StoreSection = StoreSection()
     alert: AlertSection = AlertSection()
     memory: MemorySection = MemorySection()
+    page: PageSection = PageSection()
     base: str = ""
     """Folder that relative paths start from: the file's own. Set by :func:`load`."""
 

@@ -36,6 +36,7 @@ from edge.records import (
     NOBODY,
     Alert,
     Decision,
+    Detections,
     ErasureCause,
     Frame,
     Limits,
@@ -83,6 +84,7 @@ class Pipeline:
         permit: asked for every frame and again where an alert is committed.
         on_turn: called after every frame and at least every quarter of a second: there is progress.
         on_alert: called with every alert that was accepted.
+        on_seen: called with every frame and all that the detector found in it, in the same turn; must keep neither.
         retention: nobody may hold an alert for longer; it expires no later, whatever the configuration says.
     """
 
@@ -105,6 +107,7 @@ class Pipeline:
         model: str = "",
         on_turn: Callable[[], None] | None = None,
         on_alert: Callable[[Alert], None] | None = None,
+        on_seen: Callable[[NDArray[np.uint8], Detections], None] | None = None,
         retention: timedelta = timedelta(hours=24),
     ) -> None:
         self._config = config
@@ -123,6 +126,7 @@ class Pipeline:
         self._model = model or embedder.digest
         self._on_turn = on_turn
         self._on_alert = on_alert
+        self._on_seen = on_seen
         self._retention = retention
         self._expiry = min(timedelta(seconds=config.alert.expiry_s), retention)
         self._tracker = Tracker(config.track)
@@ -220,6 +224,9 @@ class Pipeline:
             # Asked anew, here and for every face: on a machine that is too slow the sweeper has erased it meanwhile,
             # and what was found in a picture that was being erased counts for nothing.
             _ = frame.pixels.array
+            if self._on_seen is not None:
+                with self._timed("live view"):
+                    self._on_seen(frame.pixels.array, detections)
             with self._timed("track"):
                 update = self._tracker.update(detections, frame.captured_ns)
             self._end(update.ended)

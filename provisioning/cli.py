@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edge.commandline import commands, run
-from provisioning import cli_authority, cli_look, cli_publish, cli_revoke, cli_site
+from provisioning import cli_authority, cli_crew, cli_look, cli_publish, cli_revoke, cli_site
 from provisioning.image.cli import app as image
 from provisioning.watchlist import app as watchlist
 
@@ -16,6 +16,7 @@ cli_revoke.register(watchlist)
 app.add_typer(watchlist, name="watchlist")
 cli_authority.register(app)
 cli_publish.register(app)
+app.add_typer(cli_crew.app, name="crew")
 app.add_typer(image, name="image")
 
 

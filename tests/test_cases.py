@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from edge.controlroom import cases
-from edge.controlroom.cases import Case, Demographics, NotYours, Officer, Result, Role, State, TooSoon, TrainingLapsed
+from edge.controlroom.cases import Case, Demographics, NotYours, Result, State, TooSoon
 from edge.controlroom.officers import SignInRefused
 from edge.controlroom.record import BlueList, Facts, make_record, share
 from edge.controlroom.store import AlertStore
 from edge.errors import BadInput, EdgeError
+from edge.officers import Officer, Role, TrainingLapsed, require_trained
 from edge.trust.secret import create_secret
 from tests.broker import make_alert
 
@@ -73,9 +74,9 @@ class TestRules:
         assert (changed.state, changed.engaged) == (State.DO_NOT_ENGAGE, True)
 
     def test_training_is_in_date_on_its_last_day_and_not_after(self) -> None:
-        cases.require_trained(OPERATOR, date(2026, 12, 31))
+        require_trained(OPERATOR, date(2026, 12, 31))
         with pytest.raises(TrainingLapsed):
-            cases.require_trained(OPERATOR, date(2027, 1, 1))
+            require_trained(OPERATOR, date(2027, 1, 1))
 
     def test_only_an_unseen_alert_escalates_and_once(self) -> None:
         case, after = new_case(), timedelta(seconds=60)

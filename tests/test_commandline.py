@@ -215,8 +215,8 @@ def test_a_port_that_another_program_has_is_named(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         done = run("lfr-edge", "page", "--port", str(port), "--config", str(tmp_path / "lfr.toml"))
     assert done.returncode == 5
-    line = f"lfr-edge: port {port}: cannot be used (Address already in use). "
-    line += "End the other program, or give another --port."
+    line = f"lfr-edge: the page's address 127.0.0.1:{port}: cannot be used (Address already in use). "
+    line += "Stop the program that uses it, or give another --port."
     assert (done.stdout, done.stderr) == ("", f"{line}\n")
 
 

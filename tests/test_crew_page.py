@@ -2,43 +2,12 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from urllib.request import urlopen
 
-import pytest
-import uvicorn
-
-from edge.console.page import crew_page, make_app
-from edge.system.health import Health, Reason, spread, write_status
-
-CONFIG = """
-van.id = "van-1"
-deployment.id = "op-1"
-camera.source = "street.mp4"
-store.runtime = "run"
-"""
-
-
-@contextmanager
-def served(folder: Path, text: str = "") -> Iterator[str]:
-    """The page of a van whose configuration lies in ``folder``, on a free port of loopback."""
-    (folder / "lfr.toml").write_text(CONFIG + text)
-    server = uvicorn.Server(uvicorn.Config(make_app(folder / "lfr.toml"), host="127.0.0.1", port=0, log_level="error"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    deadline = time.monotonic() + 10
-    while not server.started and time.monotonic() < deadline:
-        time.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield f"http://127.0.0.1:{port}/"
-    server.should_exit = True
-    thread.join(5)
-
+from edge.console.standing import standing
+from edge.console.views import crew_page
+from edge.console.wire import Camera, Fact, Report
+from edge.system.health import Health, Reason, spread
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -83,42 +52,14 @@ def test_a_clock_that_was_set_back_keeps_no_dead_service_green() -> None:
 
 def test_what_the_service_says_is_text_and_never_markup() -> None:
     page = crew_page(health(state="failed", why="<script>alert(1)</script>"), "", NOW)
-    assert "<script>" not in page
-
-
-@pytest.mark.parametrize("content", [None, b"{"], ids=["missing", "damaged"])
-def test_a_missing_or_damaged_status_is_shown_as_such(tmp_path: Path, content: bytes | None) -> None:
-    (tmp_path / "run").mkdir(mode=0o700)
-    if content is not None:
-        (tmp_path / "run/status.json").write_bytes(content)
-    with served(tmp_path) as address, urlopen(address) as answer:
-        assert "No word from the service" in answer.read().decode()
-
-
-def test_the_page_is_served_fresh_and_allows_no_script(tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir(mode=0o700)
-    write_status(tmp_path / "run/status.json", health(at=datetime.now(UTC)))
-    with served(tmp_path) as address, urlopen(address) as answer:
-        assert ">Matching<" in answer.read().decode()
-        assert answer.headers["cache-control"] == "no-store"
-        assert answer.headers["content-security-policy"].startswith("default-src 'none'")
-
-
-def test_a_configuration_that_is_wrong_keeps_the_van_from_starting_and_the_page_says_what_is_wrong(
-    tmp_path: Path,
-) -> None:
-    with served(tmp_path, "camera.sauce = 1\n") as address, urlopen(address) as answer:
-        page = answer.read().decode()
-    assert "No word from the service" in page
-    assert "camera.sauce" in page
-    assert "Call the engineer, who can do this: " in page
+    assert "<script>alert" not in page
 
 
 def test_every_reason_is_shown_and_a_van_whose_alerts_wait_is_not_plainly_green() -> None:
     away = Reason("link", "The broker cannot be reached: alerts wait in the van.", blocks=False)
     page = crew_page(health(reasons=(away,), why=away.why), "", NOW)
     assert ">Matching, but<" in page
-    assert 'class="but"' in page
+    assert 'class="big but"' in page
     assert page.count(away.why) == 1
     place = Reason("permission", "authority op-1: is for another street. Drive there.", blocks=True)
     page = crew_page(health(state="not matching", why=place.why, reasons=(place, away)), "", NOW)
@@ -143,3 +84,28 @@ def test_a_start_that_takes_too_long_is_no_start() -> None:
     assert ">Starting<" in page
     page = crew_page(health(state="starting", at=NOW - timedelta(seconds=121)), "", NOW)
     assert ">No word from the service<" in page
+
+
+def test_a_van_that_waits_for_its_hour_is_ready_and_not_refused() -> None:
+    report = Report(health(state="not matching", why="authority op-1: begins at 14:00."), ready=True)
+    assert standing(report, "", NOW).title == "Ready"
+    assert standing(report.health, "", NOW).title == "Not matching"
+
+
+def test_each_camera_says_for_itself_whether_it_matches() -> None:
+    cameras = (Camera("1", "kerb", matching=True), Camera("2", "roof", matching=False, why=("roof is frozen.",)))
+    page = crew_page(Report(health(), cameras=cameras), "", NOW)
+    assert "<strong>kerb</strong>\n    <span>gives pictures</span>" in page
+    assert "<strong>roof</strong>\n    <span>does not match</span>" in page
+    assert "roof is frozen." in page
+
+
+def test_what_cannot_be_known_is_said_so_and_never_green() -> None:
+    page = crew_page(Report(health(), facts=(Fact("Power", ""), Fact("Disk", "0.1 GB", good=False))), "", NOW)
+    assert "<div><dt>Power</dt><dd>cannot be known</dd></div>" in page
+    assert '<div class="bad"><dt>Disk</dt>' in page
+
+
+def test_the_time_that_is_left_is_counted_from_the_authority() -> None:
+    page = crew_page(Report(health(), ends=NOW + timedelta(hours=2, minutes=5)), "", NOW)
+    assert "2 h 5 min left" in page

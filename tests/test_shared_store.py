@@ -18,7 +18,7 @@ import pytest
 
 from edge.alert.receipt import message_digest
 from edge.controlroom import cases
-from edge.controlroom.cases import Case, NotYours, Officer, Role, State
+from edge.controlroom.cases import Case, NotYours, State
 from edge.controlroom.config import StoreSection, parse
 from edge.controlroom.numbering import Verdict
 from edge.controlroom.officers import SignInRefused
@@ -27,6 +27,7 @@ from edge.controlroom.schema import KIND
 from edge.controlroom.shared import SharedStore, connection_of
 from edge.controlroom.store import AlertStore
 from edge.errors import ConfigInvalid, EdgeError, KeyUnusable, StoreUnavailable, WatchlistUnreadable
+from edge.officers import Officer, Role
 from edge.records import AlertRef
 from edge.trust.sealed import StoreConflict
 from edge.trust.sealing import Sealer, Unsealed

@@ -10,11 +10,12 @@ from uuid import UUID
 
 import pytest
 
-from edge.controlroom.cases import Officer, Role, State
+from edge.controlroom.cases import State
 from edge.controlroom.officers import OfficerLocked
 from edge.controlroom.recovery import former_casebook, former_inbox, open_store
 from edge.controlroom.store import AlertStore
 from edge.controlroom.summaries import Summary
+from edge.officers import Officer, Role
 from tests.broker import make_alert
 from tests.sealedpages import decrypted_pages
 from tests.sim.clock import HandClock

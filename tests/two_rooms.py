@@ -27,9 +27,10 @@ from uuid import UUID
 from edge.alert import topics
 from edge.alert.outbox import Outbox
 from edge.alert.submit import AlertSubmitter
-from edge.controlroom.cases import Officer, Role, State
+from edge.controlroom.cases import State
 from edge.controlroom.config import load
 from edge.controlroom.recovery import open_room_store
+from edge.officers import Officer, Role
 from edge.records import AlertRef
 from edge.trust.keys import SigningKey
 from edge.trust.secret import read_secret

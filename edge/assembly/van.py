@@ -21,7 +21,7 @@ from edge.alert.publish import Broker, LinkState, Publisher
 from edge.alert.repair import open_outbox
 from edge.alert.retention import DEFAULT_RETENTION, Sweeper, shred_set_aside
 from edge.alert.submit import AlertSubmitter
-from edge.assembly.mandate import load_models, load_second, mandated, open_audit, whereabouts
+from edge.assembly.mandate import Whereabouts, load_models, load_second, mandated, open_audit, whereabouts
 from edge.audit_trail import AuditTrail
 from edge.clock import Clock
 from edge.config import Config
@@ -38,6 +38,7 @@ from edge.pipeline import Pipeline
 from edge.records import Alert, ErasureReceipt
 from edge.sight.capture import Capture
 from edge.sight.detect import Detector
+from edge.sight.live import LiveView
 from edge.sight.source import Source, SourceKind, source_kind
 from edge.sight.upright import SAMPLES, upright_turn
 from edge.system.journal import get_logger
@@ -100,11 +101,13 @@ class Van:
         control_rooms: whose decisions and receipts are believed.
         trail: writes the audit log.
         model: digest of the embedder, or of the pair.
+        here: what tells position and time.
         mandate: may this van match?
         outbox: alerts on their way.
         publisher: sends them.
         custodian: holds whatever is biometric.
         capture: the camera.
+        live: the picture for the crew, in which nobody can be known.
         permit: leave to match, two seconds at a time.
         pipeline: the path of one face.
         retention: deletes alerts that are due.
@@ -115,11 +118,13 @@ class Van:
     control_rooms: KnownSigners
     trail: AuditTrail
     model: str
+    here: Whereabouts
     mandate: Mandate
     outbox: Outbox
     publisher: Publisher
     custodian: Custodian
     capture: Capture
+    live: LiveView
     permit: Permit
     pipeline: Pipeline
     retention: Sweeper
@@ -230,6 +235,8 @@ def assemble(
         on_event=listener.camera,
     )
     permit = Permit(clock)
+    quality = config.quality
+    live = LiveView(custodian, clock, clear_px=quality.min_eye_distance, sure=quality.min_score)
     pipeline = Pipeline(
         config=config,
         clock=clock,
@@ -247,6 +254,7 @@ def assemble(
         model=model,
         on_turn=listener.progress,
         on_alert=listener.alerted,
+        on_seen=live.see,
         retention=held.mandate.retention or DEFAULT_RETENTION,
     )
     held.lists.on_removed(pipeline.remove)
@@ -269,11 +277,13 @@ def assemble(
         control_rooms=control_rooms,
         trail=trail,
         model=model,
+        here=here,
         mandate=held.mandate,
         outbox=outbox,
         publisher=publisher,
         custodian=custodian,
         capture=capture,
+        live=live,
         permit=permit,
         pipeline=pipeline,
         retention=retention,

@@ -9,11 +9,12 @@ outcome. There is no way to decide on several at once, and nothing is decided by
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
 from edge.errors import BadInput, PolicyRefusal
+from edge.officers import Officer, Role
 from edge.records import AGE_BANDS, Alert, AlertRef
 
 __all__ = [
@@ -22,18 +23,14 @@ __all__ = [
     "Case",
     "Demographics",
     "NotYours",
-    "Officer",
     "Result",
-    "Role",
     "State",
     "TooSoon",
-    "TrainingLapsed",
     "close",
     "decide",
     "due_for_escalation",
     "escalate",
     "open_case",
-    "require_trained",
     "require_unchanged",
     "see",
 ]
@@ -44,23 +41,12 @@ ETHNICITIES = ("Asian", "Black", "mixed", "other", "white", "not recorded")
 """As the force's officer recorded it; for the anonymised record of incorrect alerts only."""
 
 
-class TrainingLapsed(PolicyRefusal):
-    """An officer's training for live facial recognition is no longer in date."""
-
-
 class TooSoon(PolicyRefusal):
     """A decision came before the pictures had been looked at for the minimum time."""
 
 
 class NotYours(PolicyRefusal):
     """The officer's role, or the state of the case, does not allow this step."""
-
-
-class Role(StrEnum):
-    """What an officer is there for."""
-
-    OPERATOR = "operator"
-    ENGAGEMENT = "engagement officer"
 
 
 class State(StrEnum):
@@ -79,21 +65,6 @@ class Result(StrEnum):
     ARREST = "arrest"
     OTHER_DISPOSAL = "other disposal"
     NO_ACTION = "no action"
-
-
-@dataclass(frozen=True, slots=True)
-class Officer:
-    """Who is signed in.
-
-    Attributes:
-        number: badge or staff number, never a name.
-        role: see :class:`Role`.
-        trained_until: last day on which the training is in date.
-    """
-
-    number: str
-    role: Role
-    trained_until: date
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,20 +149,6 @@ def open_case(alert: Alert, received_at: datetime) -> Case:
         alert.alert_id, alert.van, alert.deployment, alert.sequence, alert.raised_at, received_at,
         alert.similarity, alert.threshold, score=alert.score,
     )  # fmt: skip
-
-
-def require_trained(officer: Officer, today: date) -> None:
-    """Refuse an officer whose training has lapsed.
-
-    Raises:
-        TrainingLapsed: it has.
-    """
-    if officer.trained_until < today:
-        raise TrainingLapsed(
-            f"officer {officer.number}",
-            f"was trained until {officer.trained_until}",
-            "Ask whoever keeps the list of officers to record your renewed training",
-        )
 
 
 def require_unchanged(case: Case, was: str) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge.commandline import AsJson, commands, show
-from edge.controlroom.cases import Officer, Role
+from edge.officers import Officer, Role
 
 if TYPE_CHECKING:
     from edge.controlroom.store import AlertStore

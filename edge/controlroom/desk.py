@@ -15,13 +15,14 @@ from edge.alert import topics
 from edge.alert.adjudication import ADJUDICATION, AdjudicationBody
 from edge.clock import NS_PER_S, Clock
 from edge.controlroom import cases
-from edge.controlroom.cases import Case, Demographics, NotYours, Officer, Result, State
+from edge.controlroom.cases import Case, Demographics, NotYours, Result, State
 from edge.controlroom.config import ConsoleSection
 from edge.controlroom.history import Asked, Found, search
 from edge.controlroom.signin import Auditor
 from edge.controlroom.store import AlertStore, Stored
 from edge.controlroom.summaries import Line
 from edge.errors import BadInput
+from edge.officers import Officer
 from edge.records import AlertRef
 from edge.trust.events import Event
 from edge.trust.keys import SigningKey

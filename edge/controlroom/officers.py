@@ -1,29 +1,24 @@
 """Who may sign in: number, role, until when the training is in date, and a password that nobody can read back.
 
-Passwords are stored as Argon2id with the memory and passes that RFC 9106 recommends for memory-constrained
-environments (64 MiB, 3 passes), in one lane: OpenSSL's threads for more of them wait for each other for ever when two
-derivations run at once on a machine with few processors. Whoever signs in with a password that was stored in more
-lanes gets it stored anew.
+How passwords are stored is :mod:`edge.web.passwords`'. Whoever signs in with one that was stored in more lanes gets it
+stored anew.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from cryptography.exceptions import InvalidKey
-from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
-
-from edge.controlroom.cases import Officer, Role
 from edge.controlroom.seats import Seats
 from edge.errors import BadInput, PolicyRefusal
+from edge.officers import Officer, Role
 from edge.trust.sealed import Connection, SealedStore
 from edge.trust.sealing import Plain, Values
+from edge.web import passwords
 
 if TYPE_CHECKING:
     from edge.controlroom.shared import SharedStore
@@ -32,8 +27,6 @@ __all__ = ["LONGEST_NUMBER", "Known", "OfficerLocked", "Officers", "SignInRefuse
 
 LONGEST_NUMBER = 64
 SHORTEST_PASSWORD = 12
-_ARGON2: dict[str, Any] = {"length": 32, "iterations": 3, "lanes": 1, "memory_cost": 64 * 1024}
-_LANES = ",p=1$"
 _Row = tuple[str, str, str, str, str | None]
 _ROWS = "SELECT number, role, trained_until, password, locked_at FROM officers"
 
@@ -226,27 +219,24 @@ class Officers:
             OfficerLocked: they do, and the officer is locked.
         """
         row = self._row(number)
-        try:
-            with self._deriving:
-                Argon2id.verify_phc_encoded(password.encode(), row[3] if row else self._nobody)
-        except InvalidKey:
-            raise _refused() from None
-        if row is None:
+        with self._deriving:
+            right = passwords.fits(password.encode(), row[3] if row else self._nobody)
+        if row is None or not right:
             raise _refused()
         if row[4] is not None:
             raise OfficerLocked(f"officer {number}", "is locked", "Ask whoever keeps the list of officers")
         phc = row[3]
-        if _LANES not in phc:
+        if passwords.LANES not in phc:
             phc = self._derive(password.encode())
             with self._sealed.writing() as db:
                 if self._row(number) != row:
                     raise _refused()  # it was changed a moment ago
                 self._write(db, (*row[:3], phc, row[4]))
-        return _officer(row), _stamp(phc)
+        return _officer(row), passwords.stamp(phc)
 
     def _derive(self, password: bytes) -> str:
         with self._deriving:
-            return Argon2id(salt=os.urandom(16), **_ARGON2).derive_phc_encoded(password)
+            return passwords.derive(password)
 
     def _row(self, number: str) -> _Row | None:
         rows = self._sealed.read(f"{_ROWS} WHERE number = ?", (number,))
@@ -258,8 +248,4 @@ def _officer(row: _Row) -> Officer:
 
 
 def _known(row: _Row) -> Known:
-    return Known(_officer(row), _stamp(row[3]), locked=row[4] is not None)
-
-
-def _stamp(phc: str) -> str:
-    return hashlib.sha256(phc.encode()).hexdigest()
+    return Known(_officer(row), passwords.stamp(row[3]), locked=row[4] is not None)

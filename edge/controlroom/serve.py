@@ -9,22 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import socket
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
 
 import uvicorn
 
 from edge.controlroom import config as configuration
-from edge.controlroom.listen import Loop, host_names, listening, server, tls
 from edge.controlroom.service import ControlRoom
 from edge.controlroom.web import Page, create_app
 from edge.errors import EdgeError, EnvironmentFault, WorkerFailed
 from edge.system import journal
+from edge.web.listen import Loop, host_names, listening, server, tls
+from edge.web.signals import Signals
 from edge.worker import JOIN_S, Supervisor, Worker
 
 __all__ = ["serve"]
@@ -49,10 +47,11 @@ def serve(path: Path) -> None:
         WorkerFailed: a part of it failed.
     """
     config = configuration.load(path)
-    tls(config)
+    encryption = tls(config)
     hosts = host_names(config)
     journal.configure()
-    with listening(config.console) as listener, _Signals() as signals:
+    advice = "change console.host or console.port"
+    with listening(config.console.host, config.console.port, advice) as listener, Signals() as signals:
         room = ControlRoom.open(config)
 
         def failed(failure: WorkerFailed) -> None:
@@ -61,7 +60,7 @@ def serve(path: Path) -> None:
 
         supervisor = Supervisor(failed)
         page = Page(room, secure=bool(config.console.certificate), hosts=hosts)
-        web_server = server(create_app(page), config)
+        web_server = server(create_app(page), encryption)
         with supervisor.strangers():
             room.start(supervisor)
             web = supervisor.start("page", _serving(page, web_server, listener), silent_s=SILENT_S)
@@ -102,25 +101,3 @@ def _stop(room: ControlRoom, supervisor: Supervisor) -> None:
         if failure is not None:
             print(f"lfr-control: {failure}", file=sys.stderr, flush=True)  # noqa: T201 - nobody above will
         os._exit(code)
-
-
-class _Signals:
-    """SIGTERM and SIGINT while this is entered: they ask the main thread to end."""
-
-    def __init__(self) -> None:
-        self.end = threading.Event()
-        self.interrupted = False
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> Self:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._before[number] = signal.signal(number, self._asked)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _asked(self, number: int, _: object) -> None:
-        self.interrupted = number == signal.SIGINT
-        self.end.set()

@@ -20,22 +20,22 @@ from typing import Self
 from edge.alert.publish import LinkState
 from edge.clock import Clock, SystemClock
 from edge.controlroom import cases
-from edge.controlroom.cases import Officer
 from edge.controlroom.config import ControlConfig
 from edge.controlroom.desk import Desk
 from edge.controlroom.numbering import Verdict
 from edge.controlroom.receive import Arrived, LinkChanged, Receiver, ReceiverEvent, Refused, VanState, connect
 from edge.controlroom.recovery import erase_kept, erase_unused, open_room_store
 from edge.controlroom.seats import Seat
-from edge.controlroom.sessions import Session
 from edge.controlroom.signin import Auditor, SignIns
 from edge.controlroom.store import AlertStore, Damage
 from edge.errors import EdgeError, EnvironmentFault, StoreDamaged, WorkerFailed
+from edge.officers import Officer
 from edge.system.journal import get_logger
 from edge.trust.audit import AuditLog
 from edge.trust.events import Event
 from edge.trust.keys import SigningKey
 from edge.trust.refusals import Refusals
+from edge.web.sessions import Session
 from edge.worker import JOIN_S, Supervisor, Worker
 
 __all__ = ["ControlRoom", "VanLine"]

@@ -15,10 +15,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from edge.clock import NS_PER_S, Clock
-from edge.controlroom import cases
-from edge.controlroom.cases import Officer
 from edge.controlroom.officers import Officers
 from edge.errors import EnvironmentFault, PolicyRefusal
+from edge.officers import Officer, require_trained
 from edge.trust.events import Event
 from edge.worker import Supervisor, Worker
 
@@ -150,7 +149,7 @@ class SignIns:
         """
         try:
             officer, stamp = self._officers.authenticate(claim.number, claim.password)
-            cases.require_trained(officer, self._clock.now().date())
+            require_trained(officer, self._clock.now().date())
         except PolicyRefusal as error:
             self._refused(claim, error)
             raise

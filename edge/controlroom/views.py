@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from edge.controlroom.cases import ETHNICITIES, SEXES, Case, Officer, Result, State
+from edge.controlroom.cases import ETHNICITIES, SEXES, Case, Result, State
 from edge.controlroom.summaries import Line
+from edge.officers import Officer
 from edge.records import AGE_BANDS, Alert
 
 __all__ = ["Card", "cards", "counts", "detail", "outcome_words"]

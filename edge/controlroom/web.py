@@ -2,7 +2,7 @@
 
 What protects it: cookies that only this page may send (``SameSite=Strict``), a check of the address that was asked
 for and of the origin of every change, a content security policy without inline code, sessions that end
-(:mod:`edge.controlroom.sessions`), and a pause after wrong passwords (:mod:`edge.controlroom.guesses`). The rules
+(:mod:`edge.web.sessions`), and a pause after wrong passwords (:mod:`edge.web.guesses`). The rules
 themselves are in :mod:`edge.controlroom.cases`.
 
 What is wrong with the control room stands above the list, in red: that it fails and ends (:attr:`ControlRoom.failure`),
@@ -33,18 +33,21 @@ from starlette.routing import Route
 
 from edge.alert.publish import LinkState
 from edge.controlroom import views
-from edge.controlroom.cases import Case, Demographics, Officer, Result
-from edge.controlroom.door import Door, Headers, SignedOut, read_form
+from edge.controlroom.cases import Case, Demographics, Result
+from edge.controlroom.door import Door, SignedOut
 from edge.controlroom.history import OUTCOMES, Asked, read_asked
 from edge.controlroom.service import ControlRoom
 from edge.errors import BadInput, EdgeError, EnvironmentFault, StoreDamaged, StoreUnavailable
+from edge.officers import Officer
 from edge.records import AlertRef
 from edge.system.journal import get_logger
+from edge.web import static as shared
+from edge.web.guard import Headers, read_form
 
 __all__ = ["Page", "create_app"]
 
 PAGE = Path(__file__).parent / "page"
-SCRIPTS = ("theme.js", "room.js", "pictures.js", "sound.js", "htmx.min.js", "sse.min.js")
+SCRIPTS = ("theme.js", "room.js", "pictures.js", "sound.js")
 STATIC = {"style.css": "text/css", **dict.fromkeys(SCRIPTS, "text/javascript")}
 ASKED = {"engage": "decision", "correct": "whether it was the person on the list", "result": "what came of it"}
 """The questions of the forms, by the names of their fields."""
@@ -265,9 +268,9 @@ class Page:
 
     async def static(self, request: Request) -> Response:
         name = request.path_params["name"]
-        if name not in STATIC:
-            return Response(status_code=404)
-        return FileResponse(PAGE / name, media_type=STATIC[name])
+        if name in STATIC:
+            return FileResponse(PAGE / name, media_type=STATIC[name])
+        return shared.answer(name)
 
     # -- helpers ---------------------------------------------------------------------------------
 

@@ -123,6 +123,7 @@ class Mandate:
         self._on_refused = on_refused
         self._refused = ""
         self._began = False
+        self._ended_for = ""
         self._expired_at_ns = 0
         self._applied: set[bytes] = set()
         """Digests of lines of revocations that need no second look: no list is taken in while this van runs."""
@@ -277,7 +278,7 @@ class Mandate:
         """
         trouble: EdgeError | None = None
         try:
-            self.finish(WITHDRAWN if isinstance(over, AuthorityWithdrawn) else ENDED)
+            self.finish(WITHDRAWN if isinstance(over, AuthorityWithdrawn) else self._ended_for or ENDED)
         except EdgeError as error:
             if not self._keeper.sealed:
                 raise
@@ -303,6 +304,12 @@ class Mandate:
 
     def _judge(self) -> Authority:
         authority = self._gate.authority
+        if self._ended_for:
+            raise AuthorityEnded(
+                f"deployment {self._facts.deployment}",
+                f"is over: {self._ended_for}",
+                "Ask the office for a new authority, with a new name for the deployment",
+            )
         if authority is not None:
             self._withdrawals.judge(authority)
         now, monotonic = self._clock.now(), self._clock.monotonic_ns()
@@ -400,6 +407,14 @@ class Mandate:
         )
 
     # -- the end -------------------------------------------------------------------------------
+
+    def end(self, cause: str) -> None:
+        """Have the next :meth:`check` end the deployment for good and destroy the list; from any thread.
+
+        Args:
+            cause: why, in words; it goes into the receipt.
+        """
+        self._ended_for = cause
 
     def finish(self, cause: str) -> DestructionReceipt | None:
         """Destroy the list and forget the authority; None when there was no list. Safe to repeat."""

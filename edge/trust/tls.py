@@ -12,10 +12,11 @@ from cryptography.x509.oid import NameOID
 from edge.errors import KeyUnusable
 from edge.trust.secret import CREDENTIAL, read_secret
 
-__all__ = ["client_context", "common_name", "server_names"]
+__all__ = ["client_context", "common_name", "located", "server_names"]
 
 
-def _located(spec: str, base: Path) -> Path:
+def located(spec: str, base: Path) -> Path:
+    """Where a file or a ``credential:NAME`` of the configuration lies."""
     if spec.startswith(CREDENTIAL):
         return Path(os.environ.get("CREDENTIALS_DIRECTORY", ""), spec.removeprefix(CREDENTIAL))
     return base / spec
@@ -37,14 +38,14 @@ def client_context(ca: str, certificate: str, key: str, base: Path = Path()) -> 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     for spec in (ca, certificate):
-        if not _located(spec, base).is_file():
+        if not located(spec, base).is_file():
             raise KeyUnusable(str(base / spec), "there is no such certificate", "Enrol again with lfr-provision")
     try:
-        context.load_verify_locations(_located(ca, base))
+        context.load_verify_locations(located(ca, base))
     except ssl.SSLError:
         raise KeyUnusable(str(base / ca), "is not a certificate in PEM form", "Copy the site's ca.crt again") from None
     try:
-        context.load_cert_chain(_located(certificate, base), _located(key, base))
+        context.load_cert_chain(located(certificate, base), located(key, base))
     except (ssl.SSLError, OSError):
         raise KeyUnusable(
             str(base / certificate),

@@ -15,10 +15,10 @@ from typing import Any
 from urllib.parse import urlencode
 
 from edge.alert.receipt import message_digest
-from edge.controlroom.cases import Officer, Role
 from edge.controlroom.config import load
 from edge.controlroom.recovery import open_room_store
 from edge.controlroom.store import AlertStore
+from edge.officers import Officer, Role
 from edge.trust.audit import read_log
 from edge.trust.events import Event
 from tests.broker import JPEG, Site, free_port, make_alert, make_site

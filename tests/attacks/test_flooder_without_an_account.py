@@ -32,13 +32,14 @@ from typing import Any
 import pytest
 
 from edge.clock import NS_PER_S
-from edge.controlroom import guesses, listen, signin
-from edge.controlroom.cases import Officer, Role
-from edge.controlroom.guesses import Attempt, Guesses, TooManyGuesses
+from edge.controlroom import signin
 from edge.controlroom.officers import SignInRefused
 from edge.controlroom.signin import Claim, SignIns
 from edge.controlroom.store import AlertStore
+from edge.officers import Officer, Role
 from edge.trust.events import Event
+from edge.web import guesses, listen
+from edge.web.guesses import Attempt, Guesses, TooManyGuesses
 from tests.attacks.rooms import Browser, Room, hold_alerts
 from tests.broker import Site
 from tests.console_process import PASSWORD

@@ -13,7 +13,7 @@ import pytest
 
 from edge.assembly.mandate import open_audit, retire
 from edge.config import Config, parse
-from edge.controlroom.cases import Officer, Role, State
+from edge.controlroom.cases import State
 from edge.controlroom.config import load as load_control
 from edge.controlroom.service import ControlRoom
 from edge.deployment.clock_trust import ClockTrust
@@ -21,6 +21,7 @@ from edge.deployment.guard import Guard
 from edge.deployment.kept import AUTHORITY_FILE
 from edge.deployment.permit import Permit
 from edge.errors import DeploymentOver, EdgeError, PolicyRefusal, StoreUnavailable, WatchlistGone
+from edge.officers import Officer, Role
 from edge.trust.audit import read_log, verify
 from edge.trust.events import Event
 from edge.trust.keys import SigningKey, write_private

@@ -29,16 +29,18 @@ from selenium.webdriver.support.ui import WebDriverWait
 from edge.alert.outbox import Outbox
 from edge.alert.receipt import message_digest
 from edge.alert.submit import AlertSubmitter
-from edge.controlroom.cases import Officer, Role, State
+from edge.controlroom.cases import State
 from edge.controlroom.config import load
-from edge.controlroom.listen import server as web_server
 from edge.controlroom.service import ControlRoom
 from edge.controlroom.web import Page, create_app
+from edge.officers import Officer, Role
 from edge.records import Alert, AlertRef
 from edge.trust.audit import read_log
 from edge.trust.events import Event
 from edge.trust.keys import SigningKey
 from edge.trust.secret import read_secret
+from edge.web.listen import server as web_server
+from edge.controlroom.listen import tls
 from tests.broker import Site, free_port, make_alert
 from tests.node import node_modules
 
@@ -132,7 +134,7 @@ def console(site: Site, tmp_path: Path) -> Iterator[Console]:
         room.store.officers.enrol(Officer(number, role, until), PASSWORD)
     room.start(site.supervisor)
     port, page = free_port(), Page(room, secure=False)
-    server = web_server(create_app(page), room.config)
+    server = web_server(create_app(page), tls(room.config))
     listener = socket.create_server(("127.0.0.1", port))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.console.page import crew_page
+from edge.console.views import crew_page
 from edge.errors import EdgeError
 from edge.system.health import Health, read_status
 from tests.sim.rtsp import RtspCamera, street

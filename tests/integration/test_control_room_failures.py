@@ -16,11 +16,11 @@ from edge.alert.link import LinkLost, SessionTakenOver, SessionWatch, raise_if_e
 from edge.alert.outbox import Outbox
 from edge.alert.receipt import message_digest
 from edge.alert.submit import AlertSubmitter
-from edge.controlroom.cases import Officer, Role
 from edge.controlroom.config import load
 from edge.controlroom.recovery import open_room_store
 from edge.controlroom.service import NAME, ControlRoom
 from edge.errors import StoreUnavailable
+from edge.officers import Officer, Role
 from edge.trust.audit import read_log
 from edge.trust.events import Event
 from edge.trust.keys import SigningKey

@@ -12,7 +12,8 @@ from selenium.webdriver import Keys
 from selenium.webdriver.common.by import By
 
 from edge.controlroom import cases
-from edge.controlroom.cases import Case, Demographics, Officer, Result, Role
+from edge.controlroom.cases import Case, Demographics, Result
+from edge.officers import Officer, Role
 from edge.records import Alert, AlertRef
 from edge.trust.events import Event
 from tests.broker import make_alert

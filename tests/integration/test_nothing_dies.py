@@ -17,7 +17,7 @@ import msgspec
 import pytest
 
 from edge.alert.outbox import Outbox
-from edge.console.page import crew_page
+from edge.console.views import crew_page
 from edge.errors import EdgeError
 from edge.system.health import Health, read_status
 from edge.worker import Supervisor

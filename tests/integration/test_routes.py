@@ -19,13 +19,15 @@ from urllib.parse import urlencode
 import pytest
 from starlette.routing import Route
 
-from edge.controlroom.cases import Officer, Result, Role, State
+from edge.controlroom.cases import Result, State
 from edge.controlroom.config import load
-from edge.controlroom.listen import server as web_server
 from edge.controlroom.service import ControlRoom
 from edge.controlroom.web import Page, create_app
+from edge.officers import Officer, Role
 from edge.records import Alert
 from edge.trust.audit import read_log
+from edge.web.listen import server as web_server
+from edge.controlroom.listen import tls
 from tests.broker import Site, free_port, make_alert, make_site
 
 PASSWORD = "correct horse battery"
@@ -241,7 +243,7 @@ def desk(site: Site) -> Iterator[Desk]:
     room._workers.append(room.sign_ins.start(site.supervisor))
     room.receiver = None  # nothing is sent or received here: who may do what is asked of the page
     port, page = free_port(), Page(room, secure=False)
-    server = web_server(create_app(page), room.config)
+    server = web_server(create_app(page), tls(room.config))
     thread = threading.Thread(
         target=server.run, kwargs={"sockets": [socket.create_server(("127.0.0.1", port))]}, daemon=True
     )

@@ -1,10 +1,9 @@
 """Who is signed in at the page, and at which browser an officer has been before.
 
 A session ends when it is idle, after half a day, when the officer signs out, when the training lapses, when the
-password changes, when the officer is locked or removed, and when somebody takes its seat away
-(:mod:`edge.controlroom.seats`). Each end is told once. A browser at which somebody signed in keeps a mark that says so
-for that number alone, made under a key of this control room: what strangers guess does not count there
-(:mod:`edge.controlroom.guesses`).
+password changes, when the officer is locked or removed, and when somebody takes its seat away. Each end is told once.
+A browser at which somebody signed in keeps a mark that says so for that number alone, made under a key of this page:
+what strangers guess does not count there (:mod:`edge.web.guesses`).
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ class Session:
     Attributes:
         number: the officer's.
         stamp: of the password that was good then.
-        seat: its number in the store.
+        seat: its number among the page's sessions.
         begun: when, by the monotonic clock, seconds.
         active: the last sign of life, likewise.
     """
