@@ -21,9 +21,11 @@ FPS, FRAMES = 15.0, 600
 PASSAGES = (("R-1", 30, 90), ("R-2", 420, 480))
 
 
-def ended(alerts: list[tuple[str, float]], *, live: bool, fps: float = FPS, dropped: int = 0) -> Summary:
+def ended(
+    alerts: list[tuple[str, float]], *, live: bool, fps: float = FPS, dropped: int = 0, asked: float = FPS
+) -> Summary:
     """The summary of a van that raised alerts of those references, so many seconds after its start."""
-    van = Van("van-demo", Path("van"), FPS, process=cast("Any", object()), began=BEGAN)
+    van = Van("van-demo", Path("van"), asked, process=cast("Any", object()), began=BEGAN)
     van.health = {
         "frames": FRAMES - dropped, "dropped": dropped, "given_up": 0, "unreadable": 0, "fps": fps, "faces_seen": 2,
         "embedded": 7, "refused": {"too_small": 3}, "alerts": len(alerts), "nonmatch_overdue": 0,
@@ -68,3 +70,12 @@ def test_nobody_found_is_said_with_its_cause() -> None:
     assert "watched 33% of them and left out 400" in text
     assert "van-demo did not find R-1, R-2: it watched 200 pictures and left out 400, saw 2 people" in text
     assert "refused 3 too small" in text
+
+
+def test_a_van_that_is_to_look_at_fewer_pictures_a_second_is_not_called_too_slow() -> None:
+    summary = ended([("R-1", 4), ("R-2", 30)], live=True, fps=7.5, dropped=300, asked=7.5)
+    assert "too slow" not in " ".join(summary.lines)
+
+
+def test_a_van_that_drops_no_frame_and_is_faster_than_the_film_is_right_as_well() -> None:
+    assert ended([("R-1", 2), ("R-2", 15)], live=False, fps=30.0).good

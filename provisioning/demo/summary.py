@@ -19,7 +19,7 @@ SLACK_S = 2.0
 """An alert belongs to a passage that was in the picture when the alert's frame was captured, give or take
 the time between the van's first word and its first frame."""
 LIMIT_MS = 3000
-TOO_SLOW = 0.9
+TOO_SLOW = 0.85
 """A van that watched a smaller share of the film's pictures says so."""
 UNEVEN = 0.25
 """By how much of the time since its start a van that drops no frame may be ahead of or behind its own mean pace."""
@@ -49,8 +49,8 @@ def _expected(footage: Footage, *, came_later: bool) -> list[PassageTruth]:
 
 
 def _pace(van: Van, footage: Footage, *, live: bool) -> float:
-    """Seconds of the film for one second of the day: less than 1 where a van that drops no frame cannot keep up."""
-    return 1.0 if live else min(1.0, van.health["fps"] / footage.fps)
+    """Seconds of the film for one second of the day: a van that drops no frame has a pace of its own."""
+    return 1.0 if live else van.health["fps"] / footage.fps
 
 
 def _missed(van: Van, passages: list[PassageTruth], result: Result, footage: Footage) -> list[PassageTruth]:
@@ -104,6 +104,7 @@ def summarise(result: Result, footage: Footage, incidents: Incidents) -> Summary
         "kept_while_the_broker_was_gone": kept,
         "missed": {name: [passage.reference for passage in passages] for name, passages in missed.items()},
         "fps": health["fps"],
+        "frames_due": {van.name: round(footage.frames * min(1.0, van.fps / footage.fps)) for van in came},
         "vans": {van.name: {"frames": van.health["frames"], "alerts": van.health["alerts"]} for van in came},
         "audit_log": str(came[0].audit_log),
     }
@@ -115,15 +116,15 @@ def summarise(result: Result, footage: Footage, incidents: Incidents) -> Summary
     return Summary(figures, _lines(result, figures), good)
 
 
-def _too_slow(van: Van, result: Result) -> list[str]:
+def _too_slow(van: Van, result: Result, due: float) -> list[str]:
     """What a machine that could not keep up did about it; nothing where it could."""
     health, film = van.health, van.fps
     if not result.live:
         if health["fps"] >= TOO_SLOW * film:
             return []
         return [f"{van.name}: this machine is too slow for {film:.0f} pictures a second: it watched all, but late."]
-    left_out = health["dropped"] + health["given_up"]
-    watched = health["frames"] / max(1, health["frames"] + left_out)
+    watched = health["frames"] / due if due and not result.incomplete else 1.0
+    left_out = round(due) - health["frames"]
     if watched >= TOO_SLOW:
         return []
     said = (
@@ -160,7 +161,7 @@ def _lines(result: Result, figures: dict[str, Any]) -> list[str]:
         lines.append(f"Expected were {figures['alerts_expected']}; {figures['false_alerts']} were false.")
     for van in result.vans:
         if van.process is not None:
-            lines += _too_slow(van, result)
+            lines += _too_slow(van, result, figures["frames_due"][van.name])
             lines += _not_found(van, figures)
     if figures["left_the_list"]:
         lines.append(
