@@ -51,6 +51,7 @@ class Result:
         alerts: what the control room printed for each alert.
         refused: messages that the control room refused.
         incomplete: what of the video could not be read, in words; empty when all of it was.
+        live: whether the film played at its own speed, and frames were dropped rather than watched late.
     """
 
     folder: Path
@@ -58,6 +59,7 @@ class Result:
     alerts: list[dict[str, Any]] = field(default_factory=list)
     refused: list[dict[str, Any]] = field(default_factory=list)
     incomplete: str = ""
+    live: bool = True
 
 
 class Deployment:
@@ -92,7 +94,7 @@ class Deployment:
         self.vans = [Van(VAN, folder / "van", footage.fps)]
         if footage.leaves and live:
             self.vans.append(Van(SECOND, folder / "van-2", SECOND_FPS))
-        self._result = Result(folder, self.vans)
+        self._result = Result(folder, self.vans, live=live)
         self._pages = pages or Pages(console, opened=False)
         self.incidents = Incidents(footage.leaves, self._revoke, self._lose_broker, self._bring_broker_back)
         """What happened in the middle."""

@@ -11,6 +11,7 @@ from provisioning.demo.deployment import Result
 from provisioning.demo.footage import Footage
 from provisioning.demo.incidents import Incidents
 from provisioning.demo.scene import PassageTruth
+from provisioning.demo.vans import Van
 
 __all__ = ["Summary", "summarise"]
 
@@ -18,6 +19,10 @@ SLACK_S = 2.0
 """An alert belongs to a passage that was in the picture when the alert's frame was captured, give or take
 the time between the van's first word and its first frame."""
 LIMIT_MS = 3000
+TOO_SLOW = 0.85
+"""A van that watched a smaller share of the film's pictures says so."""
+UNEVEN = 0.25
+"""By how much of the time since its start a van that drops no frame may be ahead of or behind its own mean pace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,20 +48,24 @@ def _expected(footage: Footage, *, came_later: bool) -> list[PassageTruth]:
     return [p for p in footage.truth.passages if p.reference is not None and p.reference != gone]
 
 
-def _right(result: Result, footage: Footage) -> int:
-    """How many alerts are of a person on the list who was passing just then; each passage counts once for each van."""
-    right = 0
-    for number, van in enumerate(result.vans):
-        open_passages = _expected(footage, came_later=number > 0)
-        for alert in result.alerts:
-            at = datetime.fromisoformat(alert["seen_at"]).timestamp() - van.began
-            for passage in open_passages if alert["van"] == van.name else ():
-                first, last = passage.first_frame / footage.fps - SLACK_S, passage.last_frame / footage.fps + SLACK_S
-                if passage.reference == alert["reference"] and first <= at <= last:
-                    open_passages.remove(passage)
-                    right += 1
-                    break
-    return right
+def _pace(van: Van, footage: Footage, *, live: bool) -> float:
+    """Seconds of the film for one second of the day: a van that drops no frame has a pace of its own."""
+    return 1.0 if live else van.health["fps"] / footage.fps
+
+
+def _missed(van: Van, passages: list[PassageTruth], result: Result, footage: Footage) -> list[PassageTruth]:
+    """Whose passages raised no alert in one van; an alert of the person who was passing just then takes its passage."""
+    missed = list(passages)
+    pace, uneven = _pace(van, footage, live=result.live), 0.0 if result.live else UNEVEN
+    for alert in result.alerts:
+        at = (datetime.fromisoformat(alert["seen_at"]).timestamp() - van.began) * pace
+        slack = SLACK_S + uneven * at
+        for passage in missed if alert["van"] == van.name else ():
+            first, last = passage.first_frame / footage.fps - slack, passage.last_frame / footage.fps + slack
+            if passage.reference == alert["reference"] and first <= at <= last:
+                missed.remove(passage)
+                break
+    return missed
 
 
 def summarise(result: Result, footage: Footage, incidents: Incidents) -> Summary:
@@ -65,10 +74,13 @@ def summarise(result: Result, footage: Footage, incidents: Incidents) -> Summary
     health = came[0].health
     received = len(result.alerts)
     known = footage.truth is not None
-    expected = None
+    expected = false = None
+    missed: dict[str, list[PassageTruth]] = {}
     if known:
-        expected = sum(len(_expected(footage, came_later=number > 0)) for number, van in enumerate(came))
-    false = received - _right(result, footage) if known else None
+        due = {van.name: _expected(footage, came_later=number > 0) for number, van in enumerate(came)}
+        missed = {van.name: _missed(van, due[van.name], result, footage) for van in came}
+        expected = sum(len(passages) for passages in due.values())
+        false = received - expected + sum(len(passages) for passages in missed.values())
     latency = spread(
         [
             (datetime.fromisoformat(a["received_at"]) - datetime.fromisoformat(a["seen_at"])).total_seconds() * 1000
@@ -90,7 +102,9 @@ def summarise(result: Result, footage: Footage, incidents: Incidents) -> Summary
         "nonmatch_overdue": sum(van.health["nonmatch_overdue"] for van in came),
         "left_the_list": incidents.leaves if incidents.revoked_at is not None else None,
         "kept_while_the_broker_was_gone": kept,
+        "missed": {name: [passage.reference for passage in passages] for name, passages in missed.items()},
         "fps": health["fps"],
+        "frames_due": {van.name: round(footage.frames * min(1.0, van.fps / footage.fps)) for van in came},
         "vans": {van.name: {"frames": van.health["frames"], "alerts": van.health["alerts"]} for van in came},
         "audit_log": str(came[0].audit_log),
     }
@@ -100,6 +114,39 @@ def summarise(result: Result, footage: Footage, incidents: Incidents) -> Summary
     if known:
         good = good and received == expected and false == 0
     return Summary(figures, _lines(result, figures), good)
+
+
+def _too_slow(van: Van, result: Result, due: float) -> list[str]:
+    """What a machine that could not keep up did about it; nothing where it could."""
+    health, film = van.health, van.fps
+    if not result.live:
+        if health["fps"] >= TOO_SLOW * film:
+            return []
+        return [f"{van.name}: this machine is too slow for {film:.0f} pictures a second: it watched all, but late."]
+    watched = health["frames"] / due if due and not result.incomplete else 1.0
+    left_out = round(due) - health["frames"]
+    if watched >= TOO_SLOW:
+        return []
+    said = (
+        f"{van.name}: this machine is too slow for {film:.0f} pictures a second: it watched {watched:.0%} of them and "
+        f"left out {left_out}, so that nobody was kept for longer. Run it with --every-frame to see all of them."
+    )
+    return [said]
+
+
+def _not_found(van: Van, figures: dict[str, Any]) -> list[str]:
+    """Who was not found, and what the van says of the faces that it saw."""
+    names = figures["missed"].get(van.name, [])
+    if not names:
+        return []
+    health = van.health
+    refused = ", ".join(f"{count} {why.replace('_', ' ')}" for why, count in sorted(health["refused"].items()))
+    left_out = health["dropped"] + health["given_up"]
+    said = (
+        f"{van.name} did not find {', '.join(names)}: it watched {health['frames']} pictures and left out {left_out}, "
+        f"saw {health['faces_seen']} people, searched for {health['embedded']} faces and refused {refused or 'none'}."
+    )
+    return [said]
 
 
 def _lines(result: Result, figures: dict[str, Any]) -> list[str]:
@@ -112,6 +159,10 @@ def _lines(result: Result, figures: dict[str, Any]) -> list[str]:
         lines.append(f"Not all of the video was watched: {result.incomplete}")
     if figures["alerts_expected"] is not None:
         lines.append(f"Expected were {figures['alerts_expected']}; {figures['false_alerts']} were false.")
+    for van in result.vans:
+        if van.process is not None:
+            lines += _too_slow(van, result, figures["frames_due"][van.name])
+            lines += _not_found(van, figures)
     if figures["left_the_list"]:
         lines.append(
             f"{figures['left_the_list']} left the list in the middle: one alert before, none when they passed again."
