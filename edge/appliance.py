@@ -26,6 +26,7 @@ from edge.assembly.van import Van, assemble
 from edge.clock import Clock, SystemClock
 from edge.config import Config
 from edge.errors import (
+    AuthorityEnded,
     CustodyBreached,
     EdgeError,
     PolicyRefusal,
@@ -114,6 +115,9 @@ class Appliance:
                     self._config, self._clock, self, workers=self.workers, parts=parts, step=self._step
                 )
                 self._start(self._van, parts)
+            except AuthorityEnded as error:  # nothing is wrong: it is over
+                self.board.take(Ended(for_crew(error)))
+                raise
             except EdgeError as error:
                 self.board.take(Failed(for_crew(error)))
                 raise

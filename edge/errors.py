@@ -12,6 +12,7 @@ code  meaning
 4     bad input: a file, a picture, a message, a configuration
 5     the environment: camera, broker, disk, memory, runtime
 6     a list was built and something that was handed in was left out
+7     over: the deployment has ended on this van, and trying again changes nothing
 130   stopped with Ctrl-C
 ====  =========================================================
 
@@ -165,7 +166,12 @@ class AuthorityWithdrawn(AuthorityEnded):
 
 
 class DeploymentOver(AuthorityEnded):
-    """The deployment has ended on this van before: it takes another one to match again."""
+    """The deployment has ended on this van before: it takes another one to match again.
+
+    It has an exit code of its own, because trying again changes nothing: the service manager leaves it at that.
+    """
+
+    exit_code = 7
 
 
 class VanNotNamed(PolicyRefusal):

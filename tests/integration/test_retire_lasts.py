@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import shutil
 import signal
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from edge.errors import DeploymentOver
 from provisioning.demo.office import Office
 from provisioning.sources import Record, read_folder
 from tests.broker import Site
@@ -17,6 +19,7 @@ from tests.sim.street import ENROLLED
 from tests.van_process import Van, audit_of, started, wait_for_event
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
+UNIT = Path(__file__).parents[2] / "provisioning/image/rootfs/etc/systemd/system/lfr-edge.service"
 
 
 def build(office: Office, *, hours: float = 2.0) -> None:
@@ -43,10 +46,10 @@ def events(van: Van) -> list[str]:
 
 
 def refused(van: Van, *command: str) -> str:
-    """The command is refused by policy, no list is on the van, and none was taken in for a moment; what it said."""
+    """The command says that it is over, no list is on the van, and none was taken in for a moment; what it said."""
     before = events(van).count("list.imported")
     ended = van.run(*command)
-    assert ended.returncode == 3, (ended.stdout, ended.stderr)
+    assert ended.returncode == DeploymentOver.exit_code, (ended.stdout, ended.stderr)
     assert "Traceback" not in ended.stderr
     assert not van.list_files
     assert events(van).count("list.imported") == before
@@ -68,13 +71,22 @@ def test_a_deployment_that_was_retired_for_weather_comes_back_by_no_start_and_no
     assert not deployment["good"]
     assert "weather" in deployment["detail"]
     status = json.loads(van.run("status", "--json").stdout)
-    assert status["state"] == "failed"
-    assert "weather" in json.dumps(status)
+    assert status["state"] == "ended"
+    assert "weather" in status["why"]
+    assert "Ask the office for a new authority" in status["why"]
     ended = [entry["data"] for entry in audit_of(van) if entry["event"] == "authority.ended"]
     assert ended == [{"authority": "op-1", "cause": "weather"}]
     last = [entry["data"] for entry in audit_of(van) if entry["event"] == "lfr.refused"]
     assert {entry["error"] for entry in last} == {"DeploymentOver"}
     assert len(last) == 1, "asked again and again, said once"
+
+
+def test_the_service_manager_does_not_try_again_what_has_ended() -> None:
+    """The unit names the exit code that the van above ends with; only a new deployment's stick starts it again."""
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read(UNIT)
+    assert unit["Service"]["RestartPreventExitStatus"].split() == [str(DeploymentOver.exit_code)]
 
 
 def test_a_running_van_that_is_stopped_and_retired_does_not_match_again_when_it_is_switched_on(van: Van) -> None:
@@ -112,7 +124,7 @@ def test_a_stick_that_is_used_again_for_a_new_deployment_works(van: Van) -> None
     van.content["deployment"]["id"] = "op-1"
     van.write()
     said = van.run("run")
-    assert said.returncode == 3
+    assert said.returncode == DeploymentOver.exit_code
     assert "deployment op-1" in said.stderr
     assert van.list_files, "the list of the new deployment stays"
 

@@ -14,6 +14,7 @@ import pytest
 
 from edge.alert.adjudication import ADJUDICATION, AdjudicationBody
 from edge.controlroom.receive import VanCheckpoint
+from edge.errors import DeploymentOver
 from edge.trust.keys import SigningKey
 from provisioning.demo.office import Office
 from provisioning.sources import Record, read_folder
@@ -42,7 +43,7 @@ def test_an_authority_that_ends_stops_matching_and_destroys_the_list(site: Site,
     assert not van.list_files
     assert not (van.folder / "state" / "authority.json").exists()
     again = van.run("run")
-    assert again.returncode == 3
+    assert again.returncode == DeploymentOver.exit_code
     assert "deployment op-1: has ended on this van at" in again.stderr
 
 
@@ -109,7 +110,7 @@ def test_an_authority_that_is_withdrawn_ends_within_seconds_and_no_start_brings_
     van.content["repository"]["source"] = stick
     van.write()
     again = van.run("run")
-    assert again.returncode == 3
+    assert again.returncode == DeploymentOver.exit_code
     assert "was withdrawn at" in again.stderr
     assert "stand down" in again.stderr
     assert not van.list_files
