@@ -17,11 +17,12 @@ from pathlib import Path
 import uvicorn
 
 from edge.controlroom import config as configuration
+from edge.controlroom.listen import host_names, tls
 from edge.controlroom.service import ControlRoom
 from edge.controlroom.web import Page, create_app
 from edge.errors import EdgeError, EnvironmentFault, WorkerFailed
 from edge.system import journal
-from edge.web.listen import Loop, host_names, listening, server, tls
+from edge.web.listen import Loop, listening, server
 from edge.web.signals import Signals
 from edge.worker import JOIN_S, Supervisor, Worker
 

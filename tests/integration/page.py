@@ -31,6 +31,7 @@ from edge.alert.receipt import message_digest
 from edge.alert.submit import AlertSubmitter
 from edge.controlroom.cases import State
 from edge.controlroom.config import load
+from edge.controlroom.listen import tls
 from edge.controlroom.service import ControlRoom
 from edge.controlroom.web import Page, create_app
 from edge.officers import Officer, Role
@@ -40,7 +41,6 @@ from edge.trust.events import Event
 from edge.trust.keys import SigningKey
 from edge.trust.secret import read_secret
 from edge.web.listen import server as web_server
-from edge.controlroom.listen import tls
 from tests.broker import Site, free_port, make_alert
 from tests.node import node_modules
 

@@ -21,13 +21,13 @@ from starlette.routing import Route
 
 from edge.controlroom.cases import Result, State
 from edge.controlroom.config import load
+from edge.controlroom.listen import tls
 from edge.controlroom.service import ControlRoom
 from edge.controlroom.web import Page, create_app
 from edge.officers import Officer, Role
 from edge.records import Alert
 from edge.trust.audit import read_log
 from edge.web.listen import server as web_server
-from edge.controlroom.listen import tls
 from tests.broker import Site, free_port, make_alert, make_site
 
 PASSWORD = "correct horse battery"
