@@ -269,7 +269,7 @@ class Pipeline:
         with vector:
             restarts = template.restarts
             if template.fold(vector.array, report.weight):
-                self._decider.forget_votes(face.track_id)
+                self._decider.forget_votes(face.track_id, contradicted=template.restarts > restarts)
                 self._forget_second(face.track_id)
             self.counts.restarts += template.restarts - restarts
             self.counts.embedded += 1
@@ -296,7 +296,7 @@ class Pipeline:
         """
         with self._timed("search"), template.probe() as probe, self._matching:
             result = self._index.search(probe.array)
-            if near and self._decider.near(face.track_id, result):
+            if near and self._decider.near(face.track_id, result, view.frame.captured_ns):
                 return None
             if not near and self._second is not None:
                 with self._seconds[face.track_id].probe() as other:

@@ -179,19 +179,48 @@ def test_an_empty_search_is_no_match() -> None:
     ],
 )
 def test_whoever_nearly_reaches_both_limits_is_worth_a_closer_look(score: float, similarity: float, near: bool) -> None:
-    assert Decider(DecisionSection(), limits=HALF).near(uuid4(), found("A", score, similarity)) is near
+    assert Decider(DecisionSection(), limits=HALF).near(uuid4(), found("A", score, similarity), 0) is near
 
 
 def test_nobody_is_near_a_list_of_nobody_or_limits_that_nobody_reaches() -> None:
-    assert not Decider(DecisionSection(), limits=HALF).near(uuid4(), SearchResult((), exact=True))
-    assert not Decider(DecisionSection(), limits=NOBODY).near(uuid4(), found("A", 1.0, 1.0))
+    assert not Decider(DecisionSection(), limits=HALF).near(uuid4(), SearchResult((), exact=True), 0)
+    assert not Decider(DecisionSection(), limits=NOBODY).near(uuid4(), found("A", 1.0, 1.0), 0)
 
 
 def test_a_track_that_has_alerted_is_not_looked_at_more_closely_any_more() -> None:
     decider, track = Decider(DecisionSection(votes=1, window=1), limits=HALF), uuid4()
-    assert decider.near(track, found("A", 0.6))
+    assert decider.near(track, found("A", 0.6), 0)
     decision = decider.decide(track, found("A", 0.6), 0)
     assert decision.outcome is Outcome.ALERT
-    assert not decider.near(track, found("A", 0.6))
+    assert not decider.near(track, found("A", 0.6), 0)
     decider.withdraw(decision)
-    assert decider.near(track, found("A", 0.6)), "an alert that was not raised may still be"
+    assert decider.near(track, found("A", 0.6), 0), "an alert that was not raised may still be"
+
+
+def test_a_subject_that_cools_down_is_not_looked_at_more_closely_in_another_track_until_it_is_over() -> None:
+    decider = Decider(DecisionSection(votes=1, window=1, cooldown_s=30), limits=HALF)
+    assert outcomes(decider, found("A", 0.6), at=0) == [Outcome.ALERT]
+    other = uuid4()
+    assert not decider.near(other, found("A", 0.6), 29 * SECOND)
+    assert decider.near(other, found("B", 0.6), 29 * SECOND)
+    assert decider.near(other, found("A", 0.6), 30 * SECOND)
+
+
+def test_what_was_found_in_the_cool_down_without_a_closer_look_is_no_vote_after_it() -> None:
+    decider = Decider(DecisionSection(votes=2, window=5, cooldown_s=30), limits=HALF)
+    assert outcomes(decider, *[found("A", 0.9)] * 2, at=0) == [Outcome.GATHERING, Outcome.ALERT]
+    track = uuid4()
+    for _ in range(3):
+        assert decider.decide(track, found("A", 0.9), 29 * SECOND).outcome is Outcome.COOLING_DOWN
+    after = [decider.decide(track, found("A", 0.9), 31 * SECOND).outcome for _ in range(2)]
+    assert after == [Outcome.GATHERING, Outcome.ALERT]
+
+
+def test_a_track_that_went_over_to_somebody_else_on_the_list_alerts_for_them_too() -> None:
+    decider, track = Decider(DecisionSection(votes=1, window=1, cooldown_s=30), limits=HALF), uuid4()
+    assert decider.decide(track, found("A", 0.9), 0).outcome is Outcome.ALERT
+    decider.forget_votes(track)
+    assert decider.decide(track, found("B", 0.9), 0).outcome is Outcome.COOLING_DOWN, "nothing says it is another face"
+    decider.forget_votes(track, contradicted=True)
+    assert decider.decide(track, found("A", 0.9), 0).outcome is Outcome.COOLING_DOWN
+    assert decider.decide(track, found("B", 0.9), 0).outcome is Outcome.ALERT

@@ -118,9 +118,9 @@ def test_with_a_second_embedder_whoever_does_not_reach_the_limit_by_the_first_is
     track = HandClock().monotonic_ns  # any object: tracks are only told apart
     alone = Decider(DecisionSection(), limits=limits)
     pair = Decider(DecisionSection(), limits=limits, near=0.0)
-    assert alone.near(track, just_below)  # type: ignore[arg-type]
-    assert not pair.near(track, just_below)  # type: ignore[arg-type]
-    assert pair.near(track, enough)  # type: ignore[arg-type]
+    assert alone.near(track, just_below, 0)  # type: ignore[arg-type]
+    assert not pair.near(track, just_below, 0)  # type: ignore[arg-type]
+    assert pair.near(track, enough, 0)  # type: ignore[arg-type]
 
 
 class Other(Embedder):

@@ -47,19 +47,19 @@ class Decider:
         self._alerted_tracks: set[UUID] = set()
         self._alerted_at: dict[str, int] = {}
 
-    def near(self, track_id: UUID, result: SearchResult) -> bool:
+    def near(self, track_id: UUID, result: SearchResult, now_ns: int) -> bool:
         """Whether a closer look could decide: the best candidate has nearly reached its limits, or has.
 
-        Never of a track that has raised its alert: there is nothing left to decide.
+        Never of a track that has raised its alert, nor of a subject that cools down: there is nothing to decide.
         """
         best = result.best
-        if best is None or track_id in self._alerted_tracks:
+        if best is None or track_id in self._alerted_tracks or self._cools(best.reference, now_ns):
             return False
         limits = self.limits
         return best.score >= limits.score - self._near and best.similarity >= limits.similarity - NEAR
 
     def decide(self, track_id: UUID, result: SearchResult, now_ns: int) -> Decision:
-        """Count one search of a track.
+        """Count one search of a track. What is found while its subject cools down is no vote for later.
 
         Args:
             track_id: the passage.
@@ -69,9 +69,10 @@ class Decider:
         best = result.best
         vote = best.reference if best is not None and self.limits.reached_by(best) else None
         votes = self._votes.setdefault(track_id, deque(maxlen=self._settings.window))
-        votes.append(vote)
+        cools = vote is not None and self._cools(vote, now_ns)
+        votes.append(None if cools else vote)
         agreeing = sum(1 for name in votes if vote is not None and name == vote)
-        outcome = self._outcome(track_id, vote, agreeing, now_ns)
+        outcome = Outcome.COOLING_DOWN if cools else self._outcome(track_id, vote, agreeing)
         if outcome is Outcome.ALERT and vote is not None:
             self._alerted_tracks.add(track_id)
             self._alerted_at[vote] = now_ns
@@ -86,17 +87,16 @@ class Decider:
             window=len(votes),
         )
 
-    def _outcome(self, track_id: UUID, vote: str | None, agreeing: int, now_ns: int) -> Outcome:
+    def _outcome(self, track_id: UUID, vote: str | None, agreeing: int) -> Outcome:
         if vote is None:
             return Outcome.NO_MATCH
         if agreeing < self._settings.votes:
             return Outcome.GATHERING
-        if track_id in self._alerted_tracks:
-            return Outcome.COOLING_DOWN
-        last = self._alerted_at.get(vote)
-        if last is not None and now_ns - last < self._settings.cooldown_s * NS_PER_S:
-            return Outcome.COOLING_DOWN
-        return Outcome.ALERT
+        return Outcome.COOLING_DOWN if track_id in self._alerted_tracks else Outcome.ALERT
+
+    def _cools(self, reference: str, now_ns: int) -> bool:
+        last = self._alerted_at.get(reference)
+        return last is not None and now_ns - last < self._settings.cooldown_s * NS_PER_S
 
     def withdraw(self, decision: Decision) -> None:
         """An alert could not be raised after all: its track and its subject may alert again with the next frame."""
@@ -104,9 +104,17 @@ class Decider:
         if decision.reference is not None:
             self._alerted_at.pop(decision.reference, None)
 
-    def forget_votes(self, track_id: UUID) -> None:
-        """The track's template was begun anew: what was counted before may have been another person."""
+    def forget_votes(self, track_id: UUID, *, contradicted: bool = False) -> None:
+        """The track's template was begun anew: what was counted before may have been another person.
+
+        Args:
+            track_id: the passage.
+            contradicted: by an embedding; whom the track has alerted for was another person too, and this one may be
+                on the list as well. The first one's cool-down goes on.
+        """
         self._votes.pop(track_id, None)
+        if contradicted:
+            self._alerted_tracks.discard(track_id)
 
     def forget(self, track_id: UUID) -> None:
         """The passage has ended: nothing of it is kept."""
