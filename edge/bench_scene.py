@@ -33,6 +33,7 @@ from edge.evaluate.street import Passage, Street, render
 from edge.match.calibration import ImpostorTail
 from edge.match.decide import Decider
 from edge.match.index import Index
+from edge.parsing import json_as
 from edge.pipeline import Pipeline
 from edge.records import Alert, Detections, ErasureReceipt, Frame, Limits, WatchlistEntry
 from edge.sight.card import default_directory
@@ -337,7 +338,7 @@ def _handles() -> int:
 def main() -> int:
     """Settings as JSON on the command line in, report as JSON on standard output."""
     configure("json")
-    settings = msgspec.json.decode(sys.argv[1].encode(), type=SceneSettings)
+    settings = json_as(sys.argv[1], SceneSettings)
     sys.stdout.write(msgspec.json.encode(bench_scene(settings)).decode() + "\n")
     return 0
 

@@ -80,16 +80,16 @@ class _Notebook:
             What counts is what would be found at a threshold, and there everybody is looked at more closely.
             """
 
-            def near(self, track_id: UUID, result: SearchResult) -> bool:
+            def near(self, track_id: UUID, result: SearchResult, now_ns: int) -> bool:
                 return True
 
             def decide(self, track_id: UUID, result: SearchResult, now_ns: int) -> Decision:
                 notebook.searched(track_id)
                 return super().decide(track_id, result, now_ns)
 
-            def forget_votes(self, track_id: UUID) -> None:
+            def forget_votes(self, track_id: UUID, *, contradicted: bool = False) -> None:
                 notebook.voided(track_id)
-                super().forget_votes(track_id)
+                super().forget_votes(track_id, contradicted=contradicted)
 
         self.embedder = Listening(embedder.model)
         self.index = Nobody([], np.zeros((0, embedder.dimension), np.float32))

@@ -65,7 +65,7 @@ class Street:
 class Attentive(Decider):
     """Finds everybody near."""
 
-    def near(self, track_id: UUID, result: SearchResult) -> bool:
+    def near(self, track_id: UUID, result: SearchResult, now_ns: int) -> bool:
         return True
 
 
