@@ -214,7 +214,9 @@ def test_one_person_under_several_references_is_found_as_if_listed_once(method, 
     assert once.reference == "S0"
     assert len(of) == times + 1
     assert of["S0"].score == pytest.approx(once.score, abs=1e-4)
-    assert all(c.score == pytest.approx(c.similarity + once.score - once.similarity, abs=0.07) for c in of.values())
+    # A graph seldom misses a neighbour of one of them: in one build of a hundred, by 0.05 to 0.1.
+    within = 0.07 if method == "exact" else 0.15
+    assert all(c.score == pytest.approx(c.similarity + once.score - once.similarity, abs=within) for c in of.values())
     assert next(iter(of.values())).score >= once.score - 0.01
 
 

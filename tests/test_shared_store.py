@@ -371,7 +371,7 @@ class TestOpening:
             ("postgresql://lfr:secret@db.example/rooms", "holds a password"),
             ("postgresql://lfr@db.example/rooms?sslmode=require", "pose as the server"),
             ("postgresql://lfr@db.example/rooms?sslmode=disable", "pose as the server"),
-            ("mysql://lfr@db.example/rooms", "is no address"),
+            ("mysql://lfr@db.example/rooms", "is not an address"),
         ],
     )
     def test_an_address_on_which_somebody_could_listen_in_is_refused(self, url: str, words: str) -> None:

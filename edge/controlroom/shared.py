@@ -58,7 +58,7 @@ def connection_of(section: StoreSection, base: Path) -> str:
         parts: dict[str, Any] = dict(conninfo.conninfo_to_dict(section.url))
     except psycopg.Error:
         raise ConfigInvalid(
-            thing, "is no address of a PostgreSQL data base", "Write postgresql://USER@HOST/NAME"
+            thing, "is not an address of a PostgreSQL data base", "Write postgresql://USER@HOST/NAME"
         ) from None
     hosts = str(parts.get("host") or "").split(",")
     if not all(hosts) or parts.get("hostaddr"):

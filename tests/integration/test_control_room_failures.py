@@ -64,6 +64,11 @@ def van_of(site: Site) -> Iterator[Van]:
         publisher.stop()
 
 
+# Asked in one step: between two, the page may have been redrawn.
+STATE = "return document.querySelector('#state')?.innerText ?? ''"
+RED = "return [...document.querySelectorAll('.failure')].find((each) => each.checkVisibility())?.innerText ?? ''"
+
+
 class TestEachWorker:
     @pytest.mark.parametrize(
         ("part", "named", "cause"),
@@ -85,15 +90,14 @@ class TestEachWorker:
         from tests.browser import chromium
 
         def red(browser: object) -> str:
-            shown = [each for each in browser.find_elements(By.CSS_SELECTOR, ".failure") if each.is_displayed()]  # type: ignore[attr-defined]
-            return shown[0].text if shown else ""
+            return str(browser.execute_script(RED))  # type: ignore[attr-defined]
 
         with console(site.room, port, part) as room, van_of(site) as van, chromium() as browser:
             room.until("Connected to the broker")
             browser.get(room.url)
             browser.find_element(By.ID, "number").send_keys("op-1")
             browser.find_element(By.ID, "password").send_keys(PASSWORD + "\n")
-            while "Connected to the broker" not in browser.find_element(By.ID, "state").text:
+            while "Connected to the broker" not in browser.execute_script(STATE):
                 time.sleep(0.05)
             assert red(browser) == ""
             room.begin()

@@ -77,5 +77,5 @@ def test_the_crew_ends_the_deployment_by_the_page_and_it_does_not_come_back(van:
     assert [each["data"]["by"] for each in log if each["event"] == "officer.signed-in"] == ["op-1"]
     assert [each["data"]["cause"] for each in log if each["event"] == "list.destroyed"] == [cause]
     again = van.run("run")
-    assert again.returncode == 3
+    assert again.returncode == 7
     assert "does not come back" in again.stderr

@@ -157,7 +157,7 @@ def store_of(van: Van) -> Path:
         (lambda van: (van.folder / "state" / "authority.json").write_text("{}"), 3, "was never accepted"),
         (lambda van: van.content["deployment"].update(id="op-2"), 3, "was never accepted"),
         (lambda van: van.content["decision"].update(min_similarity=0.3), 3, "below the authority's floor"),
-        (lambda van: shutil.rmtree(van.folder / "lists"), 3, "found gone after a power cut"),
+        (lambda van: shutil.rmtree(van.folder / "lists"), 7, "found gone after a power cut"),
         (lambda van: van.content["models"].update(embedder="facenet:int8"), 4, "facenet"),
         (lambda van: (van.folder / "street.mp4").write_text("text"), 4, "is not a video"),
         (lambda van: (van.folder / "van.crt").unlink(), 4, "van.crt"),
