@@ -15,7 +15,7 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 from edge.console import wire
 from edge.console.hatch import Hatch
 from edge.console.wire import Answer, Camera, Done, Fact, Question, Report
-from edge.system.health import Health, Reason
+from edge.system.health import Health, Reason, Spread
 from edge.worker import Supervisor
 from tests.browser import DESKTOP, TABLET, chromium
 from tests.crew import PIN, officer, page_of, write_crew
@@ -52,6 +52,7 @@ class Desk:
         health = Health(
             van="van-1", deployment="op-1", state=self.state, at=now, why=why, reasons=self.reasons, fps=14.2,
             list_entries=212, threshold=0.31, faces_seen=1204, alerts=2, memory_locked=True,
+            erasure_ms=Spread(p50=612.0, p99=688.0, max=701.0),
         )  # fmt: skip
         roof = tuple(each.why for each in self.reasons if each.part == "camera")
         facts = (
@@ -62,7 +63,7 @@ class Desk:
             Fact("Disk", "0.4 GB", good=False),
             Fact("Power", ""),
         )
-        cameras = (Camera("1", "kerb", matching=True), Camera("2", "roof", matching=not roof, why=roof))
+        cameras = (Camera("1", "roof", matching=not roof, why=roof),)
         return Report(health, cameras, facts, ends=now + timedelta(hours=2, minutes=20)), b""
 
 
