@@ -291,7 +291,7 @@ class Page:
         assert isinstance(error, StoreDamaged)
         self._room.damaged(error)
         if request.url.path == "/queue":
-            return self._html("queue.html", again=True, **self._status_values())
+            return self._html("queue.html", again=True, away=True, **self._status_values())
         return self._html("problem.html", status=503, error=str(error))
 
     async def on_away(self, request: Request, error: Exception) -> Response:

@@ -15,7 +15,7 @@ from selenium.webdriver.common.by import By
 
 from edge.alert.adjudication import ADJUDICATION
 from edge.controlroom.cases import State
-from edge.errors import ConfigInvalid
+from edge.errors import ConfigInvalid, EdgeError, StoreDamaged, StoreUnavailable
 from edge.trust.events import Event
 from edge.trust.keys import KnownSigners
 from tests.broker import Site
@@ -201,6 +201,24 @@ class TestWithoutABrowser:
             assert "default-src 'none'" in headers["content-security-policy"]
             assert "unsafe" not in headers["content-security-policy"]
             assert headers["cache-control"] == "no-store"
+
+    @pytest.mark.parametrize("trouble", [StoreUnavailable, StoreDamaged])
+    def test_a_list_that_cannot_be_read_is_never_shown_as_no_alerts(
+        self, console: Console, client: Client, monkeypatch: pytest.MonkeyPatch, trouble: type[EdgeError]
+    ) -> None:
+        client.alert()
+        assert "1 unseen alert" in client.get("/queue")[1]
+
+        def unreadable() -> list[object]:
+            raise trouble("the store", "does not answer", "Wait")
+
+        monkeypatch.setattr(console.room.desk, "listed", unreadable)
+        monkeypatch.setattr(console.room, "damaged", lambda _: None)  # it would end the process, which says why
+        status, page = client.get("/queue")
+        assert status == 200, "htmx swaps nothing else in"
+        assert "The list cannot be shown at the moment" in page
+        assert "No alerts" not in page
+        assert "unseen alert" not in page
 
     def test_passwords_can_be_guessed_five_times_a_minute(self, console: Console, client: Client) -> None:
         for _ in range(5):
