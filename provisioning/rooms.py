@@ -6,8 +6,6 @@ import re
 import tomllib
 from pathlib import Path
 
-from cryptography import x509
-
 from edge.errors import BadInput, EnvironmentFault, KeyUnusable
 from edge.files import replace_file
 from provisioning.site import (
@@ -76,7 +74,7 @@ def revoke_room(name: str, site: Path) -> None:
     copy = site / "rooms" / f"{_certificate_name(name)}.crt"
     if not copy.exists():
         raise BadInput(f"room {name!r}", "is not enrolled at this site", "Check its name: ls rooms/")
-    revoke_certificates(site, [x509.load_pem_x509_certificate(copy.read_bytes()).serial_number])
+    revoke_certificates(site, [copy])
     copy.unlink()
 
 

@@ -417,8 +417,8 @@ def revoke_van(van: str, site: Path) -> int:
         KeyUnusable: the site's authority is not there.
     """
     load_authority(site)
-    certificates = [x509.load_pem_x509_certificate(path.read_bytes()) for path in (site / "vans").glob("*.crt")]
-    mine = [c.serial_number for c in certificates if c.subject == _subject(van)]
+    certificates = (site / "vans").glob("*.crt")
+    mine = [c for c in certificates if x509.load_pem_x509_certificate(c.read_bytes()).subject == _subject(van)]
     if not mine:
         raise BadInput(f"van {van}", "was never enrolled at this site", "Check its name: ls vans/")
     revoke_certificates(site, mine)
@@ -428,13 +428,14 @@ def revoke_van(van: str, site: Path) -> int:
     return len(mine)
 
 
-def revoke_certificates(site: Path, serials: Sequence[int]) -> None:
+def revoke_certificates(site: Path, certificates: Sequence[Path]) -> None:
     """Add certificates to the site's list of revocations, for the authority and the broker.
 
     Raises:
         KeyUnusable: the site's authority is not there.
     """
     authority = load_authority(site)
+    serials = [x509.load_pem_x509_certificate(path.read_bytes()).serial_number for path in certificates]
     former = x509.load_pem_x509_crl((site / "ca" / "crl.pem").read_bytes())
     _publish_revocations(site, authority, sorted({*serials, *(entry.serial_number for entry in former)}))
 
