@@ -17,7 +17,7 @@ from edge.alert.discovery import NODE
 from edge.alert.message import MAX_MESSAGE
 from edge.errors import EnvironmentFault, KeyUnusable
 from edge.trust.tls import common_name
-from provisioning.site import CONTROL_ROOM, HOME_ASSISTANT, watcher_names
+from provisioning.site import CONTROL_ROOM, HOME_ASSISTANT, room_names, watcher_names
 
 __all__ = ["write_bridge", "write_broker"]
 
@@ -76,8 +76,10 @@ pattern write {root}/%u/{checkpoint}
 pattern read {root}/%u/{receipt}
 pattern read {root}/%u/{adjudication}
 pattern read {root}/%u/{revocation}
+"""
+_ACL_ROOM = """\
 
-user {control_room}
+user {room}
 topic read {root}/+/{alert}
 topic read {root}/+/{state}
 topic read {root}/+/{health}
@@ -240,9 +242,13 @@ def write_broker(
     try:
         state.mkdir(exist_ok=True, mode=0o700)
         watchers = "".join(_ACL_WATCHER.format(watcher=name, **_KINDS) for name in watcher_names(site))
+        rooms = "".join(
+            _ACL_ROOM.format(room=name, control_room=CONTROL_ROOM, **_KINDS)
+            for name in (CONTROL_ROOM, *room_names(site))
+        )
         rules = _ACL + (_ACL_DISCOVERY if discovery else "")
         names = {"control_room": CONTROL_ROOM, "home_assistant": HOME_ASSISTANT, "prefix": discovery, "node": NODE}
-        (folder / "acl").write_text(rules.format(**names, **_KINDS) + watchers)
+        (folder / "acl").write_text(rules.format(**names, **_KINDS) + rooms + watchers)
         (folder / "acl").chmod(0o600)
         conf = folder / "mosquitto.conf"
         conf.write_text(

@@ -22,6 +22,7 @@ def register(app: typer.Typer) -> None:
     app.command()(init)
     app.command()(broker)
     app.command()(watcher)
+    app.command()(room)
     app.add_typer(van_app, name="van")
 
 
@@ -82,6 +83,30 @@ def watcher(
         f"lfr-control watch --name {name}",
     ]
     show({"name": name, "certificate": str(made)}, lines, as_json=as_json)
+
+
+def room(
+    name: Annotated[str, typer.Argument(help="its name among the rooms: small letters, digits, hyphens")],
+    site: SiteOption,
+    out: Annotated[
+        Path | None, typer.Option(help="new folder for the room's files; SITE/room-NAME if not given")
+    ] = None,
+    revoke: Annotated[bool, typer.Option("--revoke", help="take the room's certificate back")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Enrol a further control room that shares the store, or take its certificate back."""
+    from provisioning.rooms import add_room, revoke_room
+
+    folder = None if revoke else add_room(name, site, out or site / f"room-{name}")
+    if folder is None:
+        revoke_room(name, site)
+    lines = [
+        f"The certificate of room {name} is revoked; it still knows the keys that the rooms share."
+        if folder is None
+        else f"{folder} goes to room {name}, on an encrypted medium: it holds the keys that the rooms share.",
+        "Run lfr-provision broker again, give the broker its folder and restart it.",
+    ]
+    show({"name": name, "folder": str(folder) if folder else None, "revoked": revoke}, lines, as_json=as_json)
 
 
 @van_app.command()

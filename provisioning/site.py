@@ -12,6 +12,7 @@ away. Everything is P-256. What is made::
                            control-store.key control.toml
     DIR/public/            control-room.jwks control-signing.jwks        what every van is given
     DIR/vans/<van>.crt     a copy of each van's certificate, for revocation
+    DIR/rooms/<name>.crt   a copy of each further control room's certificate (see rooms.py)
     DIR/watchers/<name>.crt  a copy of each watcher's certificate, for the broker's access rules
 """
 
@@ -54,7 +55,9 @@ __all__ = [
     "load_authority",
     "pair_files",
     "pem",
+    "revoke_certificates",
     "revoke_van",
+    "room_names",
     "van_keys",
     "watcher_names",
 ]
@@ -300,7 +303,7 @@ def add_watcher(name: str, site: Path) -> Path:
     if not re.fullmatch(NAME, name) or not name.startswith(f"{CONTROL_ROOM}-"):
         raise BadInput(f"watcher {name!r}", f"must begin with {CONTROL_ROOM}-", f"Call it {CONTROL_ROOM}-NAME")
     made = site / CONTROL_ROOM / f"{name}.crt"
-    if made.exists():
+    if made.exists() or name in room_names(site):
         raise KeyUnusable(str(made), "exists already", "Give another name")
     authority = load_authority(site)
     try:
@@ -313,6 +316,11 @@ def add_watcher(name: str, site: Path) -> Path:
 def watcher_names(site: Path) -> list[str]:
     """The watchers of a site, as the broker knows them."""
     return sorted(path.stem for path in (site / "watchers").glob(f"{CONTROL_ROOM}-*.crt"))
+
+
+def room_names(site: Path) -> list[str]:
+    """The further control rooms of a site, by their certificates' names."""
+    return sorted(path.stem for path in (site / "rooms").glob(f"{CONTROL_ROOM}-*.crt"))
 
 
 def init_home_assistant(site: Path) -> Path:
@@ -408,17 +416,28 @@ def revoke_van(van: str, site: Path) -> int:
         BadInput: no such van was enrolled.
         KeyUnusable: the site's authority is not there.
     """
-    authority = load_authority(site)
-    certificates = [x509.load_pem_x509_certificate(path.read_bytes()) for path in (site / "vans").glob("*.crt")]
-    mine = [c.serial_number for c in certificates if c.subject == _subject(van)]
+    load_authority(site)
+    certificates = (site / "vans").glob("*.crt")
+    mine = [c for c in certificates if x509.load_pem_x509_certificate(c.read_bytes()).subject == _subject(van)]
     if not mine:
         raise BadInput(f"van {van}", "was never enrolled at this site", "Check its name: ls vans/")
-    former = x509.load_pem_x509_crl((site / "ca" / "crl.pem").read_bytes())
-    _publish_revocations(site, authority, sorted({*mine, *(entry.serial_number for entry in former)}))
+    revoke_certificates(site, mine)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     keys = [key if key.get("owner") != van else {"revoked": now, **key} for key in van_keys(site)]
     write_public(site / CONTROL_ROOM / "vans.jwks", {"keys": keys})
     return len(mine)
+
+
+def revoke_certificates(site: Path, certificates: Sequence[Path]) -> None:
+    """Add certificates to the site's list of revocations, for the authority and the broker.
+
+    Raises:
+        KeyUnusable: the site's authority is not there.
+    """
+    authority = load_authority(site)
+    serials = [x509.load_pem_x509_certificate(path.read_bytes()).serial_number for path in certificates]
+    former = x509.load_pem_x509_crl((site / "ca" / "crl.pem").read_bytes())
+    _publish_revocations(site, authority, sorted({*serials, *(entry.serial_number for entry in former)}))
 
 
 def _publish_revocations(site: Path, authority: Pair, serials: Sequence[int]) -> None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import pwd
 import random
 import re
-import shutil
 import statistics
 import threading
 import time
@@ -34,7 +35,8 @@ from edge.officers import Officer, Role
 from edge.records import AlertRef
 from edge.trust.keys import SigningKey
 from edge.trust.secret import read_secret
-from provisioning.site import CONTROL_LIFE, CONTROL_ROOM, issue, load_authority, pair_files
+from provisioning.broker import write_broker
+from provisioning.rooms import add_room
 from tests.broker import JPEG, Site, free_port, make_alert
 from tests.console_process import PASSWORD, ConsoleProcess, console
 from tests.postgres import Postgres
@@ -49,25 +51,16 @@ def set_up(site: Site, server: Postgres) -> dict[str, Path]:
     site.van("van-1")  # before its key is copied with the rest
     url = server.database()
     folders = {}
-    rules = site.folder / "broker" / "acl"
-    (mine,) = re.findall(rf"^user {CONTROL_ROOM}\n(?:topic .*\n)+", rules.read_text(), re.MULTILINE)
     for name in NAMES:
-        own = f"{CONTROL_ROOM}-{name}"  # the broker keeps one session for each certificate
-        pair_files(site.room, own, issue(load_authority(site.folder), own, CONTROL_LIFE))
-        rules.write_text(f"{rules.read_text()}\n{mine.replace(CONTROL_ROOM, own, 1)}")
-        folder = folders[name] = site.folder / f"room-{name}"
-        shutil.copytree(site.room, folder)
+        folder = folders[name] = add_room(name, site.folder, site.folder / f"room-{name}")
         text = (folder / "control.toml").read_text()
         text = re.sub(r"^\[store\]\n", f'[store]\nurl = "{url}"\nroom = "{name}"\n', text, count=1, flags=re.MULTILINE)
-        text = re.sub(r'^certificate(_key)? = "[^"\n]*"\n', "", text, flags=re.MULTILINE)
-        own_files = (
-            f'[broker]\ncertificate = "{CONTROL_ROOM}-{name}.crt"\ncertificate_key = "{CONTROL_ROOM}-{name}.key"\n'
-        )
-        text = text.replace("[broker]\n", own_files, 1)
         if "[store]" not in text:
             text += f'[store]\nurl = "{url}"\nroom = "{name}"\n'
         text += f"[console]\nport = {free_port()}\nlook_s = 1.0\nescalate_s = 3600\n"
         (folder / "control.toml").write_text(text)
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    write_broker(site.folder, port=site.port, address="127.0.0.1", user=user)
     site.reload_broker()
     with open_room_store(load(folders["north"] / "control.toml")) as store:
         soon = datetime.now(UTC).date() + timedelta(days=30)
