@@ -54,11 +54,11 @@ def add_room(name: str, site: Path, out: Path) -> Path:
         for each, data in content.items():
             replace_file(out / each, data, mode=0o600)
         pair = issue(authority, own, CONTROL_LIFE)
+        copy.parent.mkdir(exist_ok=True)
+        replace_file(copy, pem(pair[0]), mode=0o644)  # first: what is not known here cannot be taken back
         pair_files(out, own, pair)
         lines = f'[broker]\ncertificate = "{own}.crt"\ncertificate_key = "{own}.key"\n'
         replace_file(out / "control.toml", text.replace("[broker]\n", lines).encode(), mode=0o600)
-        copy.parent.mkdir(exist_ok=True)
-        replace_file(copy, pem(pair[0]), mode=0o644)
     except OSError as error:
         raise EnvironmentFault(str(error.filename or out), f"cannot be used ({error.strerror})", "Check it") from None
     return out
