@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from pathlib import Path
+from typing import Any
 
 from edge.errors import BadInput, EnvironmentFault, KeyUnusable
 from edge.files import replace_file
+from edge.parsing import DecodeError, toml_as
 from provisioning.site import (
     CONTROL_LIFE,
     CONTROL_ROOM,
@@ -43,7 +44,7 @@ def add_room(name: str, site: Path, out: Path) -> Path:
     first = site / CONTROL_ROOM
     try:
         text = (first / "control.toml").read_text()
-        broker = tomllib.loads(text).get("broker", {})
+        broker = toml_as(text, dict[str, Any]).get("broker", {})
         if text.count("[broker]\n") != 1 or {"certificate", "certificate_key"} & set(broker):
             raise BadInput(str(first / "control.toml"), "names certificates of its own", "Take them out of [broker]")
         content = {each: (first / each).read_bytes() for each in (*_SECRET, *_PUBLIC)}
@@ -59,6 +60,8 @@ def add_room(name: str, site: Path, out: Path) -> Path:
         pair_files(out, own, pair)
         lines = f'[broker]\ncertificate = "{own}.crt"\ncertificate_key = "{own}.key"\n'
         replace_file(out / "control.toml", text.replace("[broker]\n", lines).encode(), mode=0o600)
+    except DecodeError as error:
+        raise BadInput(str(first / "control.toml"), f"cannot be read ({error})", "Correct it") from None
     except OSError as error:
         raise EnvironmentFault(str(error.filename or out), f"cannot be used ({error.strerror})", "Check it") from None
     return out

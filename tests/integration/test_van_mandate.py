@@ -31,7 +31,7 @@ def test_an_authority_that_ends_stops_matching_and_destroys_the_list(site: Site,
     office.enrol_van(folder)
     record = Record(category="wanted on warrant", lawful_basis="test", image_source="official portrait")
     office.build_list(read_folder(ENROLLED, record))
-    ends = office.authorise(starts_in_s=0.5, hours=9 / 3600).ends
+    ends = office.authorise(starts_in_s=0.5, hours=14 / 3600).ends
     office.publish()
     van = Van(folder, site, office).fetches().watches("obama2.jpg", frames=900)
     process = started(van)
